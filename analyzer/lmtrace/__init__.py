@@ -1,0 +1,1 @@
+"""lmtrace judges NVMe live migrations from captures."""

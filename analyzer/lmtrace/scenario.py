@@ -1,0 +1,124 @@
+"""What a scenario is: an executable model that plays PCIe traffic, and the writers that put it into a capture.
+
+Scenario packs are found through the entry point group ``lmtrace.scenarios``; each names a package, which is walked.
+A scenario plays bytes on the wire and nothing else: no table, event or rule of lmtrace is known to it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from lmtrace.errors import UsageError
+from lmtrace.plugins import load_packs
+from lmtrace.spec.pcie import Direction
+
+
+@dataclass(frozen=True, slots=True)
+class WireTlp:
+    """One TLP as it crosses a link: header big-endian, payload in memory order, no sequence number, no LCRC."""
+
+    time_ps: int
+    link: str
+    direction: Direction
+    data: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """One named way to break a rule: who breaks it, which rule says so, and what happens, in a sentence."""
+
+    name: str
+    rule: str
+    party: str
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """What a user may ask of a scenario. ``commands`` scales the I/O; ``fault`` is one of the scenario's, or None."""
+
+    seed: int = 1
+    commands: int | None = None
+    fault: str | None = None
+
+
+Play = Callable[[Options], Mapping[str, Iterator[WireTlp]]]
+
+
+@dataclass(frozen=True, slots=True)
+class Scenario:
+    """A named model run. ``play`` returns the captures by name; one capture has the name ``""``."""
+
+    name: str
+    text: str
+    play: Play
+    faults: tuple[Fault, ...] = ()
+
+
+Writer = Callable[[Iterator[WireTlp], Path, str, int], None]
+"""Writes TLPs to a file: the TLPs in time order, the file, the bus convention, the seed of the idle signals."""
+
+
+@dataclass(slots=True)
+class _Register:
+    scenarios: dict[str, Scenario] = field(default_factory=dict)
+    writers: dict[str, Writer] = field(default_factory=dict)
+
+
+_register = _Register()
+
+
+def scenario(name: str, faults: tuple[Fault, ...] = ()) -> Callable[[Play], Play]:
+    """Register a function as the scenario ``name``; the first line of its docstring says what it plays."""
+
+    def add(play: Play) -> Play:
+        text = (play.__doc__ or "").strip().splitlines()[0]
+        _register.scenarios[name] = Scenario(name, text, play, faults)
+        return play
+
+    return add
+
+
+def writer(suffix: str) -> Callable[[Writer], Writer]:
+    """Register a function as the writer of capture files that end in ``suffix``, for example ``.vcd``."""
+
+    def add(write: Writer) -> Writer:
+        _register.writers[suffix] = write
+        return write
+
+    return add
+
+
+def scenarios() -> dict[str, Scenario]:
+    """Return every scenario by name, in order of name."""
+    load_packs("lmtrace.scenarios")
+    return dict(sorted(_register.scenarios.items()))
+
+
+def synth(
+    name: str, output: Path, *, fault: str | None = None, seed: int = 1, commands: int | None = None,
+    bus: str = "tlp-stream",
+) -> list[Path]:  # fmt: skip
+    """Play a scenario into a capture file and return the files written.
+
+    A scenario of several captures writes ``<stem>.<capture><suffix>`` for each. ``bus`` is the bus convention of a
+    waveform. Raises UsageError for an unknown scenario, fault, suffix or bus.
+    """
+    known = scenarios()
+    if name not in known:
+        raise UsageError(f"no scenario {name!r}; there are: {', '.join(known)}")
+    chosen = known[name]
+    names = [one.name for one in chosen.faults]
+    if fault is not None and fault not in names:
+        raise UsageError(f"scenario {name} has no fault {fault!r}; it has: {', '.join(names) or 'none'}")
+    if output.suffix not in _register.writers:
+        raise UsageError(f"cannot write {output.name}: a capture ends in {', '.join(sorted(_register.writers))}")
+    write = _register.writers[output.suffix]
+    files: list[Path] = []
+    for capture, tlps in chosen.play(Options(seed, commands, fault)).items():
+        file = output.with_name(f"{output.stem}.{capture}{output.suffix}") if capture else output
+        write(tlps, file, bus, seed)
+        files.append(file)
+    return files

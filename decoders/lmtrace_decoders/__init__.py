@@ -1,0 +1,1 @@
+"""Readers and decoders: from the bytes of a capture to tables."""

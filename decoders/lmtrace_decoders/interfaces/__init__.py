@@ -1,0 +1,1 @@
+"""Bus conventions: how each carries TLPs. One file a convention."""

@@ -1,0 +1,1 @@
+"""From TLPs to NVMe commands with their children."""

@@ -1,0 +1,1 @@
+"""The rules, one file per subject of a checklist, in checklist order."""

@@ -1,0 +1,1 @@
+"""The rules of Host Managed Live Migration, by section of the checklist."""
