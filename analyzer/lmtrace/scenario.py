@@ -82,7 +82,7 @@ def scenario(name: str, faults: tuple[Fault, ...] = ()) -> Callable[[Play], Play
 
 
 def writer(suffix: str) -> Callable[[Writer], Writer]:
-    """Register a function as the writer of capture files that end in ``suffix``, for example ``.vcd``."""
+    """Register a function as the writer of captures that end in ``suffix``, as ``.vcd`` or ``.vcd.gz``."""
 
     def add(write: Writer) -> Writer:
         _register.writers[suffix] = write
@@ -113,12 +113,13 @@ def synth(
     names = [one.name for one in chosen.faults]
     if fault is not None and fault not in names:
         raise UsageError(f"scenario {name} has no fault {fault!r}; it has: {', '.join(names) or 'none'}")
-    if output.suffix not in _register.writers:
+    suffix = max((one for one in _register.writers if output.name.endswith(one)), key=len, default="")
+    if not suffix:
         raise UsageError(f"cannot write {output.name}: a capture ends in {', '.join(sorted(_register.writers))}")
-    write = _register.writers[output.suffix]
+    write, stem = _register.writers[suffix], output.name.removesuffix(suffix)
     files: list[Path] = []
     for capture, tlps in chosen.play(Options(seed, commands, fault)).items():
-        file = output.with_name(f"{output.stem}.{capture}{output.suffix}") if capture else output
+        file = output.with_name(f"{stem}.{capture}{suffix}") if capture else output
         write(tlps, file, bus, seed)
         files.append(file)
     return files
