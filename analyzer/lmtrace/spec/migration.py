@@ -178,7 +178,9 @@ IO_CQ_STATE = Layout("I/O Completion Queue State", "5.1.17.1.3, Figure 361", 24,
     at("IOCQPRP1", 7, 0), at("IOCQQSIZE", 9, 8), at("IOCQQID", 11, 10), at("IOCQHP", 13, 12), at("IOCQTP", 15, 14),
     bits("PC", 16, 0, 0), bits("IEN", 16, 1, 1), bits("S0PT", 16, 2, 2), bits("IV", 16, 31, 16),
 ))  # fmt: skip
-CDQ_FEATURE_DATA = Layout("Controller Data Queue feature data", "5.1.25.1.23", 8, (at("HP", 3, 0), at("TPT", 7, 4)))
+CDQ_FEATURE_DATA = Layout(
+    "Controller Data Queue feature data", "5.1.25.1.23", 8, (at("HP", 3, 0), at("TPT", 7, 4))
+)
 
 CDQ_ENTRY_SIZE = 32
 CDQ_ENTRY = Layout("LBA Migration Queue Entry Type 0", "NVM Command Set 1.2, 5.6", 32, (

@@ -1,0 +1,120 @@
+"""Bindings: which signals of a waveform are which roles of a bus, and facts the capture does not show."""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from lmtrace.errors import BindingError
+from lmtrace.spec.pcie import bdf
+
+
+@dataclass(frozen=True, slots=True)
+class Given:
+    """Facts about one link that its capture does not show. Functions are BDF numbers."""
+
+    bar0: Mapping[int, int] = field(default_factory=dict)
+    doorbell_stride: int | None = None
+    controller: Mapping[int, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class LinkBinding:
+    """One ``[link.NAME]`` of a binding. ``streams`` maps stream to role to signal pattern."""
+
+    name: str
+    convention: str
+    clock: str | None
+    side: str
+    straddle: str
+    streams: Mapping[str, Mapping[str, str]]
+    given: Given
+    options: Mapping[str, object] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Binding:
+    """A whole binding; ``source`` is the file it came from, for messages."""
+
+    links: Mapping[str, LinkBinding]
+    source: str = "binding"
+
+
+def load(path: Path) -> Binding:
+    """Read a binding file; raises BindingError with the file, the key and what is wrong with it."""
+    try:
+        text = path.read_text(encoding="utf-8")
+    except OSError as error:
+        raise BindingError(f"cannot read the binding {path}: {error.strerror or error}") from error
+    except UnicodeDecodeError as error:
+        raise BindingError(f"the binding {path.name} is not UTF-8 text (byte {error.start})") from error
+    return parse(text, path.name)
+
+
+def parse(text: str, source: str = "binding") -> Binding:
+    """Return the binding written in TOML ``text``; raises BindingError that names ``source`` and the key."""
+    try:
+        table = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise BindingError(f"{source} is not TOML: {error}") from error
+    links = table.get("link")
+    if not isinstance(links, dict) or not links:
+        raise BindingError(f"{source} binds nothing: it needs a table [link.NAME]")
+    return Binding({name: _link(name, body, source) for name, body in links.items()}, source)
+
+
+def _link(name: str, body: Any, source: str) -> LinkBinding:
+    where = f"{source}: [link.{name}]"
+    if not isinstance(body, dict):
+        raise BindingError(f"{where} is not a table")
+    streams: dict[str, dict[str, str]] = {}
+    options: dict[str, object] = {}
+    for key, value in body.items():
+        if key == "given":
+            continue
+        if not isinstance(value, dict):
+            options[key] = value
+            continue
+        for role, pattern in value.items():
+            if not isinstance(pattern, str):
+                raise BindingError(f"{where}: {key}.{role} is {pattern!r}, a signal pattern is a string")
+        streams[key] = dict(value)
+    text = {"convention": "", "clock": None, "side": "endpoint", "straddle": "none"}
+    for key in text:
+        value = options.pop(key, text[key])
+        if value is not None and not isinstance(value, str):
+            raise BindingError(f"{where}: {key} is {value!r}, it is a string")
+        text[key] = value
+    if text["side"] not in ("endpoint", "root-port"):
+        raise BindingError(f'{where}: side is {text["side"]!r}, it is "endpoint" or "root-port"')
+    return LinkBinding(
+        name, text["convention"] or "", text["clock"], text["side"] or "endpoint", text["straddle"] or "none",
+        streams, _given(body.get("given", {}), where), options,
+    )  # fmt: skip
+
+
+def _given(body: Any, where: str) -> Given:
+    if not isinstance(body, dict):
+        raise BindingError(f"{where}: given is not a table")
+    unknown = sorted(set(body) - {"bar0", "doorbell_stride", "controller"})
+    if unknown:
+        raise BindingError(
+            f"{where}: given.{unknown[0]} is not known; there are bar0, doorbell_stride, controller"
+        )
+
+    def functions(key: str) -> dict[int, int]:
+        table = body.get(key, {})
+        if not isinstance(table, dict) or not all(type(value) is int for value in table.values()):
+            raise BindingError(f'{where}: given.{key} is a table like {{ "01:00.0" = 0xfe000000 }}')
+        try:
+            return {bdf(function): value for function, value in table.items()}
+        except ValueError as error:
+            raise BindingError(f"{where}: given.{key}: {error}") from None
+
+    stride = body.get("doorbell_stride")
+    if stride is not None and (type(stride) is not int or not 0 <= stride < 16):
+        raise BindingError(f"{where}: given.doorbell_stride is {stride!r}, CAP.DSTRD is 0 to 15")
+    return Given(functions("bar0"), stride, functions("controller"))

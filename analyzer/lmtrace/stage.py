@@ -1,0 +1,184 @@
+"""Stages: what a reader gives, what a decoder takes and gives. These types are the contract between packs.
+
+A *reader* turns a capture file into chunks of TLP rows. A *decoder* takes tables by name and gives tables by name;
+those names are all the wiring there is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
+
+import numpy as np
+
+from lmtrace.bindings import Binding, Given
+from lmtrace.errors import CaptureError, LmtraceError
+from lmtrace.plugins import load_packs
+from lmtrace.trouble import Troubles
+
+if TYPE_CHECKING:
+    from lmtrace.store import Store
+
+TLP_ROW = np.dtype([
+    ("time_ps", "<i8"), ("end_ps", "<i8"), ("source_offset", "<i8"), ("address", "<u8"), ("payload_start", "<i8"),
+    ("request", "<i8"), ("owner", "<i4"), ("payload_bytes", "<i4"), ("length_dw", "<u2"), ("requester_id", "<u2"),
+    ("completer_id", "<u2"), ("tag", "<u2"), ("byte_count", "<u2"), ("lower_address", "<u2"), ("function", "<u2"),
+    ("link", "<u2"), ("kind", "u1"), ("direction", "u1"), ("header_dw", "u1"), ("tc", "u1"), ("attr", "u1"),
+    ("first_be", "u1"), ("last_be", "u1"), ("status", "u1"), ("message_code", "u1"), ("flags", "u1"),
+    ("bar", "u1"), ("role", "u1"),
+])  # fmt: skip
+"""One TLP in memory.
+
+``kind`` is `lmtrace.spec.pcie.Kind`, ``direction`` its Direction, ``link`` the index in the reader's ``links``.
+``address`` holds the byte offset of a configuration request, whose target is ``completer_id``. ``length_dw`` is 1 to
+1024, 0 without data. ``byte_count`` is 1 to 4096. ``header_dw`` 0 means not known. ``function`` is the function number
+that a downstream request was delivered to, where the bus says so, else FFFFh; ``bar`` likewise, else FFh.
+``payload_start`` and ``payload_bytes`` point into the payload bytes of the chunk (of the store once appended).
+``request`` is the row number of the request that a completion answers, -1 while unknown.
+``role`` is the index in `lmtrace.tables.ROLES`, FFh while unknown; ``owner`` is the index of a text of the store, -1
+for none.
+"""
+
+NO_FUNCTION = 0xFFFF
+NO_BAR = 0xFF
+NO_ROLE = 0xFF
+
+
+class Flag:
+    """Bits of ``flags``."""
+
+    POISONED = 1
+    UNKNOWN_BITS = 2
+    """x or z inside bytes that matter."""
+    CUT = 4
+    """Payload shorter than the header says: snap length, or the end of the file."""
+    BE_ASSUMED = 8
+    """Byte enables were not on the bus and are assumed to be all ones."""
+    SIDE_BAND = 16
+    """An interrupt sent by the core from side-band pins; only address and data are real."""
+    TAG_ASSUMED = 32
+    """The tag on this bus may not be the wire tag."""
+    REQUESTER_ASSUMED = 64
+    """The requester id was filled in by the core and is inferred here."""
+
+
+@dataclass(slots=True)
+class TlpChunk:
+    """Some TLPs in the order of the capture: rows of TLP_ROW and the bytes their payloads lie in."""
+
+    rows: np.ndarray
+    payload: np.ndarray
+
+
+@dataclass(frozen=True, slots=True)
+class Link:
+    """One link of a capture: its name, how it was bound (a line for people), and the facts given about it."""
+
+    name: str
+    text: str
+    confidence: float = 1.0
+    given: Given = field(default_factory=Given)
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """What a reader may need besides the file."""
+
+    path: Path
+    binding: Binding | None
+    troubles: Troubles
+    progress: Callable[[int, int], None] | None = None
+    """Called with (bytes read, bytes in all) from time to time."""
+
+
+class Reader(Protocol):
+    """An opened capture."""
+
+    format: str
+    links: list[Link]
+
+    def chunks(self) -> Iterator[TlpChunk]:
+        """Yield the TLPs in the order of the capture, in one pass, with bounded memory."""
+
+
+@dataclass(frozen=True, slots=True)
+class Format:
+    """A registered reader: its name, how to recognise a file, how to open one, how to find interfaces in one."""
+
+    name: str
+    suffixes: tuple[str, ...]
+    matches: Callable[[bytes], bool]
+    open: Callable[[Request], Reader]
+    find: Callable[[Request], str]
+    """Return a binding to start from, as TOML text with the confidence of each link in comments."""
+
+
+Decode = Callable[["Store"], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Decoder:
+    """A registered decoder: the tables it takes, those it gives, and the function that does it."""
+
+    name: str
+    takes: tuple[str, ...]
+    gives: tuple[str, ...]
+    run: Decode
+
+
+_formats: dict[str, Format] = {}
+_decoders: dict[str, Decoder] = {}
+
+
+def register_format(entry: Format) -> None:
+    """Register a capture format."""
+    _formats[entry.name] = entry
+
+
+def decoder(name: str, *, takes: tuple[str, ...], gives: tuple[str, ...]) -> Callable[[Decode], Decode]:
+    """Register a function as a decoder from the tables ``takes`` to the tables ``gives``."""
+
+    def add(run: Decode) -> Decode:
+        _decoders[name] = Decoder(name, takes, gives, run)
+        return run
+
+    return add
+
+
+def format_of(path: Path) -> Format:
+    """Return the format of a capture by its first bytes, looking through gzip and Zstandard.
+
+    Raises CaptureError when the file cannot be read or no format knows it.
+    """
+    from lmtrace.compressed import head
+
+    load_packs("lmtrace.decoders")
+    first = head(path, 65536)
+    if not first:
+        raise CaptureError(f"{path.name} is empty")
+    for entry in sorted(_formats.values(), key=lambda one: one.name):
+        if entry.matches(first):
+            return entry
+    known = ", ".join(sorted(suffix for one in _formats.values() for suffix in one.suffixes))
+    raise CaptureError(f"{path.name} is no capture lmtrace can read; it reads {known}, plain, .gz or .zst")
+
+
+def decoders() -> list[Decoder]:
+    """Return the decoders so that each comes after those that give what it takes.
+
+    Raises LmtraceError when a decoder takes what nothing gives.
+    """
+    load_packs("lmtrace.decoders")
+    ready, ordered, waiting = {"tlps"}, [], sorted(_decoders.values(), key=lambda one: one.name)
+    while waiting:
+        runnable = [one for one in waiting if set(one.takes) <= ready]
+        if not runnable:
+            names = ", ".join(f"{one.name} (takes {', '.join(set(one.takes) - ready)})" for one in waiting)
+            raise LmtraceError(f"nothing gives what these decoders take: {names}")
+        for one in runnable:
+            ordered.append(one)
+            ready.update(one.gives)
+            waiting.remove(one)
+    return ordered

@@ -1,0 +1,285 @@
+"""The run's store: TLP rows spilled to disk, tables as Parquet, everything in one folder that is swapped in whole."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from lmtrace.arrow import column
+from lmtrace.errors import CaptureError, UsageError
+from lmtrace.stage import TLP_ROW, Link, TlpChunk
+from lmtrace.tables import TABLES, Table
+from lmtrace.trouble import Troubles
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
+MARKER = "summary.json"
+"""A folder that holds this file and ``violations.parquet`` or ``transactions.parquet`` is one of ours."""
+
+ROWS_PER_CHUNK = 1 << 16
+ROWS_PER_GROUP = 1 << 16
+
+
+@dataclass(slots=True)
+class Capture:
+    """One capture of the run: its file name, format, links, troubles, and the range of its TLP ids."""
+
+    name: str
+    format: str
+    links: list[Link]
+    troubles: Troubles
+    first_tlp: int = 0
+    end_tlp: int = 0
+    duration_ps: int = 0
+
+
+class TableWriter:
+    """Appends rows to one table; ``count`` is the id of the next row."""
+
+    def __init__(self, table: Table, file: Path) -> None:
+        """Open ``file`` for the rows of ``table``."""
+        self.table = table
+        self.count = 0
+        self._schema = table.schema()
+        self._writer = pq.ParquetWriter(file, self._schema, compression="lz4", store_schema=True)
+        self._rows: list[tuple[Any, ...]] = []
+        self._names = table.names
+        self._with_id = self._names[0] == "id"
+
+    def add(self, row: Mapping[str, Any]) -> int:
+        """Append a row given by column name; columns left out are null, ``id`` is filled in. Return its id."""
+        number = self.count
+        values = [row.get(name) for name in self._names]
+        if self._with_id:
+            values[0] = number
+        self.add_values(tuple(values))
+        return number
+
+    def add_values(self, values: tuple[Any, ...]) -> None:
+        """Append a row given in column order, ``id`` included."""
+        self._rows.append(values)
+        self.count += 1
+        if len(self._rows) >= ROWS_PER_GROUP:
+            self._flush()
+
+    def add_batch(self, batch: pa.RecordBatch) -> None:
+        """Append a batch of the table's schema."""
+        self._flush()
+        self._writer.write_batch(batch)
+        self.count += batch.num_rows
+
+    def _flush(self) -> None:
+        if not self._rows:
+            return
+        columns = [
+            column(values, type_)
+            for values, type_ in zip(zip(*self._rows, strict=True), self._schema.types, strict=True)
+        ]
+        self._writer.write_batch(pa.RecordBatch.from_arrays(columns, schema=self._schema))
+        self._rows = []
+
+    def close(self) -> None:
+        """Write what waits and close the file."""
+        self._flush()
+        self._writer.close()
+
+
+@dataclass(slots=True)
+class _Spill:
+    """The two files of raw TLPs: rows and payload bytes."""
+
+    rows: int
+    payload: int
+    count: int = 0
+    payload_bytes: int = 0
+
+
+class Store:
+    """Everything one run reads and writes, in a folder of its own beside the final one.
+
+    Use as a context manager: ``commit`` swaps the folder in, leaving without it removes what was written.
+    """
+
+    def __init__(self, target: Path) -> None:
+        """Make the working folder beside ``target``. Raises UsageError if ``target`` exists and is not ours."""
+        self.target = target
+        if target.exists() and not _ours(target):
+            raise UsageError(f"{target} exists and was not written by lmtrace; name another place with -o")
+        try:
+            target.parent.mkdir(parents=True, exist_ok=True)
+            self.folder = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
+        except OSError as error:
+            raise UsageError(f"cannot write beside {target}: {error.strerror or error}; use -o") from error
+        self.captures: list[Capture] = []
+        self.owners: list[str] = []
+        self._owner_number: dict[str, int] = {}
+        self._writers: dict[str, TableWriter] = {}
+        flags = os.O_RDWR | os.O_CREAT
+        self._spill = _Spill(
+            os.open(self.folder / "tlps.rows", flags, 0o600),
+            os.open(self.folder / "tlps.payload", flags, 0o600),
+        )
+
+    def __enter__(self) -> Store:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._close()
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+    def _close(self) -> None:
+        for writer in self._writers.values():
+            writer.close()
+        self._writers.clear()
+        if self._spill.rows >= 0:
+            os.close(self._spill.rows)
+            os.close(self._spill.payload)
+            self._spill.rows = -1
+
+    def commit(self) -> None:
+        """Close everything and put the folder in the place of the target."""
+        self._close()
+        for name in ("tlps.rows", "tlps.payload"):
+            (self.folder / name).unlink(missing_ok=True)
+        old: Path | None = None
+        self.folder.chmod(0o755)
+        if self.target.exists():
+            old = Path(tempfile.mkdtemp(prefix=f".{self.target.name}.", dir=self.target.parent)) / "old"
+            self.target.rename(old)
+        self.folder.rename(self.target)
+        if old is not None:
+            shutil.rmtree(old.parent, ignore_errors=True)
+
+    # -- TLP rows ---------------------------------------------------------------------------------------------
+
+    @property
+    def tlp_count(self) -> int:
+        """TLPs stored so far, which is the id of the next one."""
+        return self._spill.count
+
+    def append_tlps(self, chunk: TlpChunk) -> None:
+        """Append the TLPs of a chunk; their payload becomes reachable through `payload`."""
+        rows = chunk.rows.copy()
+        rows["payload_start"] += self._spill.payload_bytes
+        _write_all(self._spill.payload, chunk.payload, self._spill.payload_bytes)
+        _write_all(self._spill.rows, rows, self._spill.count * TLP_ROW.itemsize)
+        self._spill.payload_bytes += chunk.payload.nbytes
+        self._spill.count += len(rows)
+
+    def tlps(self, first: int, end: int) -> np.ndarray:
+        """Return the rows of TLPs ``first`` to ``end - 1`` as a new array of TLP_ROW."""
+        size = (min(end, self._spill.count) - first) * TLP_ROW.itemsize
+        data = _read_all(self._spill.rows, max(size, 0), first * TLP_ROW.itemsize)
+        return np.frombuffer(data, TLP_ROW).copy()
+
+    def tlp_chunks(self, capture: Capture, size: int = ROWS_PER_CHUNK) -> Iterator[tuple[int, np.ndarray]]:
+        """Yield (id of the first TLP, rows) through one capture; `update_tlps` writes changed rows back."""
+        for first in range(capture.first_tlp, capture.end_tlp, size):
+            yield first, self.tlps(first, min(first + size, capture.end_tlp))
+
+    def update_tlps(self, first: int, rows: np.ndarray) -> None:
+        """Write rows back in the place of TLPs ``first`` and following."""
+        _write_all(self._spill.rows, rows, first * TLP_ROW.itemsize)
+
+    def payload(self, row: np.void) -> bytes:
+        """Return the payload bytes of one TLP row, in memory order."""
+        return _read_all(self._spill.payload, int(row["payload_bytes"]), int(row["payload_start"]))
+
+    def payload_span(self, rows: np.ndarray) -> tuple[int, np.ndarray]:
+        """Return (position, bytes): the payload bytes that consecutive ``rows`` point into.
+
+        Subtract the position from ``payload_start`` to index the bytes.
+        """
+        held = rows[rows["payload_bytes"] > 0]
+        if not len(held):
+            return 0, np.zeros(0, np.uint8)
+        first = int(held["payload_start"].min())
+        end = int((held["payload_start"] + held["payload_bytes"]).max())
+        return first, np.frombuffer(_read_all(self._spill.payload, end - first, first), np.uint8)
+
+    def owner(self, text: str) -> int:
+        """Return the number that stands for an owner's text in the rows."""
+        number = self._owner_number.get(text)
+        if number is None:
+            number = self._owner_number[text] = len(self.owners)
+            self.owners.append(text)
+        return number
+
+    # -- tables -----------------------------------------------------------------------------------------------
+
+    def writer(self, name: str) -> TableWriter:
+        """Return the writer of a table, the same one each time until `finish_tables`."""
+        if name not in self._writers:
+            self._writers[name] = TableWriter(TABLES[name], self.folder / f"{name}.parquet")
+        return self._writers[name]
+
+    def write(self, name: str, rows: Sequence[Mapping[str, Any]]) -> None:
+        """Write a whole table from rows by column name."""
+        writer = self.writer(name)
+        for row in rows:
+            writer.add(row)
+
+    def finish_tables(self) -> None:
+        """Close the tables written so far so that they can be read."""
+        for writer in self._writers.values():
+            writer.close()
+        self._writers.clear()
+
+    def read(self, name: str, columns: Sequence[str] | None = None, where: Any = None) -> pa.Table:
+        """Return a table; one that nothing wrote is empty. ``where`` is a Parquet filter."""
+        return read_table(self.folder, name, columns, where)
+
+
+def read_table(folder: Path, name: str, columns: Sequence[str] | None = None, where: Any = None) -> pa.Table:
+    """Return a table of a run's folder with the columns of today; those an older run lacks are null.
+
+    Raises CaptureError when the file is damaged.
+    """
+    schema = TABLES[name].schema()
+    wanted = [one for one in schema if columns is None or one.name in columns]
+    file = folder / f"{name}.parquet"
+    if not file.exists():
+        return pa.schema(wanted).empty_table()
+    try:
+        there = set(pq.read_schema(file).names)
+        table = pq.read_table(file, columns=[one.name for one in wanted if one.name in there], filters=where)
+    except (pa.ArrowInvalid, OSError) as error:
+        raise CaptureError(f"{file} cannot be read: {error}; run lmtrace check again") from error
+    for one in wanted:
+        if one.name not in there:
+            table = table.append_column(one, pa.nulls(table.num_rows, one.type))
+    return table.select([one.name for one in wanted])
+
+
+def _ours(folder: Path) -> bool:
+    return folder.is_dir() and (folder / MARKER).is_file() and (folder / "transactions.parquet").is_file()
+
+
+def _write_all(file: int, data: np.ndarray, position: int) -> None:
+    view = memoryview(np.ascontiguousarray(data)).cast("B") if data.nbytes else memoryview(b"")
+    while view:
+        done = os.pwrite(file, view, position)
+        view, position = view[done:], position + done
+
+
+def _read_all(file: int, size: int, position: int) -> bytes:
+    parts = []
+    while size > 0:
+        part = os.pread(file, min(size, 1 << 28), position)
+        if not part:
+            break
+        parts.append(part)
+        size, position = size - len(part), position + len(part)
+    return parts[0] if len(parts) == 1 else b"".join(parts)

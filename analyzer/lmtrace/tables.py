@@ -1,0 +1,511 @@
+"""Every table lmtrace leaves behind: its columns, their types, and a sentence for each.
+
+Times are integer picoseconds since the first timestamp of the capture and finer units are rounded down; the order of
+things is the order of ``id``. ``<thing>_id`` is a row number of that table. ``source_offset`` counts bytes of the
+uncompressed capture, or packets. A column is null where the fact does not exist or was not seen.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+SCHEMA_VERSION = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """One column: its name, its type (``uint16``, ``str``, ``bytes``, ``bool``, ``list[uint64]``), its meaning."""
+
+    name: str
+    type: str
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """One table: what one row is, and its columns."""
+
+    name: str
+    text: str
+    columns: tuple[Column, ...]
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The column names in order."""
+        return tuple(column.name for column in self.columns)
+
+    def schema(self) -> pa.Schema:
+        """Return the Arrow schema, with the schema version and the sentences in its metadata."""
+        import pyarrow as pa
+
+        plain = {"str": pa.string(), "bytes": pa.binary(), "bool": pa.bool_()}
+
+        def arrow(name: str) -> Any:
+            if name.startswith("list["):
+                return pa.list_(arrow(name[5:-1]))
+            return plain.get(name) or getattr(pa, name)()
+
+        fields = [pa.field(one.name, arrow(one.type), metadata={"text": one.text}) for one in self.columns]
+        return pa.schema(fields, metadata={"lmtrace.schema": str(SCHEMA_VERSION), "lmtrace.table": self.name})
+
+
+def _table(name: str, text: str, columns: str) -> Table:
+    """Build a table from lines of ``name type sentence``."""
+    rows = (line.strip().split(None, 2) for line in columns.splitlines() if line.strip())
+    return Table(name, text, tuple(Column(*row) for row in rows))
+
+
+_PLACE = """
+id uint64 Row number.
+capture str Name of the capture file.
+link str Name of the link in the capture.
+"""
+
+TLPS = _table(
+    "tlps",
+    "One TLP seen on a link.",
+    _PLACE
+    + """
+time_ps int64 Start of the TLP.
+end_ps int64 End of the TLP: its last beat, or the start where the capture has one time a packet.
+direction str `downstream` is towards the device, `upstream` towards the host.
+kind str MRd, MWr, Cpl, CplD, CfgRd0, Msg and so on.
+header_dw uint8 Dwords of the header, 3 or 4; null where the bus does not carry it.
+requester_id uint16 Requester, bus 15:8, device 7:3, function 2:0.
+completer_id uint16 Completer of a completion, target of a configuration request.
+tag uint16 Tag.
+tc uint8 Traffic class.
+attr uint8 Attributes: bit 2 IDO, bit 1 relaxed ordering, bit 0 no snoop.
+address uint64 Address of a memory or I/O request, byte offset of a configuration request.
+length_dw uint16 Length in dwords, 1 to 1024; 0 for a TLP without data.
+first_be uint8 First dword byte enables of a request.
+last_be uint8 Last dword byte enables of a request.
+byte_count uint16 Byte count of a completion, 1 to 4096.
+lower_address uint8 Lower address of a completion.
+status uint8 Completion status: 0 SC, 1 UR, 2 CRS, 4 CA.
+message_code uint8 Code of a message.
+poisoned bool The EP bit.
+damaged bool The capture shows x, z or a cut inside this TLP.
+payload bytes Payload in memory order; null if not kept.
+payload_hash uint64 xxHash-like digest of the payload; null without payload.
+role str What the TLP is for; a completion has the role of its request.
+owner str Region or queue it belongs to, or the nearest region of an unrelated TLP.
+request_tlp_id uint64 The request that a completion answers.
+source_offset int64 Place in the uncompressed capture: byte offset, or packet number from 1.
+""",
+)
+
+TLP_TRANSACTIONS = _table(
+    "tlp_transactions",
+    "One link between a TLP and a transaction.",
+    """
+tlp_id uint64 The TLP.
+transaction_id uint64 The transaction.
+kind str As in `children`.
+""",
+)
+
+TRANSACTIONS = _table(
+    "transactions",
+    "One NVMe command, doorbell to unmask.",
+    _PLACE
+    + """
+controller uint16 CNTLID; null while not known.
+function uint16 Function (BDF) of the controller.
+epoch uint32 Count of the controller's lives on this link, from 0.
+sqid uint16 Submission queue.
+cqid uint16 Completion queue.
+cid uint16 Command identifier.
+opcode uint8 Opcode.
+name str Name of the command.
+nsid uint32 Namespace.
+psdt uint8 PRP or SGL for data transfer.
+fuse uint8 Fused operation.
+dptr1 uint64 Data pointer, bytes 24 to 31: PRP1.
+dptr2 uint64 Data pointer, bytes 32 to 39: PRP2.
+mptr uint64 Metadata pointer.
+cdw2 uint32 Command dword 2.
+cdw3 uint32 Command dword 3.
+cdw10 uint32 Command dword 10.
+cdw11 uint32 Command dword 11.
+cdw12 uint32 Command dword 12.
+cdw13 uint32 Command dword 13.
+cdw14 uint32 Command dword 14.
+cdw15 uint32 Command dword 15.
+sq_slot uint16 Slot of the submission queue it was fetched from.
+cq_slot uint16 Slot of the completion queue its entry was posted to.
+sq_doorbell_ps int64 Tail doorbell write that exposed it.
+fetch_ps int64 Memory read that fetched it.
+list_fetch_ps int64 First read of its PRP list.
+first_data_ps int64 First data TLP.
+last_data_ps int64 Last data TLP.
+cqe_ps int64 Memory write that posted its completion queue entry.
+interrupt_ps int64 Interrupt after the entry.
+masked_ps int64 Start of the wait when the vector was masked.
+cq_doorbell_ps int64 Head doorbell write that consumed the entry.
+unmask_ps int64 Unmasking of its vector.
+sct uint8 Status code type.
+sc uint8 Status code.
+status str Name of the status.
+dnr bool Do not retry.
+more bool More information in the error log.
+dw0 uint32 Command specific dword 0 of the entry.
+dw1 uint32 Command specific dword 1 of the entry.
+sqhd uint16 SQ head pointer of the entry.
+phase bool Phase tag of the entry.
+bytes_expected uint64 Data bytes the command should move; null where not known.
+bytes_to_device uint64 Data bytes seen towards the device, lists and entries not counted.
+bytes_from_device uint64 Data bytes seen from the device.
+outcome str `completed`, `outstanding`, `reset` or `deleted`.
+data_decoded bool False where the data pointer was not decoded (SGL, controller memory buffer).
+learnt str How its queue was learnt: `seen`, `inferred` or `given`.
+fetch_tlp_id uint64 First TLP of the fetch.
+cqe_tlp_id uint64 TLP that posted the entry.
+first_tlp_id uint64 First TLP.
+last_tlp_id uint64 Last TLP.
+""",
+)
+
+CHILDREN = _table(
+    "children",
+    "One event that belongs to a transaction.",
+    """
+id uint64 Row number.
+transaction_id uint64 The transaction.
+kind str `sq_doorbell`, `sqe_fetch`, `prp_list`, `data`, `metadata`, `cqe`, `interrupt`, `interrupt_masked`, `interrupt_unmasked` or `cq_doorbell`.
+time_ps int64 Start.
+end_ps int64 End.
+address uint64 Address.
+length uint64 Bytes.
+first_tlp_id uint64 First TLP.
+last_tlp_id uint64 Last TLP.
+confidence float32 1 when seen, less when inferred.
+""",
+)
+
+CONTROLLERS = _table(
+    "controllers",
+    "One life of a controller: from enabling to its reset.",
+    _PLACE
+    + """
+function uint16 Function (BDF).
+epoch uint32 Count of lives on this link, from 0.
+controller uint16 CNTLID.
+bar0 uint64 Base of the controller properties.
+doorbell_stride uint8 CAP.DSTRD.
+page_size uint32 Memory page in bytes, of CC.MPS.
+io_sqe_size uint16 Bytes of an I/O submission entry.
+io_cqe_size uint16 Bytes of an I/O completion entry.
+msix_table uint64 Address of the MSI-X table; null while not known.
+is_virtual bool A VF by its configuration space; null while not known.
+enabled_ps int64 CC.EN 0 to 1; null where it was enabled before the capture.
+ended_ps int64 End of this life.
+ended_by str `CC.EN cleared`, `NSSR`, `FLR`, `behaved as reset` or null at the end of the capture.
+ended_tlp_id uint64 TLP of the end.
+first_tlp_id uint64 First TLP.
+learnt str How BAR0 was learnt: `seen`, `inferred` or `given`.
+confidence float32 1 when seen.
+""",
+)
+
+QUEUES = _table(
+    "queues",
+    "One life of a queue.",
+    _PLACE
+    + """
+function uint16 Function (BDF).
+controller uint16 CNTLID.
+epoch uint32 Life of the controller.
+kind str `SQ` or `CQ`.
+qid uint16 Queue identifier.
+base uint64 Base address (PRP1).
+size uint32 Entries.
+entry_size uint16 Bytes of an entry.
+cqid uint16 Completion queue of an SQ.
+priority uint8 QPRIO of an SQ.
+vector uint16 Interrupt vector of a CQ.
+interrupts bool IEN of a CQ.
+contiguous bool PC.
+pages list[uint64] Pages of a queue that is not contiguous.
+origin str `admin`, `create`, `state data`, `inferred` or `given`.
+first_head uint32 Head pointer at the start of this life.
+first_tail uint32 Tail pointer at the start of this life.
+first_phase bool Phase tag of the first entry, of a CQ.
+created_ps int64 Start of this life.
+created_tlp_id uint64 TLP that started it.
+deleted_ps int64 End of this life.
+deleted_tlp_id uint64 TLP that ended it.
+ended_by str `delete`, `reset`, `suspend`, or null at the end of the capture.
+learnt str `seen`, `inferred` or `given`.
+confidence float32 1 when seen.
+""",
+)
+
+REGIONS = _table(
+    "regions",
+    "One address region with an owner and a life time.",
+    _PLACE
+    + """
+function uint16 Function whose address space it is in.
+kind str `bar0`, `doorbells`, `msix_table`, `sq`, `cq`, `cdq`, `prp_list` and so on.
+owner str Queue, CDQ or controller it belongs to.
+start uint64 First byte.
+end uint64 One past the last byte.
+from_ps int64 Start of its life.
+to_ps int64 End of its life.
+learnt str `seen`, `inferred` or `given`.
+confidence float32 1 when seen.
+""",
+)
+
+PROPERTIES = _table(
+    "properties",
+    "One access of the host to a controller property.",
+    _PLACE
+    + """
+function uint16 Function (BDF).
+controller uint16 CNTLID.
+epoch uint32 Life of the controller.
+time_ps int64 Request.
+end_ps int64 Completion of a read.
+write bool A write.
+offset uint32 Offset in BAR0.
+name str Name of the property.
+size uint8 Bytes accessed.
+value uint64 Value written, or read where the completion was seen.
+status uint8 Completion status of a read; null while unanswered.
+tlp_id uint64 The request.
+completion_tlp_id uint64 The completion.
+""",
+)
+
+DOORBELLS = _table(
+    "doorbells",
+    "One doorbell write.",
+    _PLACE
+    + """
+function uint16 Function (BDF).
+controller uint16 CNTLID.
+epoch uint32 Life of the controller.
+kind str `SQ` or `CQ`.
+qid uint16 Queue identifier.
+value uint32 New tail or head.
+time_ps int64 Time.
+tlp_id uint64 The TLP.
+""",
+)
+
+COMMAND_DATA = _table(
+    "command_data",
+    "The data buffer of one admin command, as far as it was seen.",
+    """
+id uint64 Row number.
+transaction_id uint64 The command.
+to_device bool Direction.
+size uint64 Bytes of the buffer, as far as lmtrace knows them.
+data bytes The bytes from offset 0; bytes not seen are 0.
+seen list[uint64] Pairs of start and end of the byte ranges seen, ascending.
+""",
+)
+
+CONTROLLER_STATES = _table(
+    "controller_states",
+    "One piece of Controller State read or set.",
+    """
+id uint64 Row number.
+transaction_id uint64 The Get or Set Controller State command.
+set bool True for Set.
+target uint16 CNTLID of the controller whose state it is.
+sequence str SEQIND of a Set: `first`, `middle`, `last`, `only`.
+offset uint64 Offset in the structure.
+length uint64 Bytes moved.
+csvi uint8 Version index.
+csuuidi uint8 UUID index.
+committed bool The Set that committed the whole structure.
+ver uint16 VER of the structure assembled so far.
+cp bool CSATTR.CP.
+nvmecss uint64 Dwords of the NVMe part.
+vss uint64 Dwords of the vendor part.
+niosq uint16 I/O submission queues.
+niocq uint16 I/O completion queues.
+data bytes The structure assembled from this transfer and those before it that belong to it.
+seen list[uint64] Pairs of start and end of the byte ranges known.
+""",
+)
+
+CONTROLLER_STATE_QUEUES = _table(
+    "controller_state_queues",
+    "One queue in a Controller State structure.",
+    """
+controller_state_id uint64 The structure.
+kind str `SQ` or `CQ`.
+qid uint16 Queue identifier.
+prp1 uint64 PRP1 of its creation.
+size uint32 Entries.
+contiguous bool PC.
+cqid uint16 Completion queue of an SQ.
+priority uint8 QPRIO of an SQ.
+vector uint16 Interrupt vector of a CQ.
+interrupts bool IEN of a CQ.
+phase bool S0PT of a CQ.
+head uint16 Head pointer.
+tail uint16 Tail pointer.
+""",
+)
+
+CDQ_ENTRIES = _table(
+    "cdq_entries",
+    "One entry posted to a controller data queue.",
+    _PLACE
+    + """
+controller uint16 CNTLID of the owner of the queue.
+function uint16 Function that owns the queue.
+requester_id uint16 Function that wrote the entry.
+epoch uint32 Life of the owner.
+cdqid uint16 Controller data queue.
+target uint16 CNTLID whose changes it logs.
+slot uint32 Slot.
+time_ps int64 Write that completed the entry.
+first_tlp_id uint64 First write.
+last_tlp_id uint64 Last write.
+phase_tlp_id uint64 Write that held byte 31.
+nsid uint32 Namespace.
+nlb uint32 Blocks, 0's based.
+slba uint64 First block.
+cdqp bool Phase tag.
+esa uint8 Entry sequence attribute.
+dlba bool Deallocated.
+lbacir uint8 How the range is reported.
+data bytes The entry's 32 bytes.
+""",
+)
+
+MIGRATION_STEPS = _table(
+    "migration_steps",
+    "One step of a migration: a command, or a state it led to.",
+    _PLACE
+    + """
+function uint16 Function that took the command.
+target uint16 CNTLID it is about.
+step str `create CDQ`, `start logging`, `suspend`, `suspended`, `get state`, `set state`, `resume`, `first completion` and so on.
+time_ps int64 Start.
+end_ps int64 End; null while it lasts.
+status str Status of the command.
+transaction_id uint64 The command.
+""",
+)
+
+MIGRATIONS = _table(
+    "migrations",
+    "One migration, from suspension to the end.",
+    """
+id uint64 Row number.
+capture str Capture of the source.
+link str Link of the source.
+source uint16 CNTLID of the source.
+destination_capture str Capture of the destination.
+destination_link str Link of the destination.
+destination uint16 CNTLID of the destination; the source itself for a rollback.
+outcome str `resumed`, `rolled back`, `suspended` or `reset`.
+suspend_ps int64 Fetch of the Suspend command.
+suspended_ps int64 Its completion.
+state_read_ps int64 First Get Controller State.
+state_read_end_ps int64 Last completion of one.
+state_set_ps int64 First Set Controller State.
+committed_ps int64 Completion of the Set that committed.
+resume_ps int64 Fetch of the Resume command.
+resumed_ps int64 Its completion.
+first_completion_ps int64 First completion queue entry of the destination after it.
+last_completion_ps int64 Last completion queue entry of the source before it.
+state_bytes uint64 Bytes of Controller State read.
+suspend_transaction_id uint64 The Suspend command.
+resume_transaction_id uint64 The Resume command.
+""",
+)
+
+MEMORY_CHANGES = _table(
+    "memory_changes",
+    "One descriptor of a Track Receive report.",
+    """
+id uint64 Row number.
+transaction_id uint64 The Track Receive command.
+target uint16 CNTLID of the tracked controller.
+address uint64 First byte of the changed range.
+length uint64 Bytes.
+more bool MTR of the report.
+suspended bool SUSP of the report.
+""",
+)
+
+VIOLATIONS = _table(
+    "violations",
+    "One broken rule.",
+    """
+id uint64 Row number.
+rule str Rule.
+name str Name of the rule.
+severity str `error`, `warning` or `info`.
+party str Who is obliged: `controller`, `host` or `both`.
+capture str Name of the capture file.
+link str Link.
+controller uint16 CNTLID.
+time_ps int64 When it broke.
+message str What happened, in a sentence.
+spec str Section of the specification.
+fingerprint str Stable across runs: rule, controller, queue and command, never time.
+waived str Reason of the waiver that covers it; null without one.
+transaction_id uint64 The command.
+tlp_id uint64 The TLP that shows it.
+source_offset int64 Place of that TLP in the capture.
+""",
+)
+
+OUTCOMES = _table(
+    "outcomes",
+    "One rule in this run.",
+    """
+rule str Rule.
+name str Name of the rule.
+severity str Severity of its worst broken answer, else of the rule.
+outcome str `held`, `broken`, `not exercised` or `not observable`.
+held uint64 Times it held.
+broken uint64 Times it was broken.
+not_observable uint64 Times the evidence was not in the capture.
+reason str Why it could not be judged.
+""",
+)
+
+TROUBLES = _table(
+    "troubles",
+    "One kind of thing import could not understand.",
+    """
+name str Kind of trouble.
+capture str Name of the capture file.
+severity str `info`, `data-loss` or `error`.
+count uint64 How often.
+first_time_ps int64 First time; null before any.
+first_offset int64 First byte offset or packet; null where there is none.
+text str What was seen the first time.
+advice str What to do.
+""",
+)
+
+TABLES: dict[str, Table] = {
+    table.name: table
+    for table in (
+        TLPS, TLP_TRANSACTIONS, TRANSACTIONS, CHILDREN, CONTROLLERS, QUEUES, REGIONS, PROPERTIES, DOORBELLS,
+        COMMAND_DATA, CONTROLLER_STATES, CONTROLLER_STATE_QUEUES, CDQ_ENTRIES, MIGRATION_STEPS, MIGRATIONS,
+        MEMORY_CHANGES, VIOLATIONS, OUTCOMES, TROUBLES,
+    )
+}  # fmt: skip
+"""Every table by name."""
+
+ROLES = (
+    "config", "register", "sq_doorbell", "cq_doorbell", "sqe_fetch", "prp_list", "sgl_segment", "data", "metadata",
+    "cqe", "interrupt", "msix_table", "cdq_entry", "shadow_doorbell", "cmb", "message", "unrelated",
+)  # fmt: skip
+"""What a TLP may be for; the position is the code used in memory."""

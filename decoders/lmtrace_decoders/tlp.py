@@ -1,0 +1,113 @@
+"""TLP headers as they cross the wire, decoded into rows of `lmtrace.stage.TLP_ROW` (PCIe Base 5.0, section 2.2)."""
+
+from __future__ import annotations
+
+import numpy as np
+from numba import njit
+
+from lmtrace.spec.pcie import FMT_TYPE, Kind
+from lmtrace.stage import NO_BAR, NO_FUNCTION, NO_ROLE, Flag
+
+KIND_OF_BYTE0 = np.zeros(256, np.uint8)
+for _byte0, _kind in FMT_TYPE.items():
+    KIND_OF_BYTE0[_byte0] = _kind
+
+_CPL, _CPLD, _CPLLK, _CPLDLK = int(Kind.Cpl), int(Kind.CplD), int(Kind.CplLk), int(Kind.CplDLk)
+_CFG_FIRST, _CFG_LAST = int(Kind.CfgRd0), int(Kind.CfgWr1)
+_MSG, _MSGD = int(Kind.Msg), int(Kind.MsgD)
+_NO_FUNCTION, _NO_BAR, _NO_ROLE, _POISONED = NO_FUNCTION, NO_BAR, NO_ROLE, Flag.POISONED
+
+
+@njit(cache=True)
+def clear_row(rows, i):  # type: ignore[no-untyped-def]
+    """Set every field of a row to what stands for not known."""
+    rows[i]["time_ps"] = 0
+    rows[i]["end_ps"] = 0
+    rows[i]["source_offset"] = -1
+    rows[i]["address"] = 0
+    rows[i]["payload_start"] = 0
+    rows[i]["request"] = -1
+    rows[i]["owner"] = -1
+    rows[i]["payload_bytes"] = 0
+    rows[i]["length_dw"] = 0
+    rows[i]["requester_id"] = 0
+    rows[i]["completer_id"] = 0
+    rows[i]["tag"] = 0
+    rows[i]["byte_count"] = 0
+    rows[i]["lower_address"] = 0
+    rows[i]["function"] = _NO_FUNCTION
+    rows[i]["link"] = 0
+    rows[i]["kind"] = 0
+    rows[i]["direction"] = 0
+    rows[i]["header_dw"] = 0
+    rows[i]["tc"] = 0
+    rows[i]["attr"] = 0
+    rows[i]["first_be"] = 0
+    rows[i]["last_be"] = 0
+    rows[i]["status"] = 0
+    rows[i]["message_code"] = 0
+    rows[i]["flags"] = 0
+    rows[i]["bar"] = _NO_BAR
+    rows[i]["role"] = _NO_ROLE
+
+
+@njit(cache=True)
+def prefix_bytes(data, start, end):  # type: ignore[no-untyped-def]
+    """Return how many bytes of TLP prefixes stand before the header in ``data[start:end]``."""
+    at = start
+    while at + 4 <= end and data[at] >> 5 == 4:
+        at += 4
+    return at - start
+
+
+@njit(cache=True)
+def wire_header(rows, i, data, at, kinds):  # type: ignore[no-untyped-def]
+    """Decode the header at ``data[at:]`` into row ``i`` and return its length in bytes.
+
+    ``data`` must hold 16 bytes from ``at``, or 12 for a 3-dword header; prefixes are already skipped. ``kinds`` is
+    ``KIND_OF_BYTE0``. The caller fills time, link, direction, offset and payload. A byte 0 that means nothing gives
+    kind 0 (UNKNOWN).
+    """
+    b0 = data[at]
+    kind = kinds[b0]
+    rows[i]["kind"] = kind
+    four = b0 >> 5 & 1
+    rows[i]["header_dw"] = 3 + four
+    b1, b2 = data[at + 1], data[at + 2]
+    rows[i]["tc"] = b1 >> 4 & 7
+    rows[i]["attr"] = (b1 >> 2 & 1) << 2 | b2 >> 4 & 3
+    if b2 >> 6 & 1:
+        rows[i]["flags"] |= _POISONED
+    length = np.uint16(b2 & 3) << 8 | data[at + 3]
+    with_data = b0 >> 6 & 1
+    if length == 0 and (with_data or not (kind == _CPL or kind == _CPLLK or kind == _MSG)):
+        length = 1024
+    if kind == _CPL or kind == _CPLLK or kind == _MSG:
+        length = 0
+    rows[i]["length_dw"] = length
+    high = (np.uint16(b1 >> 7 & 1) << 1 | np.uint16(b1 >> 3 & 1)) << 8
+    if kind == _CPL or kind == _CPLD or kind == _CPLLK or kind == _CPLDLK:
+        rows[i]["completer_id"] = np.uint16(data[at + 4]) << 8 | data[at + 5]
+        rows[i]["status"] = data[at + 6] >> 5
+        count = np.uint16(data[at + 6] & 15) << 8 | data[at + 7]
+        rows[i]["byte_count"] = count if count else 4096
+        rows[i]["requester_id"] = np.uint16(data[at + 8]) << 8 | data[at + 9]
+        rows[i]["tag"] = high | data[at + 10]
+        rows[i]["lower_address"] = data[at + 11] & 127
+        return 12
+    rows[i]["requester_id"] = np.uint16(data[at + 4]) << 8 | data[at + 5]
+    rows[i]["tag"] = high | data[at + 6]
+    if kind == _MSG or kind == _MSGD:
+        rows[i]["message_code"] = data[at + 7]
+        return 16
+    rows[i]["first_be"] = data[at + 7] & 15
+    rows[i]["last_be"] = data[at + 7] >> 4
+    if _CFG_FIRST <= kind <= _CFG_LAST:
+        rows[i]["completer_id"] = np.uint16(data[at + 8]) << 8 | data[at + 9]
+        rows[i]["address"] = np.uint64(data[at + 10] & 15) << np.uint64(8) | np.uint64(data[at + 11] & 0xFC)
+        return 12
+    address = np.uint64(0)
+    for k in range(4 + 4 * four):
+        address = address << np.uint64(8) | np.uint64(data[at + 8 + k])
+    rows[i]["address"] = address & ~np.uint64(3)
+    return 12 + 4 * four
