@@ -1,0 +1,36 @@
+"""VCD of a user interface, in one of the bus conventions."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from lmtrace.errors import UsageError
+from lmtrace.scenario import WireTlp, writer
+
+from lmtrace_samples import bus_tlp_stream, bus_xilinx_us, bus_xilinx_us_512
+from lmtrace_samples.tlp_header import user_side, with_functions
+from lmtrace_samples.waveform import Waveform
+from lmtrace_samples.whole_file import whole_file
+
+BUSES = {**bus_tlp_stream.BUSES, **bus_xilinx_us.BUSES, **bus_xilinx_us_512.BUSES}
+"""The bus conventions by the name a user gives."""
+
+
+@writer(".vcd")
+@writer(".vcd.gz")
+@writer(".vcd.zst")
+def write_vcd(tlps: Iterator[WireTlp], path: Path, bus: str, seed: int) -> None:
+    """Write TLPs as the streams of ``bus``, every link in a scope of its own, idle time squeezed.
+
+    Messages are left out, and on an endpoint's bus configuration requests and their completions. ``seed``
+    rules back-pressure and the signals that mean nothing. Raises UsageError for an unknown bus or a TLP
+    that it cannot carry.
+    """
+    if bus not in BUSES:
+        raise UsageError(f"no bus convention {bus!r}; there are: {', '.join(BUSES)}")
+    convention = BUSES[bus]
+    wave = Waveform(convention, f"{bus} {seed}")
+    wave.play(with_functions(user_side(tlps, convention().config)))
+    with whole_file(path) as file:
+        wave.close(file)
