@@ -28,11 +28,11 @@ class Packet:
     tlp: Tlp
     words: bytes
     enables: int = 0
+    size: int = field(init=False)
+    """The DWs in the data lanes."""
 
-    @property
-    def size(self) -> int:
-        """The DWs in the data lanes."""
-        return len(self.words) // 4
+    def __post_init__(self) -> None:
+        self.size = len(self.words) // 4
 
 
 class Part(NamedTuple):
@@ -93,6 +93,8 @@ class Stream(ABC):
 
     def lanes(self, parts: Sequence[Part]) -> int | str:
         """Return the data lanes of a beat; lanes that hold nothing are zero or x."""
+        if len(parts) == 1 and parts[0].dws == self.width:
+            return parts[0].data
         used = sum(part.dws for part in parts)
         if used == self.width or self.fill == "0":
             number = 0

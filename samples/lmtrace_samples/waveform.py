@@ -112,7 +112,7 @@ class Waveform:
         self.body = cast(BinaryIO, tempfile.TemporaryFile())  # noqa: SIM115
         self.out: list[str] = []
         self.header = io.StringIO()
-        self.vcd = VCDWriter(self.header, timescale="1 ps", version="lmtrace synth")
+        self.vcd = VCDWriter(self.header, timescale="1 ps", date="", version="lmtrace synth")
         clock = self.vcd.register_var("tb", "clk_250mhz", "wire", 1, init=0)
         self.vcd.register_alias("tb.dut", "clk", clock)
         self.clock, self.clock_ident = clock, clock.ident
