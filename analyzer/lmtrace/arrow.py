@@ -44,7 +44,9 @@ def from_numpy(values: np.ndarray, type_: pa.DataType, valid: np.ndarray | None 
     return pa.Array.from_buffers(type_, len(data), [mask, pa.py_buffer(data)], nulls)
 
 
-def binary(starts: np.ndarray, lengths: np.ndarray, data: np.ndarray, valid: np.ndarray | None = None) -> pa.Array:
+def binary(
+    starts: np.ndarray, lengths: np.ndarray, data: np.ndarray, valid: np.ndarray | None = None
+) -> pa.Array:
     """Return a binary array whose items are ``data[start:start + length]``; items must not overlap backwards."""
     offsets = np.zeros(len(lengths) + 1, np.int32)
     np.cumsum(lengths, out=offsets[1:])
@@ -64,6 +66,28 @@ def coded(codes: np.ndarray, words: Sequence[str], valid: np.ndarray | None = No
         good &= valid
     indices = from_numpy(np.where(good, codes, 0).astype(np.int32), pa.int32(), good)
     return pa.DictionaryArray.from_arrays(indices, column(list(words) or [""], pa.string())).cast(pa.string())
+
+
+def to_numpy(values: pa.Array | pa.ChunkedArray) -> np.ndarray:
+    """Return a column of numbers or booleans as a NumPy array, 0 for null."""
+    if isinstance(values, pa.ChunkedArray):
+        return np.concatenate([to_numpy(one) for one in values.chunks] or [np.zeros(0, _dtype(values.type))])
+    if pa.types.is_boolean(values.type):
+        data = _unpacked(values.buffers()[1], values)
+    else:
+        dtype = _dtype(values.type)
+        data = np.frombuffer(values.buffers()[1], dtype, len(values), values.offset * dtype.itemsize)
+    if values.null_count:
+        data = np.where(_unpacked(values.buffers()[0], values), data, data.dtype.type(0))
+    return data
+
+
+def _unpacked(bits: pa.Buffer, values: pa.Array) -> np.ndarray:
+    """Return the bits of a validity or boolean buffer that belong to ``values``."""
+    end = values.offset + len(values)
+    return np.unpackbits(np.frombuffer(bits, np.uint8), bitorder="little", count=end)[values.offset :].astype(
+        np.bool_
+    )
 
 
 def _offsets(lengths: list[int]) -> np.ndarray:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from lmtrace.arrow import column
@@ -25,6 +26,9 @@ if TYPE_CHECKING:
 
 MARKER = "summary.json"
 """A folder that holds this file and ``violations.parquet`` or ``transactions.parquet`` is one of ours."""
+
+Where = Sequence[tuple[str, str, Any]]
+"""Terms (column, operator, value) that must all hold; operators are ==, !=, <, <=, >, >= and in."""
 
 ROWS_PER_CHUNK = 1 << 16
 ROWS_PER_GROUP = 1 << 16
@@ -237,30 +241,79 @@ class Store:
             writer.close()
         self._writers.clear()
 
-    def read(self, name: str, columns: Sequence[str] | None = None, where: Any = None) -> pa.Table:
-        """Return a table; one that nothing wrote is empty. ``where`` is a Parquet filter."""
+    def read(self, name: str, columns: Sequence[str] | None = None, where: Where = ()) -> pa.Table:
+        """Return a table; one that nothing wrote is empty. See `read_table`."""
         return read_table(self.folder, name, columns, where)
 
 
-def read_table(folder: Path, name: str, columns: Sequence[str] | None = None, where: Any = None) -> pa.Table:
+def read_table(folder: Path, name: str, columns: Sequence[str] | None = None, where: Where = ()) -> pa.Table:
     """Return a table of a run's folder with the columns of today; those an older run lacks are null.
 
-    Raises CaptureError when the file is damaged.
+    Reads row group by row group, without those whose statistics rule every row out. Raises CaptureError when the file
+    is damaged.
     """
     schema = TABLES[name].schema()
-    wanted = [one for one in schema if columns is None or one.name in columns]
+    wanted = pa.schema([one for one in schema if columns is None or one.name in columns])
     file = folder / f"{name}.parquet"
     if not file.exists():
-        return pa.schema(wanted).empty_table()
+        return pa.Table.from_batches([], schema=wanted)
     try:
-        there = set(pq.read_schema(file).names)
-        table = pq.read_table(file, columns=[one.name for one in wanted if one.name in there], filters=where)
+        parts = list(_row_groups(file, wanted, where or ()))
     except (pa.ArrowInvalid, OSError) as error:
         raise CaptureError(f"{file} cannot be read: {error}; run lmtrace check again") from error
-    for one in wanted:
-        if one.name not in there:
-            table = table.append_column(one, pa.nulls(table.num_rows, one.type))
-    return table.select([one.name for one in wanted])
+    return pa.concat_tables(parts) if parts else pa.Table.from_batches([], schema=wanted)
+
+
+def _row_groups(file: Path, wanted: pa.Schema, where: Where) -> Iterator[pa.Table]:
+    """Yield the rows of each row group that ``where`` lets through, in the columns ``wanted``."""
+    with pq.ParquetFile(file) as parquet:
+        there = parquet.schema_arrow.names
+        names = [one for one in there if one in wanted.names or any(one == term[0] for term in where)]
+        for number in range(parquet.num_row_groups):
+            group = parquet.metadata.row_group(number)
+            statistics = {
+                term[0]: group.column(there.index(term[0])).statistics for term in where if term[0] in there
+            }
+            if any(not _may_hold(term, statistics.get(term[0])) for term in where):
+                continue
+            part = parquet.read_row_group(number, columns=names)
+            for term in where:
+                part = pc.filter(part, _holds(part, term))
+            if part.num_rows or not where:
+                arrays = [
+                    part.column(one.name) if one.name in there else pa.nulls(part.num_rows, one.type)
+                    for one in wanted
+                ]
+                yield pa.Table.from_arrays(arrays, schema=wanted)
+
+
+def _may_hold(term: tuple[str, str, Any], statistics: Any) -> bool:
+    """Whether a row group of these statistics may have a row that the term lets through."""
+    _, operator, value = term
+    if statistics is None or not statistics.has_min_max:
+        return True
+    low, high = statistics.min, statistics.max
+    if operator == "in":
+        return any(low <= one <= high for one in value)
+    return bool({
+        "==": lambda: low <= value <= high, "!=": lambda: True, "<": lambda: low < value,
+        "<=": lambda: low <= value, ">": lambda: high > value, ">=": lambda: high >= value,
+    }[operator]())  # fmt: skip
+
+
+def _holds(part: pa.Table, term: tuple[str, str, Any]) -> Any:
+    name, operator, value = term
+    if name not in part.schema.names:
+        return column([False] * part.num_rows, pa.bool_())
+    found = part.column(name)
+    if operator == "in":
+        return pc.is_in(found, value_set=column(list(value), found.type))
+    return _OPERATORS[operator](found, column([value], found.type)[0])
+
+
+_OPERATORS: dict[str, Any] = {
+    "==": pc.equal, "!=": pc.not_equal, "<": pc.less, "<=": pc.less_equal, ">": pc.greater, ">=": pc.greater_equal,
+}  # fmt: skip
 
 
 def _ours(folder: Path) -> bool:
