@@ -249,8 +249,8 @@ class Store:
 def read_table(folder: Path, name: str, columns: Sequence[str] | None = None, where: Where = ()) -> pa.Table:
     """Return a table of a run's folder with the columns of today; those an older run lacks are null.
 
-    Reads row group by row group, without those whose statistics rule every row out. Raises CaptureError when the file
-    is damaged.
+    Reads row group by row group, without those whose statistics rule every row out. Raises CaptureError when the
+    file is damaged.
     """
     schema = TABLES[name].schema()
     wanted = pa.schema([one for one in schema if columns is None or one.name in columns])
@@ -312,7 +312,8 @@ def _holds(part: pa.Table, term: tuple[str, str, Any]) -> Any:
 
 
 _OPERATORS: dict[str, Any] = {
-    "==": pc.equal, "!=": pc.not_equal, "<": pc.less, "<=": pc.less_equal, ">": pc.greater, ">=": pc.greater_equal,
+    "==": pc.equal, "!=": pc.not_equal, "<": pc.less, "<=": pc.less_equal, ">": pc.greater,
+    ">=": pc.greater_equal,
 }  # fmt: skip
 
 

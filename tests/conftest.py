@@ -1,0 +1,39 @@
+"""What the tests share: where real captures lie."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+BUNDLED = ROOT / "samples" / "captures"
+SHARED = ROOT.parent / "shared" / "captures"
+
+
+def find_capture(name: str) -> Path:
+    """Return the path of a real capture or its truth, as ``us256_exanicx10/fpga_core.vcd.zst``.
+
+    Files of up to 2 MB are bundled. A larger one that is not there fails where ``CI`` is set and skips elsewhere.
+    """
+    for folder in (BUNDLED, SHARED):
+        if (folder / name).exists():
+            return folder / name
+    reason = f"{name} is neither in samples/captures nor in ../shared/captures"
+    if os.environ.get("CI"):
+        pytest.fail(reason)
+    pytest.skip(reason + "; it is too large to be bundled")
+
+
+@pytest.fixture(scope="session")
+def capture() -> Callable[[str], Path]:
+    """Return the function that finds a real capture by ``folder/file``."""
+    return find_capture
+
+
+@pytest.fixture(scope="session")
+def root() -> Path:
+    """Return the folder of the repository."""
+    return ROOT
