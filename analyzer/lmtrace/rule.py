@@ -1,0 +1,282 @@
+"""Rules: how one is written, registered, found and chosen.
+
+An *event rule* is a function over one event and the session; its first parameter's type says which event it reads.
+A *column rule* is a vectorised predicate over the rows of one table. Both register themselves; both are documented
+by their docstring: a sentence, the reason, a story that holds, a story that breaks, and, where it is easy to accuse
+wrongly, a story in which it stays silent.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import inspect
+import re
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from difflib import get_close_matches
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, get_type_hints
+
+from lmtrace.errors import UsageError
+from lmtrace.events import EVENTS, Command, Event
+from lmtrace.plugins import load_packs
+
+if TYPE_CHECKING:
+    import numpy as np
+    import pyarrow as pa
+
+Severity = Literal["error", "warning", "info"]
+Party = Literal["controller", "host", "both"]
+SEVERITIES: tuple[Severity, ...] = ("error", "warning", "info")
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """One answer of a rule: ``held``, ``broken`` or ``not observable``; ``severity`` None means the rule's own."""
+
+    outcome: Literal["held", "broken", "not observable"]
+    event: Event
+    message: str = ""
+    severity: Severity | None = None
+
+
+def held(event: Event) -> Verdict:
+    """The rule applied and held."""
+    return Verdict("held", event)
+
+
+def broken(message: str, event: Event, severity: Severity | None = None) -> Verdict:
+    """The rule was broken; ``message`` says what happened, in a sentence without the rule's own text."""
+    return Verdict("broken", event, message, severity)
+
+
+def not_observable(reason: str, event: Event) -> Verdict:
+    """The rule would apply, but the capture does not show what it needs; ``reason`` is the same for like cases."""
+    return Verdict("not observable", event, reason)
+
+
+def expect(ok: bool, message: str, event: Event, severity: Severity | None = None) -> Verdict:
+    """Held if ``ok``, else broken with ``message``."""
+    return held(event) if ok else broken(message, event, severity)
+
+
+@dataclass(frozen=True, slots=True)
+class Broken:
+    """What a column rule finds: how many rows it applied to, which broke, and what to say of each."""
+
+    applied: int
+    rows: np.ndarray
+    """Row numbers in the batch that broke."""
+    message: Callable[[int], str]
+
+
+EventFunction = Callable[..., Iterator[Verdict]]
+ColumnFunction = Callable[["pa.RecordBatch"], Broken]
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """A registered rule with everything that is written about it, once."""
+
+    id: str
+    name: str
+    spec: str
+    party: Party
+    severity: Severity
+    section: str
+    text: str
+    why: str
+    holds: tuple[str, ...]
+    breaks: tuple[str, ...]
+    silent: tuple[str, ...]
+    """Stories in which it must not accuse, whether or not it answers."""
+    function: Callable[..., Any]
+    event: type[Event] | None
+    """The event it reads; None for a column rule."""
+    table: str | None
+    """The table it reads; None for an event rule."""
+    profiles: tuple[str, ...]
+    local: bool
+    """Its evidence lies in the event itself, so that what was lost elsewhere cannot make it wrong."""
+
+    @property
+    def kind(self) -> str:
+        """``event`` or ``column``."""
+        return "column" if self.event is None else "event"
+
+    @property
+    def commands(self) -> tuple[str, ...]:
+        """Names of the commands it is about."""
+        if self.event is None or not issubclass(self.event, Command):
+            return ()
+        wanted = self.event
+        return tuple(sorted(name for name, one in EVENTS.items() if issubclass(one, wanted)))
+
+
+@dataclass(frozen=True, slots=True)
+class Listed:
+    """A requirement that is not a rule, and why: nothing a passive observer sees can break it, or no rule yet."""
+
+    id: str
+    reason: str
+
+
+_rules: dict[str, Rule] = {}
+_listed: dict[str, Listed] = {}
+
+
+def rule(
+    id: str, *, spec: str, party: Party, severity: Severity = "error", local: bool = False
+) -> Callable[[EventFunction], EventFunction]:
+    """Register an event rule. ``local`` says that its evidence lies in the event alone."""
+
+    def add(function: EventFunction) -> EventFunction:
+        hints = get_type_hints(function)
+        first = next(iter(inspect.signature(function).parameters))
+        event = hints[first]
+        if not (isinstance(event, type) and issubclass(event, Event)):
+            raise TypeError(f"{function.__name__}: its first parameter must be an event, it is {event}")
+        _register(id, function, spec, party, severity, local, event=event)
+        return function
+
+    return add
+
+
+def column_rule(
+    id: str, *, table: str, spec: str, party: Party, severity: Severity = "error"
+) -> Callable[[ColumnFunction], ColumnFunction]:
+    """Register a column rule over batches of a table; it returns what it applied to and the rows that broke."""
+
+    def add(function: ColumnFunction) -> ColumnFunction:
+        _register(id, function, spec, party, severity, True, table=table)
+        return function
+
+    return add
+
+
+def not_a_rule(id: str, reason: str) -> None:
+    """List a requirement that no rule judges, with the reason."""
+    _listed[id] = Listed(id, reason)
+
+
+def _register(
+    id: str, function: Callable[..., Any], spec: str, party: Party, severity: Severity, local: bool,
+    event: type[Event] | None = None, table: str | None = None,
+) -> None:  # fmt: skip
+    if id in _rules and _rules[id].function.__code__.co_filename != function.__code__.co_filename:
+        raise ValueError(f"rule {id} is written twice: {_rules[id].function.__module__}, {function.__module__}")
+    module = sys.modules[function.__module__]
+    text, why, stories = _documentation(function)
+    profiles = (
+        {str(getattr(module, "PROFILE", "")), party} if party != "both" else {str(getattr(module, "PROFILE", ""))}
+    )
+    _rules[id] = Rule(
+        id, function.__name__.replace("_", "-"), spec, party, severity, str(getattr(module, "SECTION", "")), text, why,
+        stories["Holds"], stories["Breaks"], stories["Silent"], function, event, table,
+        tuple(sorted(profiles - {""})), local,
+    )  # fmt: skip
+
+
+def _documentation(function: Callable[..., Any]) -> tuple[str, str, dict[str, tuple[str, ...]]]:
+    """Split a docstring into its sentence, its reason and its stories by kind."""
+    doc = inspect.cleandoc(function.__doc__ or "")
+    parts = re.split(r"^(Holds|Breaks|Silent)::\s*$", doc, flags=re.MULTILINE)
+    head = parts[0].strip().split("\n\n", 1)
+    stories: dict[str, tuple[str, ...]] = {"Holds": (), "Breaks": (), "Silent": ()}
+    for kind, body in zip(parts[1::2], parts[2::2], strict=True):
+        stories[kind] += (inspect.cleandoc(body).strip(),)
+    return " ".join(head[0].split()), head[1].strip() if len(head) > 1 else "", stories
+
+
+def rules(folder: Path | None = None) -> list[Rule]:
+    """Return every rule in natural order of id. ``folder`` holds further rule files, which are imported.
+
+    Raises UsageError when a file of ``folder`` does not import.
+    """
+    load_packs("lmtrace.rules")
+    if folder is not None:
+        _import_folder(folder)
+    return sorted(_rules.values(), key=lambda one: natural(one.id))
+
+
+def listed() -> list[Listed]:
+    """Return the requirements that no rule judges, in natural order of id."""
+    load_packs("lmtrace.rules")
+    return sorted(_listed.values(), key=lambda one: natural(one.id))
+
+
+def natural(text: str) -> list[tuple[int, int, str]]:
+    """Return a sort key under which ``n9`` comes before ``n10``."""
+    return [(0, int(part), "") if part.isdigit() else (1, 0, part) for part in re.split(r"(\d+)", text) if part]
+
+
+def _import_folder(folder: Path) -> None:
+    files = sorted(folder.glob("*.py"))
+    if not files:
+        raise UsageError(f"{folder} holds no rule file (*.py)")
+    for file in files:
+        name = f"lmtrace_user_rules.{file.stem}"
+        found = importlib.util.spec_from_file_location(name, file)
+        if found is None or found.loader is None:
+            raise UsageError(f"{file} cannot be imported")
+        module = importlib.util.module_from_spec(found)
+        sys.modules[name] = module
+        try:
+            found.loader.exec_module(module)
+        except Exception as error:
+            raise UsageError(f"the rule file {file} does not import: {type(error).__name__}: {error}") from error
+
+
+def _plain(id: str) -> str:
+    """Return an id in the form in which ``_``, ``.`` and ``-`` are the same and NVM21_ also means HMLM-."""
+    text = re.sub(r"[._-]+", "_", id).casefold()
+    return "hmlm" + text[5:] if text.startswith("nvm21_") else text
+
+
+def select(
+    chosen: list[Rule], select: str | None = None, ignore: str | None = None, profile: str | None = None
+) -> list[Rule]:
+    """Return the rules that ``select`` and ``profile`` name and ``ignore`` does not.
+
+    A selection is a comma-separated list of ids, id prefixes, profile names, sections, or ``command=``, ``party=``,
+    ``severity=``. Raises UsageError for a word that names nothing, with the nearest that does.
+    """
+    kept = chosen
+    if profile is not None:
+        kept = [one for one in kept if profile in one.profiles]
+        if not kept:
+            names = sorted({name for one in chosen for name in one.profiles})
+            raise UsageError(f"no profile {profile!r}; there are: {', '.join(names)}")
+    if select:
+        kept = _matching(kept, chosen, select)
+    if ignore:
+        out = {one.id for one in _matching(chosen, chosen, ignore)}
+        kept = [one for one in kept if one.id not in out]
+    return kept
+
+
+def _matching(pool: list[Rule], every: list[Rule], words: str) -> list[Rule]:
+    found: set[str] = set()
+    for word in (part.strip() for part in words.split(",")):
+        if not word:
+            continue
+        key, equals, value = word.partition("=")
+        if equals:
+            match key:
+                case "command":
+                    hits = [one for one in every if value.replace("-", "_") in one.commands]
+                case "party" | "severity" | "section":
+                    hits = [one for one in every if getattr(one, key).split(" ")[0] == value]
+                case _:
+                    raise UsageError(f"{word!r}: select by command=, party=, severity= or section=")
+        else:
+            plain = _plain(word)
+            exact = [one for one in every if _plain(one.id) == plain or one.name == word]
+            hits = exact or [one for one in every if _plain(one.id).startswith(plain) or word in one.profiles]
+        if not hits:
+            known = [one.id for one in every] + sorted({name for one in every for name in one.profiles})
+            near = get_close_matches(word, known, 3, 0.5)
+            raise UsageError(f"no rule or profile {word!r}" + (f"; nearest: {', '.join(near)}" if near else ""))
+        found.update(one.id for one in hits)
+    return [one for one in pool if one.id in found]

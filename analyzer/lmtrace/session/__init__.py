@@ -1,0 +1,10 @@
+"""The state of one link before the event a rule is asked about: controllers, queues, CDQs, state transfers."""
+
+from lmtrace.session.controller import Controller, Queue, Suspension
+from lmtrace.session.data_queue import DataQueue
+from lmtrace.session.session import Options, Session
+from lmtrace.session.transfer import Phase, StateRead, Transfer
+
+__all__ = [
+    "Controller", "DataQueue", "Options", "Phase", "Queue", "Session", "StateRead", "Suspension", "Transfer",
+]  # fmt: skip

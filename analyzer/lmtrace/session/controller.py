@@ -1,0 +1,202 @@
+"""One controller as far as the capture shows it: its queues, what is outstanding, whether it is suspended."""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass, field
+
+from lmtrace.events import CqePosted, Doorbell, Initiated, QueueCreated, SqeFetch, Suspend
+from lmtrace.known import Known, Timeline, throughout
+from lmtrace.pieces import ControllerState
+from lmtrace.spec.nvme import Admin
+
+
+@dataclass(slots=True)
+class Queue:
+    """One life of an I/O or admin queue. ``size`` counts entries; pointers are slots, None while not known.
+
+    Of an SQ, ``head`` is the next slot the controller fetches and ``tail`` the last doorbell. Of a CQ, ``tail`` is
+    the next slot it posts to and ``head`` the last doorbell.
+    """
+
+    created: QueueCreated
+    head: int | None
+    tail: int | None
+    moved: int = 0
+    """Entries fetched or posted in this life."""
+    next_phase: bool | None = True
+    slot0_phase: bool | None = None
+    """Phase tag of the last entry posted to slot 0."""
+    doorbell_order: int = -1
+    doorbell_seen: bool = False
+    restored: bool = False
+    """It exists because a committed Controller State says so."""
+    last_sqhd: int | None = None
+
+    @property
+    def kind(self) -> str:
+        """SQ or CQ."""
+        return self.created.kind
+
+    @property
+    def qid(self) -> int:
+        """Queue identifier."""
+        return self.created.qid
+
+    @property
+    def size(self) -> int:
+        """Entries."""
+        return self.created.size
+
+    @property
+    def inferred(self) -> bool:
+        """Whether it was inferred from traffic rather than seen being created."""
+        return self.created.inferred or self.created.origin == "inferred"
+
+
+@dataclass(frozen=True, slots=True)
+class Suspension:
+    """A successful Suspend: its command, which stays true until a Resume, a reset or the capture's end."""
+
+    command: Suspend
+    posted: int
+
+
+@dataclass(slots=True)
+class Controller:
+    """A controller of this link. Facts that the capture does not show are None or Known.UNKNOWN."""
+
+    function: int | None = None
+    cntlid: int | None = None
+    hmlms: Known = Known.UNKNOWN
+    virtual: Known = Known.UNKNOWN
+    """Whether it is a secondary controller: such a one is migratable whatever its HMLMS says."""
+    suspended: Timeline[Known] = field(default_factory=lambda: Timeline(Known.UNKNOWN))
+    enabled: Timeline[Known] = field(default_factory=lambda: Timeline(Known.UNKNOWN))
+    io_queues: Timeline[Known] = field(default_factory=lambda: Timeline(Known.UNKNOWN))
+    """Whether any I/O queue exists."""
+    suspension: Suspension | None = None
+    announced: Suspend | None = None
+    """A Suspend Notification that no Suspend has followed yet."""
+    queues: dict[tuple[str, int], Queue] = field(default_factory=dict)
+    complete_history: bool = False
+    """Whether its queues are all known: the capture saw it enabled or reset."""
+    outstanding: dict[tuple[int, int], SqeFetch] = field(default_factory=dict)
+    """Fetched, not completed, by (SQID, CID)."""
+    committed: ControllerState | None = None
+    """The state last committed to it, until it is reset."""
+    committed_order: int = -1
+    resumed_order: int = -1
+    """Order of the last successful Resume."""
+    resumed_state: ControllerState | None = None
+    """The committed state that the last Resume put to work."""
+    resumed_time: int = 0
+    reset_orders: list[int] = field(default_factory=list)
+    reset_uncertain: bool = False
+    """The last reset was inferred from behaviour."""
+    initiated: deque[Initiated] = field(default_factory=lambda: deque(maxlen=4096))
+    """Its latest requests while draining or suspended."""
+    last_doorbell_order: int = -1
+    property_writes: deque[int] = field(default_factory=lambda: deque(maxlen=4096))
+    """Orders of the latest property and doorbell writes of the host."""
+
+    def mmc(self) -> Known:
+        """Whether it is a migration management controller: HMLMS set, and no secondary controller."""
+        if self.virtual is Known.YES:
+            return Known.NO
+        return self.hmlms
+
+    def suspended_during(self, first: int, last: int) -> Known:
+        """Whether it was suspended throughout, not at all, or unknown or changing between two orders."""
+        return throughout(self.suspended, first, last)
+
+    @property
+    def io(self) -> list[Queue]:
+        """Its live I/O queues, by kind and id."""
+        return [queue for (_, qid), queue in sorted(self.queues.items()) if qid]
+
+    def queue(self, kind: str, qid: int) -> Queue | None:
+        """Return a live queue, or None."""
+        return self.queues.get((kind, qid))
+
+    def reset_between(self, first: int, last: int) -> bool:
+        """Whether a reset of it was seen between two orders."""
+        return any(first < order < last for order in self.reset_orders)
+
+    # -- what happens to it -----------------------------------------------------------------------------------
+
+    def on_created(self, event: QueueCreated) -> None:
+        """A queue begins to exist."""
+        mid_stream = event.origin in ("inferred", "given")
+        queue = Queue(
+            event,
+            head=None if mid_stream else event.first_head,
+            tail=None if mid_stream else event.first_tail,
+            next_phase=None if mid_stream else event.first_phase,
+            restored=event.origin == "state data",
+        )
+        self.queues[event.kind, event.qid] = queue
+        if event.qid:
+            self.io_queues.set(event.order, Known.YES)
+
+    def on_deleted(self, kind: str, qid: int, order: int) -> None:
+        """A queue was deleted."""
+        self.queues.pop((kind, qid), None)
+        if qid and not self.io:
+            self.io_queues.set(order, Known.of(False if self.complete_history else None))
+
+    def on_fetch(self, event: SqeFetch) -> None:
+        """It fetched an entry; a controller that fetches is not suspended, unless it breaks a rule."""
+        if self.suspended.now is Known.UNKNOWN and self.suspension is None:
+            self.suspended.set(event.order, Known.NO)
+        self.outstanding[event.sqid, event.cid] = event
+        queue = self.queues.get(("SQ", event.sqid))
+        if queue is not None and event.slot is not None:
+            queue.head = (event.slot + 1) % queue.size
+            queue.moved += 1
+
+    def on_cqe(self, event: CqePosted) -> None:
+        """It posted a completion."""
+        self.outstanding.pop((event.sqid, event.cid), None)
+        submission = self.queues.get(("SQ", event.sqid))
+        if submission is not None:
+            submission.last_sqhd = event.sqhd
+        queue = self.queues.get(("CQ", event.cqid))
+        if queue is not None and event.slot is not None:
+            queue.tail = (event.slot + 1) % queue.size
+            queue.moved += 1
+            if event.slot == 0:
+                queue.slot0_phase = event.phase
+            queue.next_phase = event.phase if queue.tail else not event.phase
+
+    def on_doorbell(self, event: Doorbell) -> None:
+        """The host moved a pointer."""
+        self.property_writes.append(event.order)
+        self.last_doorbell_order = event.order
+        queue = self.queues.get(("CQ" if event.completion else "SQ", event.qid))
+        if queue is not None:
+            queue.doorbell_order = event.order
+            queue.doorbell_seen = True
+            if event.completion:
+                queue.head = event.value
+            else:
+                queue.tail = event.value
+
+    def on_reset(self, order: int, certain: bool) -> None:
+        """A Controller Level Reset: queues, suspension and committed queue state are gone (3.7.2, 8.1.12)."""
+        self.reset_orders.append(order)
+        self.reset_uncertain = not certain
+        self.queues.clear()
+        self.outstanding.clear()
+        self.suspension = self.announced = None
+        self.committed = self.resumed_state = None
+        self.complete_history = certain
+        self.suspended.set(order, Known.NO if certain else Known.UNKNOWN)
+        self.io_queues.set(order, Known.NO if certain else Known.UNKNOWN)
+        self.enabled.set(order, Known.NO if certain else Known.UNKNOWN)
+
+    def unfinished(self) -> list[SqeFetch]:
+        """Return what it fetched and has not completed, Asynchronous Event Requests aside."""
+        return [
+            one for one in self.outstanding.values() if not (one.sqid == 0 and one.opcode == Admin.ASYNC_EVENT_REQUEST)
+        ]

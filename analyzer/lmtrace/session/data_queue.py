@@ -1,0 +1,75 @@
+"""A controller data queue: its life, its head, what was posted to it, whether its logging runs (8.1.6, NCS 5.6)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from lmtrace.events import CdqEntry, CreateCdq
+from lmtrace.known import Known, Timeline
+from lmtrace.spec.migration import CDQ_ENTRY_SIZE, EntrySequence
+
+
+@dataclass(slots=True)
+class DataQueue:
+    """One life of a CDQ of the controller ``owner`` (a function number)."""
+
+    owner: int
+    cdqid: int
+    created: CreateCdq
+    live: Timeline[Known] = field(default_factory=lambda: Timeline(Known.NO))
+    logging: Timeline[Known] = field(default_factory=lambda: Timeline(Known.NO))
+    head: int | None = 0
+    """Next slot the host consumes, by the last accepted Set Features; None where that was not seen."""
+    tail: int = 0
+    """Next slot the controller fills, by the entries seen."""
+    posted: int = 0
+    unconsumed: int = 0
+    ended_by: str | None = None
+    closed: EntrySequence | None = None
+    """ESA of the entry that closed the logging period, until a start or a resume."""
+
+    @property
+    def target(self) -> int:
+        """CNTLID of the controller whose changes it logs."""
+        return self.created.target
+
+    @property
+    def slots(self) -> int:
+        """Entries."""
+        return self.created.slots
+
+    @property
+    def full(self) -> bool:
+        """Whether the entries seen and the head known leave no free slot."""
+        return self.slots > 1 and self.unconsumed >= self.slots - 1
+
+    def spans(self) -> list[tuple[int, int]]:
+        """Return its memory as (first byte, one past the last); empty where the PRP list was not seen."""
+        size = self.slots * CDQ_ENTRY_SIZE
+        if self.created.field("PC"):
+            return [(self.created.base, self.created.base + size)]
+        if self.created.pages is None:
+            return []
+        return [(page, page + 4096) for page in self.created.pages]
+
+    def holds(self, address: int) -> bool:
+        """Whether ``address`` lies in its memory."""
+        return any(first <= address < end for first, end in self.spans())
+
+    def on_entry(self, event: CdqEntry) -> None:
+        """An entry was posted."""
+        self.tail = (event.slot + 1) % max(self.slots, 1)
+        self.posted += 1
+        self.unconsumed += 1
+        if event.esa in (EntrySequence.STOPPED, EntrySequence.SUSPENDED, EntrySequence.FULL):
+            self.closed = EntrySequence(event.esa)
+        else:
+            self.closed = None
+        if event.esa == EntrySequence.FULL:
+            self.logging.set(event.order, Known.NO)
+
+    def on_head(self, head: int) -> None:
+        """The host moved the head to ``head`` and the controller accepted it."""
+        if self.head is not None and self.slots:
+            self.unconsumed = max(0, self.unconsumed - (head - self.head) % self.slots)
+        self.head = head

@@ -1,0 +1,322 @@
+"""The session of one link: who is who, and the state before the event that a rule is asked about."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+from lmtrace.events import (
+    CdqEntry,
+    Command,
+    CqePosted,
+    CreateCdq,
+    DeleteCdq,
+    Doorbell,
+    Enabled,
+    Event,
+    GetControllerState,
+    IdentifyController,
+    IdentifyStateFormats,
+    Initiated,
+    LogUserDataChanges,
+    PropertyAccess,
+    QueueCreated,
+    QueueDeleted,
+    Reset,
+    Resume,
+    SetControllerState,
+    SetFeaturesCdq,
+    SqeFetch,
+    Suspend,
+)  # fmt: skip
+from lmtrace.known import Known, throughout
+from lmtrace.session.controller import Controller, Suspension
+from lmtrace.session.data_queue import DataQueue
+from lmtrace.session.transfer import Phase, StateRead, Transfer
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """Observation limits, in one place: how long something may take before its absence says anything."""
+
+    window_ps: int = 1_000_000_000
+    """1 ms: a resumed controller fetches what waits within it."""
+
+    def text(self) -> str:
+        """Name the limit, for messages."""
+        return f"within {self.window_ps / 1e9:g} ms"
+
+
+@dataclass(slots=True)
+class Session:
+    """What one link showed so far. Functions are BDF numbers, CNTLIDs are as in the commands.
+
+    ``from_start`` says that the capture shows its controllers from their enabling on; what was never seen before
+    that then did not happen.
+    """
+
+    options: Options = field(default_factory=Options)
+    link: str = ""
+    functions: dict[int, Controller] = field(default_factory=dict)
+    identifiers: dict[int, Controller] = field(default_factory=dict)
+    all_identifiers: frozenset[int] | None = None
+    """Every CNTLID of the subsystem, where a controller list showed it."""
+    data_queues: list[DataQueue] = field(default_factory=list)
+    transfers: dict[tuple[int, int], Transfer] = field(default_factory=dict)
+    reads: dict[tuple[int, int], StateRead] = field(default_factory=dict)
+    formats: dict[int, tuple[int, int]] = field(default_factory=dict)
+    """(NV, NUUID) by the function that reported it."""
+    in_flight: dict[int, Command] = field(default_factory=dict)
+    """Admin commands fetched and not completed, by order of fetch."""
+    loss_order: int | None = None
+    """Order from which on the capture itself shows that something was lost."""
+
+    # -- who is who -------------------------------------------------------------------------------------------
+
+    def of_function(self, function: int) -> Controller:
+        """Return the controller of a function."""
+        found = self.functions.get(function)
+        if found is None:
+            found = self.functions[function] = Controller(function=function)
+        return found
+
+    def controller(self, cntlid: int) -> Controller:
+        """Return the controller with a CNTLID; one never met has nothing known about it."""
+        found = self.identifiers.get(cntlid)
+        if found is None:
+            found = self.identifiers[cntlid] = Controller(cntlid=cntlid)
+        return found
+
+    def bind(self, function: int, cntlid: int) -> Controller:
+        """Say that a function is the controller with that CNTLID."""
+        named, placed = self.identifiers.get(cntlid), self.functions.get(function)
+        found = placed or named or Controller()
+        found.function, found.cntlid = function, cntlid
+        self.functions[function] = self.identifiers[cntlid] = found
+        return found
+
+    def exists(self, cntlid: int) -> Known:
+        """Whether a controller with that CNTLID exists in the subsystem."""
+        one = self.identifiers.get(cntlid)
+        if one is not None and one.function is not None:
+            return Known.YES
+        if self.all_identifiers is not None:
+            return Known.of(cntlid in self.all_identifiers)
+        return Known.UNKNOWN
+
+    def is_mmc(self, cntlid: int, command: Command) -> Known:
+        """Whether a CNTLID names an MMC: the controller that took the command, or another one."""
+        one = self.identifiers.get(cntlid)
+        if one is None:
+            return Known.NO if self.exists(cntlid) is Known.NO else Known.UNKNOWN
+        if one.function is not None and one.function == command.function:
+            return Known.YES
+        return one.mmc()
+
+    # -- suspension -------------------------------------------------------------------------------------------
+
+    def suspended(self, cntlid: int, command: Command) -> Known:
+        """Whether a controller was suspended throughout a command, not at all, or unknown or changing."""
+        if self.exists(cntlid) is Known.NO:
+            return Known.NO
+        return self.controller(cntlid).suspended_during(command.fetched, command.order)
+
+    # -- controller data queues -------------------------------------------------------------------------------
+
+    def live_queue(self, owner: int, cdqid: int) -> DataQueue | None:
+        """Return the CDQ of a function that was last alive under that identifier, dead or not; None if never."""
+        for queue in reversed(self.data_queues):
+            if queue.owner == owner and queue.cdqid == cdqid:
+                return queue
+        return None
+
+    def cdq_exists(self, owner: int, cdqid: int, command: Command) -> Known:
+        """Whether a CDQ existed throughout a command, not at all, or unknown or changing."""
+        queue = self.live_queue(owner, cdqid)
+        if queue is not None:
+            return throughout(queue.live, command.fetched, command.order)
+        return Known.of(False if self.of_function(owner).complete_history else None)
+
+    def queues_of_target(self, cntlid: int) -> Iterator[DataQueue]:
+        """Yield the CDQs that are alive and log the controller ``cntlid``."""
+        for queue in self.data_queues:
+            if queue.target == cntlid and queue.live.now is Known.YES:
+                yield queue
+
+    # -- state transfer ---------------------------------------------------------------------------------------
+
+    def transfer(self, function: int, cntlid: int) -> Transfer:
+        """Return the Set sequence of an MMC, by function, for a target."""
+        found = self.transfers.get((function, cntlid))
+        if found is None:
+            found = self.transfers[function, cntlid] = Transfer()
+            if self.of_function(function).complete_history:
+                found.phase.set(0, Phase.NONE)
+        return found
+
+    def phase(self, command: Resume | SetControllerState) -> Phase:
+        """Where the transfer to a command's target stood throughout the command; UNKNOWN if it changed."""
+        line = self.transfer(command.function, command.target).phase
+        values = set(line.during(command.fetched, command.order))
+        return values.pop() if len(values) == 1 else Phase.UNKNOWN
+
+    def read_of(self, function: int, cntlid: int) -> StateRead:
+        """Return the Get sequence of an MMC, by function, for a target."""
+        return self.reads.setdefault((function, cntlid), StateRead())
+
+    # -- what happens -----------------------------------------------------------------------------------------
+
+    def begin(self, command: Command) -> None:
+        """A command was fetched. What it will change is uncertain until it completes."""
+        self.in_flight[command.fetched] = command
+        if not command.succeeded:
+            return
+        order = command.fetched
+        match command:
+            case Suspend() if command.suspends:
+                target = self.controller(command.target)
+                if target.suspended.now is not Known.YES:
+                    target.suspended.set(order, Known.UNKNOWN)
+            case Resume():
+                self.controller(command.target).suspended.set(order, Known.UNKNOWN)
+            case LogUserDataChanges():
+                queue = self.live_queue(command.function, command.cdqid)
+                if queue is not None:
+                    queue.logging.set(order, Known.UNKNOWN)
+            case DeleteCdq():
+                queue = self.live_queue(command.function, command.cdqid)
+                if queue is not None:
+                    queue.live.set(order, Known.UNKNOWN)
+            case CreateCdq() if command.creates:
+                queue = DataQueue(command.function, command.cdqid, command)
+                queue.live.set(order, Known.UNKNOWN)
+                self.data_queues.append(queue)
+
+    def observe(self, event: Event) -> None:
+        """Take note of an event, after the rules were asked about it."""
+        match event:
+            case Command():
+                self.in_flight.pop(event.fetched, None)
+                self._completed(event)
+            case SqeFetch():
+                self.of_function(event.function).on_fetch(event)
+            case CqePosted():
+                self.of_function(event.function).on_cqe(event)
+            case Doorbell():
+                self.of_function(event.function).on_doorbell(event)
+            case Initiated():
+                self.of_function(event.function).initiated.append(event)
+            case PropertyAccess() if event.write:
+                self.of_function(event.function).property_writes.append(event.order)
+            case Enabled():
+                controller = self.of_function(event.function)
+                controller.enabled.set(event.order, Known.YES)
+                if not controller.reset_uncertain and controller.suspended.now is Known.UNKNOWN:
+                    controller.suspended.set(event.order, Known.NO)
+                if controller.io_queues.now is Known.UNKNOWN and not controller.io:
+                    controller.io_queues.set(event.order, Known.NO)
+                controller.complete_history = True
+            case Reset():
+                self._reset(event)
+            case QueueCreated():
+                self.of_function(event.function).on_created(event)
+            case QueueDeleted():
+                self.of_function(event.function).on_deleted(event.kind, event.qid, event.order)
+            case CdqEntry():
+                queue = self.live_queue(event.owner, event.cdqid)
+                if queue is not None:
+                    queue.on_entry(event)
+
+    def _completed(self, command: Command) -> None:
+        if isinstance(command, SetControllerState) and command.failed:
+            self.transfer(command.function, command.target).refuse(command)
+        if not command.succeeded:
+            return
+        order = command.order
+        match command:
+            case IdentifyController():
+                controller = self.of_function(command.function)
+                cntlid = command.value("CNTLID")
+                if cntlid is not None:
+                    controller = self.bind(command.function, cntlid)
+                controller.hmlms = Known.of(command.hmlms)
+            case IdentifyStateFormats():
+                if command.versions is not None and command.uuids is not None:
+                    self.formats[command.function] = (command.versions, command.uuids)
+            case Suspend():
+                self._suspended(command)
+            case Resume():
+                target = self.controller(command.target)
+                target.suspended.set(order, Known.NO)
+                target.suspension = None
+                target.resumed_order, target.resumed_time = order, command.time
+                target.resumed_state, target.committed = target.committed, None
+                self.transfer(command.function, command.target).phase.set(order, Phase.NONE)
+                self.reads.pop((command.function, command.target), None)
+            case SetControllerState():
+                transfer = self.transfer(command.function, command.target)
+                transfer.accept(command)
+                if command.commits:
+                    target = self.controller(command.target)
+                    target.committed, target.committed_order = transfer.state, order
+                    if transfer.state.header("NVMECSS"):
+                        target.io_queues.set(order, Known.YES)
+            case GetControllerState():
+                self.read_of(command.function, command.target).accept(command)
+            case CreateCdq() if command.creates:
+                queue = self.live_queue(command.function, command.cdqid)
+                if queue is not None:
+                    queue.live.set(order, Known.YES)
+            case DeleteCdq():
+                self._end_queue(self.live_queue(command.function, command.cdqid), order, "delete")
+            case LogUserDataChanges():
+                queue = self.live_queue(command.function, command.cdqid)
+                if queue is not None:
+                    queue.logging.set(order, Known.of(command.starts))
+            case SetFeaturesCdq():
+                queue = self.live_queue(command.function, command.cdqid)
+                if queue is not None:
+                    queue.on_head(command.head)
+
+    def _suspended(self, command: Suspend) -> None:
+        target = self.controller(command.target)
+        if not command.suspends:
+            target.announced = command
+            return
+        target.announced = None
+        if target.suspension is None:
+            self.reads.pop((command.function, command.target), None)
+        target.suspension = target.suspension or Suspension(command, command.order)
+        target.suspended.set(command.order, Known.YES)
+        if command.dudmq:
+            for queue in list(self.queues_of_target(command.target)):
+                if queue.owner == command.function:
+                    self._end_queue(queue, command.order, "Suspend with DUDMQ")
+
+    def _end_queue(self, queue: DataQueue | None, order: int, how: str) -> None:
+        if queue is not None and queue.live.now is not Known.NO:
+            queue.live.set(order, Known.NO)
+            queue.logging.set(order, Known.NO)
+            queue.ended_by = how
+
+    def _reset(self, event: Reset) -> None:
+        """Apply a Controller Level Reset (hmlm 4.5); what an inferred one did stays unknown."""
+        certain = event.how != "behaved as reset" and not event.inferred
+        owners = list(self.functions) if event.how == "NSSR" else [event.function]
+        for owner in owners:
+            controller = self.of_function(owner)
+            controller.on_reset(event.order, certain)
+            for queue in self.data_queues:
+                if queue.owner == owner and queue.live.now is not Known.NO:
+                    queue.live.set(event.order, Known.NO if certain else Known.UNKNOWN)
+                    queue.logging.set(event.order, Known.NO if certain else Known.UNKNOWN)
+                    queue.ended_by = "reset of its owner"
+            for (function, cntlid), transfer in self.transfers.items():
+                if function == owner or cntlid == controller.cntlid:
+                    transfer.phase.set(event.order, Phase.UNKNOWN)
+            for other in self.identifiers.values():
+                if other.suspension is not None and other.suspension.command.function == owner:
+                    other.suspension = None
+                    other.suspended.set(event.order, Known.UNKNOWN)
+        for key in [key for key in self.reads if key[0] in owners or self.controller(key[1]).function in owners]:
+            del self.reads[key]
