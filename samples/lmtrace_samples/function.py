@@ -92,10 +92,10 @@ class Function:
             self.write_tlp(start, data[position : position + size])
             position += size
 
-    def write_tlp(self, address: int, data: bytes) -> None:
-        """Send one memory write request."""
+    def write_tlp(self, address: int, data: bytes) -> int:
+        """Send one memory write request and return when it is on the wire."""
         request = tlp.memory_write(self.number, address, data)
-        self.link.send(Direction.UPSTREAM, request, self.root.memory_write, self, address, data)
+        return self.link.send(Direction.UPSTREAM, request, self.root.memory_write, self, address, data)
 
     def interrupt(self, vector: int, silent: bool) -> None:
         """Send a vector's message, or hold it while the vector is masked or the function must be ``silent``."""

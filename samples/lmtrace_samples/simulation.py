@@ -122,13 +122,14 @@ class Link:
         self._byte_time = byte_time
         self._free = [0, 0]
 
-    def send(self, direction: Direction, tlp: bytes, arrive: Callable[..., None], *args: Any) -> None:
-        """Send a TLP; ``arrive(*args)`` is called when its receiver has it."""
+    def send(self, direction: Direction, tlp: bytes, arrive: Callable[..., None], *args: Any) -> int:
+        """Send a TLP and return when it is on the wire; ``arrive(*args)`` is called when its receiver has it."""
         clock = self._clock
         start = max(clock.now, self._free[direction])
         self._free[direction] = end = start + (len(tlp) + 24) * self._byte_time
         clock.show(WireTlp(start, self.name, direction, tlp))
         clock.after(end + self._latency - clock.now, arrive, *args)
+        return start
 
 
 def wait_all(processes: list[Process]) -> Steps[None]:

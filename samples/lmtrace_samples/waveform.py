@@ -322,7 +322,6 @@ class Waveform:
 
     def close(self, file: BinaryIO) -> None:
         """Write header and body to ``file``; nothing can be played after that."""
-        self.idle(4)
         self.flush()
         self.vcd.close()
         file.write(self.header.getvalue().encode("ascii"))

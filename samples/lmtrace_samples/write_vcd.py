@@ -32,5 +32,6 @@ def write_vcd(tlps: Iterator[WireTlp], path: Path, bus: str, seed: int) -> None:
     convention = BUSES[bus]
     wave = Waveform(convention, f"{bus} {seed}")
     wave.play(with_functions(user_side(tlps, convention().config)))
+    wave.idle(4)
     with whole_file(path) as file:
         wave.close(file)

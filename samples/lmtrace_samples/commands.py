@@ -1,0 +1,277 @@
+"""The commands every controller of the model has: Identify, features, queues, logs, and the NVM Command Set."""
+
+from __future__ import annotations
+
+from random import Random
+from typing import TYPE_CHECKING
+
+from lmtrace.spec.nvme import (
+    CONTROLLER_SUSPENDED,
+    IDENTIFY_CONTROLLER,
+    INVALID_FIELD,
+    INVALID_OPCODE,
+    PRP_OFFSET_INVALID,
+    SUBNQN,
+    Admin,
+    Cns,
+    Feature,
+    Nvm,
+    Status,
+)
+from lmtrace_samples.choices import Choices
+from lmtrace_samples.engine import Command, Engine, Refused, Result, SubmissionQueue
+from lmtrace_samples.function import VECTORS, Function
+from lmtrace_samples.namespace import Namespace
+from lmtrace_samples.record import Record
+from lmtrace_samples.simulation import NS, Steps
+from lmtrace_samples.tlp import PAGE
+
+if TYPE_CHECKING:
+    from lmtrace_samples.subsystem import Subsystem
+
+COMPLETION_QUEUE_INVALID = Status(1, 0x00)
+INVALID_QUEUE_IDENTIFIER = Status(1, 0x01)
+INVALID_QUEUE_SIZE = Status(1, 0x02)
+INVALID_VECTOR = Status(1, 0x08)
+INVALID_LOG_PAGE = Status(1, 0x09)
+INVALID_QUEUE_DELETION = Status(1, 0x0C)
+INVALID_NAMESPACE = Status(0, 0x0B)
+LBA_OUT_OF_RANGE = Status(0, 0x80)
+COMPARE_FAILURE = Status(2, 0x85)
+QUEUES = 8
+LARGEST = 1 << 17
+
+
+class Controller(Engine):
+    """A controller of an NVM subsystem: a migratable one, unless a subclass says otherwise."""
+
+    def __init__(
+        self,
+        function: Function,
+        cntlid: int,
+        subsystem: Subsystem,
+        choices: Choices,
+        rng: Random,
+        record: Record,
+    ) -> None:
+        super().__init__(function, cntlid, choices, rng, record)
+        self.subsystem = subsystem
+        self.namespaces: dict[int, Namespace] = {}
+        self.admin = {
+            Admin.DELETE_IO_SQ: self._delete_sq,
+            Admin.CREATE_IO_SQ: self._create_sq,
+            Admin.DELETE_IO_CQ: self._delete_cq,
+            Admin.CREATE_IO_CQ: self._create_cq,
+            Admin.GET_LOG_PAGE: self._log_page,
+            Admin.IDENTIFY: self._identify,
+            Admin.ABORT: self._abort,
+            Admin.SET_FEATURES: self._set_features,
+            Admin.GET_FEATURES: self._get_features,
+            Admin.SANITIZE: self._sanitize,
+        }
+        self.nvm = {
+            Nvm.FLUSH: self._flush,
+            Nvm.WRITE: self._write,
+            Nvm.READ: self._read,
+            Nvm.COMPARE: self._compare,
+            Nvm.WRITE_ZEROES: self._write_zeroes,
+            Nvm.DATASET_MANAGEMENT: self._deallocate,
+        }
+
+    # Queues (5.2.1, 5.2.2).
+
+    def _create_cq(self, command: Command) -> Result:
+        qid, size = command.bits(10, 15, 0), command.bits(10, 31, 16) + 1
+        vector = command.bits(11, 31, 16)
+        self._check_queue(command, qid, size, qid in self.cqs)
+        if vector >= VECTORS:
+            raise Refused(INVALID_VECTOR)
+        self.cqs[qid] = self.completion_queue(qid, command.prp1, size, bool(command.bits(11, 1, 1)), vector)
+        return None
+
+    def _create_sq(self, command: Command) -> Result:
+        qid, size = command.bits(10, 15, 0), command.bits(10, 31, 16) + 1
+        cqid = command.bits(11, 31, 16)
+        self._check_queue(command, qid, size, qid in self.sqs)
+        if not 0 < cqid <= QUEUES:
+            raise Refused(INVALID_QUEUE_IDENTIFIER)
+        if cqid not in self.cqs:
+            raise Refused(COMPLETION_QUEUE_INVALID)
+        self.sqs[qid] = SubmissionQueue(qid, command.prp1, size, cqid, command.bits(11, 2, 1))
+        return None
+
+    def _check_queue(self, command: Command, qid: int, size: int, exists: bool) -> None:
+        if not 0 < qid <= QUEUES or exists:
+            raise Refused(INVALID_QUEUE_IDENTIFIER)
+        if not 2 <= size <= self.choices.mqes + 1:
+            raise Refused(INVALID_QUEUE_SIZE)
+        if not command.bits(11, 0, 0):
+            raise Refused(INVALID_FIELD)
+        if command.prp1 % PAGE:
+            raise Refused(PRP_OFFSET_INVALID)
+
+    def _delete_sq(self, command: Command) -> Result:
+        qid = command.bits(10, 15, 0)
+        if qid == 0 or self.sqs.pop(qid, None) is None:
+            raise Refused(INVALID_QUEUE_IDENTIFIER)
+        return None
+
+    def _delete_cq(self, command: Command) -> Result:
+        qid = command.bits(10, 15, 0)
+        if any(queue.cqid == qid for queue in self.sqs.values() if queue.qid):
+            raise Refused(INVALID_QUEUE_DELETION)
+        if qid == 0 or self.cqs.pop(qid, None) is None:
+            raise Refused(INVALID_QUEUE_IDENTIFIER)
+        return None
+
+    # Identify (5.1.13), logs, features.
+
+    def identify_fields(self) -> dict[str, int]:
+        """Return the fields of Identify Controller that are not zero."""
+        return {
+            "VID": 0x1B36,
+            "SSVID": 0x1AF4,
+            "CMIC": 0b110 if len(self.subsystem.controllers) > 1 else 0,
+            "MDTS": (LARGEST // PAGE).bit_length() - 1,
+            "CNTLID": self.cntlid,
+            "VER": 0x00020100,
+            "CNTRLTYPE": 1,
+            "ACL": 3,
+            "AERL": 3,
+            "SQES": 0x66,
+            "CQES": 0x44,
+            "NN": 4,
+            "ONCS": 0b1101,
+        }
+
+    def _identify(self, command: Command) -> Steps[Result]:
+        data = self.identify_data(command.bits(10, 7, 0), command)
+        yield from self.to_host(command, data.ljust(PAGE, b"\0"))
+        return None
+
+    def identify_data(self, cns: int, command: Command) -> bytes:
+        """Return the structure of a CNS value; raises Refused for one that does not exist here."""
+        match cns:
+            case Cns.NAMESPACE:
+                namespace = self.namespaces.get(command.nsid)
+                return namespace.identify() if namespace else bytes(PAGE)
+            case Cns.CONTROLLER:
+                data = bytearray(IDENTIFY_CONTROLLER.encode(**self.identify_fields()))
+                data[4:24] = b"LM%018d" % self.cntlid
+                data[24:64] = b"lmtrace model".ljust(40)
+                data[64:72] = b"1".ljust(8)
+                name = self.subsystem.nqn.encode()
+                data[SUBNQN.start : SUBNQN.start + len(name)] = name
+                return bytes(data)
+            case Cns.ACTIVE_NAMESPACES:
+                found = [nsid for nsid in sorted(self.namespaces) if nsid > command.nsid]
+                return b"".join(nsid.to_bytes(4, "little") for nsid in found)
+            case Cns.IO_CONTROLLER if command.bits(11, 31, 24) == 0:
+                return bytes(PAGE)
+            case Cns.CONTROLLER_LIST:
+                ids = sorted(self.subsystem.controllers)
+                return b"".join(one.to_bytes(2, "little") for one in [len(ids), *ids])
+        raise Refused(INVALID_FIELD)
+
+    def _log_page(self, command: Command) -> Steps[Result]:
+        sizes = {1: 64 * 4, 2: 512, 3: 512}
+        page = command.bits(10, 7, 0)
+        if page not in sizes:
+            raise Refused(INVALID_LOG_PAGE)
+        length = 4 * ((command.bits(11, 15, 0) << 16 | command.bits(10, 31, 16)) + 1)
+        data = bytearray(max(sizes[page], length))
+        if page == 2:
+            data[1:3] = (310).to_bytes(2, "little")
+            data[3:6] = bytes([100, 10, 1])
+        yield from self.to_host(command, bytes(data[:length]))
+        return None
+
+    def _abort(self, _: Command) -> Result:
+        """Abort nothing: by the time the command is here, its victim is beyond recall."""
+        return (1, 0)
+
+    def _sanitize(self, _: Command) -> Result:
+        """Refuse: while a controller is suspended for that reason, else because the model cannot (5.1.22)."""
+        if self.subsystem.any_suspended():
+            raise Refused(CONTROLLER_SUSPENDED)
+        raise Refused(INVALID_OPCODE)
+
+    def _set_features(self, command: Command) -> Result:
+        fid, value = command.bits(10, 7, 0), command.cdw[11]
+        if fid == Feature.NUMBER_OF_QUEUES:
+            asked = min(value & 0xFFFF, QUEUES - 1), min(value >> 16, QUEUES - 1)
+            self.features[fid] = asked[1] << 16 | asked[0]
+            return (self.features[fid], 0)
+        if fid not in (Feature.ARBITRATION, Feature.INTERRUPT_COALESCING, Feature.ASYNC_EVENT_CONFIGURATION):
+            raise Refused(INVALID_FIELD)
+        self.features[fid] = value
+        return None
+
+    def _get_features(self, command: Command) -> Result | Steps[Result]:
+        return (self.features.get(command.bits(10, 7, 0), 0), 0)
+
+    # NVM Command Set.
+
+    def _extent(self, command: Command) -> tuple[Namespace, int, int]:
+        namespace = self.namespaces.get(command.nsid)
+        if namespace is None:
+            raise Refused(INVALID_NAMESPACE)
+        first = command.cdw[11] << 32 | command.cdw[10]
+        count = command.bits(12, 15, 0) + 1
+        if first + count > namespace.blocks:
+            raise Refused(LBA_OUT_OF_RANGE)
+        return namespace, first, count
+
+    def _media(self, count: int) -> int:
+        return self.rng.randrange(2_000, 12_000) * NS + count * 50 * NS
+
+    def _flush(self, command: Command) -> Steps[Result]:
+        if command.nsid not in (*self.namespaces, 0xFFFFFFFF):
+            raise Refused(INVALID_NAMESPACE)
+        yield self._media(100)
+        return None
+
+    def _read(self, command: Command) -> Steps[Result]:
+        namespace, first, count = self._extent(command)
+        yield self._media(count)
+        yield from self.to_host(command, namespace.read(first, count))
+        return None
+
+    def _write(self, command: Command) -> Steps[Result]:
+        namespace, first, count = self._extent(command)
+        data = yield from self.from_host(command, count * namespace.block_size)
+        yield self._media(count)
+        namespace.write(first, data)
+        self.subsystem.changed(self, namespace.nsid, first, count, False)
+        return None
+
+    def _compare(self, command: Command) -> Steps[Result]:
+        namespace, first, count = self._extent(command)
+        data = yield from self.from_host(command, count * namespace.block_size)
+        yield self._media(count)
+        if data != namespace.read(first, count):
+            raise Refused(COMPARE_FAILURE)
+        return None
+
+    def _write_zeroes(self, command: Command) -> Steps[Result]:
+        namespace, first, count = self._extent(command)
+        yield self._media(count)
+        namespace.clear(first, count)
+        self.subsystem.changed(self, namespace.nsid, first, count, bool(command.bits(12, 25, 25)))
+        return None
+
+    def _deallocate(self, command: Command) -> Steps[Result]:
+        namespace = self.namespaces.get(command.nsid)
+        if namespace is None:
+            raise Refused(INVALID_NAMESPACE)
+        data = yield from self.from_host(command, 16 * (command.bits(10, 7, 0) + 1))
+        yield self._media(1)
+        if command.bits(11, 2, 2):
+            for at in range(0, len(data), 16):
+                count = int.from_bytes(data[at + 4 : at + 8], "little")
+                first = int.from_bytes(data[at + 8 : at + 16], "little")
+                if first + count > namespace.blocks:
+                    raise Refused(LBA_OUT_OF_RANGE)
+                namespace.clear(first, count)
+                self.subsystem.changed(self, namespace.nsid, first, count, True)
+        return None

@@ -1,0 +1,136 @@
+"""User Data Migration Queues: where a controller logs what another one changes (8.1.6; NVM Command Set 1.2, 5.6)."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from lmtrace.spec.migration import CDQ_ENTRY, CDQ_ENTRY_SIZE, EntrySequence
+from lmtrace_samples.function import Function
+from lmtrace_samples.tlp import PAGE
+
+if TYPE_CHECKING:
+    from lmtrace_samples.management import ManagementController
+
+NO_RANGE = 2
+
+
+class DataQueue:
+    """One queue of Type 0 entries in the memory of the controller that owns it."""
+
+    def __init__(
+        self, cdqid: int, owner: ManagementController, cntlid: int, pages: list[int], slots: int
+    ) -> None:
+        self.cdqid = cdqid
+        self.owner = owner
+        self.cntlid = cntlid
+        self.pages = pages
+        self.slots = slots
+        self.head = 0
+        self.tail = 0
+        self.phase = 1
+        self.live = True
+        self.logging = False
+        self.first_due = False
+        self.closed = False
+        self.trigger: int | None = None
+
+    @property
+    def used(self) -> int:
+        """Entries the host has not consumed."""
+        return (self.tail - self.head) % self.slots
+
+    @property
+    def full(self) -> bool:
+        """Whether no further entry may be posted."""
+        return self.used == self.slots - 1
+
+    def start(self) -> None:
+        """Log from now on; the first entry says so, at once or with the first change."""
+        self.logging = True
+        self.reopen()
+
+    def reopen(self) -> None:
+        """Hook: the next entry is the first of a period."""
+        self.closed = False
+        self.first_due = True
+        if self.owner.choices.marker_entries:
+            self.first_marker()
+
+    def first_marker(self) -> None:
+        """Post an entry that only says that logging has begun."""
+        self.post(EntrySequence.FIRST)
+
+    def stop(self) -> None:
+        """Hook: log no more, and say so in a last entry."""
+        if self.logging:
+            self.close(EntrySequence.STOPPED)
+            self.logging = False
+
+    def close(self, reason: EntrySequence) -> None:
+        """Hook: end a period with an entry that tells why, unless it has ended already."""
+        if not self.live or self.closed or not self.logging:
+            return
+        if self.first_due:
+            self.first_marker()
+        if self.logging:
+            self.post(reason)
+            self.closed = True
+
+    def changed(self, nsid: int, first: int, count: int, deallocated: bool, function: Function) -> None:
+        """Hook: log a change of user data."""
+        if self.logging and not self.closed:
+            self.post(EntrySequence.ORDINARY, nsid, first, count, deallocated, function)
+
+    def post(
+        self,
+        sequence: EntrySequence,
+        nsid: int = 0,
+        first: int = 0,
+        count: int = 0,
+        deallocated: bool = False,
+        function: Function | None = None,
+    ) -> None:
+        """Write one entry; the one that takes the last usable slot stops the logging."""
+        if self.full:
+            return
+        if self.first_due:
+            sequence, self.first_due = EntrySequence.FIRST, False
+        filling = self.used == self.slots - 2
+        if filling and sequence in (EntrySequence.ORDINARY, EntrySequence.FIRST):
+            sequence = EntrySequence.FULL
+        entry = CDQ_ENTRY.encode(
+            NSID=nsid,
+            NLB=count - 1 if count else 0,
+            SLBA=first,
+            CDQP=self.phase,
+            ESA=sequence,
+            DLBA=deallocated,
+            LBACIR=0 if count else NO_RANGE,
+        )
+        self.write(self.tail, entry, function or self.owner.function)
+        slot, self.tail = self.tail, (self.tail + 1) % self.slots
+        if self.tail == 0:
+            self.phase ^= 1
+        if slot == self.trigger:
+            self.trigger = None
+            self.owner.report_event(4, self.cdqid)
+        if sequence == EntrySequence.FULL:
+            self.logging = False
+            self.owner.report_event(4 | 1 << 8, self.cdqid)
+
+    def address(self, slot: int) -> int:
+        """Return where a slot lies in host memory."""
+        page, offset = divmod(slot * CDQ_ENTRY_SIZE, PAGE)
+        return self.pages[page] + offset
+
+    def write(self, slot: int, entry: bytes, function: Function) -> None:
+        """Write an entry, in one request or in two with the phase tag in the second."""
+        owner = self.owner
+        address = self.address(slot)
+        if owner.choices.split_entries:
+            function.write_tlp(address, entry[:16])
+            function.write_tlp(address + 16, entry[16:])
+        else:
+            function.write_tlp(address, entry)
+        if owner.record.keep:
+            owner.record.entries.append((owner.clock.now, owner.function.link.name, self.cdqid, slot, entry))

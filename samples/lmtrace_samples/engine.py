@@ -1,0 +1,477 @@
+"""The engine of an NVMe controller: properties, queues, fetching, completing, interrupts, resets, silence.
+
+What the commands do is in ``commands``. Methods with a docstring that begins with *Hook* are where faults act.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+from random import Random
+from struct import Struct
+from types import GeneratorType
+from typing import Any, TypeAlias
+
+from lmtrace.spec.nvme import (
+    CAP,
+    CQE_SIZE,
+    DOORBELL_BASE,
+    INVALID_OPCODE,
+    PRP_OFFSET_INVALID,
+    SQE_SIZE,
+    SUCCESS,
+    Admin,
+    Property,
+    Status,
+)
+from lmtrace_samples.choices import Choices
+from lmtrace_samples.function import MSIX_PENDING, MSIX_TABLE, VECTORS, Function
+from lmtrace_samples.record import Done, Record
+from lmtrace_samples.simulation import NS, US, Process, Signal, Steps
+from lmtrace_samples.tlp import PAGE
+
+_SQE = Struct("<BBHI8x8xQQ6I")
+_CQE = Struct("<IIHHHH")
+
+Result: TypeAlias = "tuple[int, int] | None"
+Handler: TypeAlias = "Callable[[Command], Result | Steps[Result]]"
+
+
+class Refused(Exception):
+    """A command ends with an error status."""
+
+    def __init__(self, status: Status, dw0: int = 0, dw1: int = 0) -> None:
+        super().__init__(str(status))
+        self.status = status
+        self.result = (dw0, dw1)
+
+
+class SubmissionQueue:
+    """A submission queue as its controller knows it."""
+
+    def __init__(self, qid: int, base: int, size: int, cqid: int, priority: int = 0) -> None:
+        self.qid = qid
+        self.base = base
+        self.size = size
+        self.cqid = cqid
+        self.priority = priority
+        self.head = 0
+        self.tail = 0
+
+
+class CompletionQueue:
+    """A completion queue as its controller knows it. ``phase`` is that of the next entry."""
+
+    def __init__(self, qid: int, base: int, size: int, enabled: bool, vector: int, freed: Signal) -> None:
+        self.qid = qid
+        self.base = base
+        self.size = size
+        self.enabled = enabled
+        self.vector = vector
+        self.freed = freed
+        self.head = 0
+        self.tail = 0
+        self.phase = 1
+        self.interrupt_due = False
+
+    @property
+    def full(self) -> bool:
+        """Whether no entry may be posted before the host moves the head."""
+        return (self.tail + 1) % self.size == self.head
+
+
+class Command:
+    """A fetched submission queue entry."""
+
+    __slots__ = ("cdw", "cid", "done", "nsid", "opcode", "prp1", "prp2", "queue", "reads", "writes")
+
+    def __init__(self, queue: SubmissionQueue, sqe: bytes, done: Done) -> None:
+        self.opcode, _, self.cid, self.nsid, self.prp1, self.prp2, *rest = _SQE.unpack(sqe)
+        self.cdw: dict[int, int] = dict(zip(range(10, 16), rest, strict=True))
+        self.queue = queue
+        self.done = done
+
+    def bits(self, dword: int, hi: int, lo: int) -> int:
+        """Return the bits ``hi:lo`` of a command dword."""
+        return self.cdw[dword] >> lo & ((1 << hi - lo + 1) - 1)
+
+
+class Engine:
+    """A controller without commands. Subclasses fill ``admin`` and ``nvm`` with handlers by opcode."""
+
+    def __init__(self, function: Function, cntlid: int, choices: Choices, rng: Random, record: Record) -> None:
+        self.function = function
+        self.cntlid = cntlid
+        self.choices = choices
+        self.rng = rng
+        self.record = record
+        self.clock = function.clock
+        self.admin: dict[int, Handler] = {}
+        self.nvm: dict[int, Handler] = {}
+        self.registers = bytearray(0x40)
+        self.registers[:8] = CAP.encode(
+            MQES=choices.mqes, CQR=1, TO=4, DSTRD=choices.stride, CSS=1, MPSMIN=0, MPSMAX=0
+        )
+        self._put(Property.VS, 0x00020100)
+        self.online = True
+        self.suspended_by: Engine | None = None
+        self.draining = False
+        self.doorbell = self.clock.signal()
+        self.settled = self.clock.signal()
+        self._clear()
+
+    def _clear(self) -> None:
+        """Start over with no queue and nothing outstanding."""
+        self.sqs: dict[int, SubmissionQueue] = {}
+        self.cqs: dict[int, CompletionQueue] = {}
+        self.processes: list[Process] = []
+        self._crowd = 64
+        self.requests: deque[Command] = deque()
+        self.events: deque[tuple[int, int]] = deque()
+        self.features: dict[int, int] = {0x07: 7 << 16 | 7}
+        self.open = 0
+        self.fetching = False
+        self.interrupts_due = 0
+        self._turn = 0
+
+    # Properties (NVMe Base 2.1, 3.1.4).
+
+    def _get(self, offset: int) -> int:
+        return int.from_bytes(self.registers[offset : offset + 4], "little")
+
+    def _get_wide(self, offset: int) -> int:
+        return int.from_bytes(self.registers[offset : offset + 8], "little")
+
+    def _put(self, offset: int, value: int) -> None:
+        self.registers[offset : offset + 4] = value.to_bytes(4, "little")
+
+    @property
+    def enabled(self) -> bool:
+        """CC.EN."""
+        return bool(self._get(Property.CC) & 1)
+
+    def read(self, offset: int, length: int) -> bytes:
+        """Answer a read of BAR0. Doorbells read as zero."""
+        if offset + length <= len(self.registers):
+            return bytes(self.registers[offset : offset + length])
+        if MSIX_TABLE <= offset < MSIX_TABLE + 16 * VECTORS:
+            return self.function.table_read(offset - MSIX_TABLE, length)
+        if MSIX_PENDING <= offset < MSIX_PENDING + 8:
+            return self.function.pending_bits()[offset - MSIX_PENDING :][:length]
+        return bytes(length)
+
+    def write(self, offset: int, data: bytes) -> None:
+        """Take a write to BAR0."""
+        if MSIX_TABLE <= offset < MSIX_TABLE + 16 * VECTORS:
+            self.function.table_write(offset - MSIX_TABLE, data)
+            self.function.interrupt_held(not self.may_interrupt())
+        elif offset >= DOORBELL_BASE:
+            index = (offset - DOORBELL_BASE) // (4 << self.choices.stride)
+            self._ring(index >> 1, bool(index & 1), int.from_bytes(data[:4], "little"))
+        elif offset in (Property.AQA, Property.ASQ, Property.ASQ + 4, Property.ACQ, Property.ACQ + 4):
+            self.registers[offset : offset + len(data)] = data
+        elif offset == Property.CC:
+            old = self._get(Property.CC)
+            new = int.from_bytes(data, "little")
+            self._put(Property.CC, new)
+            self._configured(old, new)
+
+    def _configured(self, old: int, new: int) -> None:
+        if old & 1 and not new & 1:
+            self.reset()
+        elif new & 1 and not old & 1 and self.online:
+            self.spawn(self._enable())
+        if new >> 14 & 3 and not old >> 14 & 3:
+            self.clock.after(20 * US, self._shut_down)
+
+    def _enable(self) -> Steps[None]:
+        yield self.rng.randrange(20, 60) * US
+        sizes = self._get(Property.AQA)
+        asq, acq = self._get_wide(Property.ASQ), self._get_wide(Property.ACQ)
+        self.sqs[0] = SubmissionQueue(0, asq, (sizes & 0xFFF) + 1, 0)
+        self.cqs[0] = self.completion_queue(0, acq, (sizes >> 16 & 0xFFF) + 1, True, 0)
+        self._put(Property.CSTS, 1)
+        self.spawn(self._arbitrate())
+
+    def _shut_down(self) -> None:
+        self._put(Property.CSTS, self._get(Property.CSTS) & ~0xC | 2 << 2)
+
+    def reset(self) -> None:
+        """Do what every Controller Level Reset does: stop, and forget the queues (3.7.2)."""
+        for process in self.processes:
+            process.stop()
+        self.forget_queues()
+        self.forget_suspension()
+        self.function.reset_vectors()
+        self.settled.fire()
+        self.clock.after(5 * US, self._reset_done)
+
+    def forget_queues(self) -> None:
+        """Hook: drop every queue and everything outstanding."""
+        self._clear()
+
+    def forget_suspension(self) -> None:
+        """Hook: a reset controller is not suspended."""
+        self.suspended_by = None
+        self.draining = False
+
+    def _reset_done(self) -> None:
+        if not self.enabled:
+            self._put(Property.CSTS, 0 if self.online else 2)
+
+    def set_online(self, online: bool) -> None:
+        """Take a secondary controller offline, which resets it and shows CSTS.CFS, or bring it back (8.2.6)."""
+        self.online = online
+        if not online:
+            self.reset()
+            self._put(Property.CC, 0)
+        self._put(Property.CSTS, 0 if online else 2)
+
+    def spawn(self, steps: Steps[None]) -> Process:
+        """Start a process that dies with a reset."""
+        process = self.clock.start(steps)
+        self.processes.append(process)
+        if len(self.processes) > self._crowd:
+            self.processes = [one for one in self.processes if one.alive]
+            self._crowd = 2 * len(self.processes) + 64
+        return process
+
+    # Queues.
+
+    def completion_queue(self, qid: int, base: int, size: int, enabled: bool, vector: int) -> CompletionQueue:
+        """Return a new, empty completion queue."""
+        return CompletionQueue(qid, base, size, enabled, vector, self.clock.signal())
+
+    def _ring(self, qid: int, completion: bool, value: int) -> None:
+        if completion:
+            queue = self.cqs.get(qid)
+            if queue is not None and value < queue.size:
+                queue.head = value
+                queue.freed.fire()
+                if qid == 0:
+                    self.deliver_events()
+            return
+        submission = self.sqs.get(qid)
+        if submission is not None and value < submission.size:
+            submission.tail = value
+            self.doorbell.fire()
+
+    def may_fetch(self) -> bool:
+        """Hook: neither a draining nor a suspended controller fetches (5.1.17.1.1)."""
+        return not self.draining and self.suspended_by is None
+
+    def may_interrupt(self) -> bool:
+        """Hook: a suspended controller sends no interrupt."""
+        return self.suspended_by is None
+
+    def _next_queue(self) -> SubmissionQueue | None:
+        """Return the next queue with something to fetch, in turn; the admin queue has no place of honour."""
+        if not self.may_fetch() or self.open >= self.choices.parallel:
+            return None
+        waiting = [queue for queue in self.sqs.values() if queue.head != queue.tail]
+        if not waiting:
+            return None
+        self._turn += 1
+        return waiting[self._turn % len(waiting)]
+
+    def _arbitrate(self) -> Steps[None]:
+        while True:
+            queue = self._next_queue()
+            if queue is None:
+                self.fetching = False
+                self.settled.fire()
+                yield self.doorbell
+                continue
+            self.fetching = True
+            count = (queue.tail - queue.head) % queue.size
+            room = self.choices.parallel - self.open if queue.qid else count
+            count = min(count, max(room, 1), self.rng.randint(1, self.choices.burst))
+            yield from self._fetch(queue, count)
+
+    def fetch_slot(self, queue: SubmissionQueue) -> int:
+        """Hook: fetching goes on where the head is."""
+        return queue.head
+
+    def _fetch(self, queue: SubmissionQueue, count: int) -> Steps[None]:
+        slot = self.fetch_slot(queue)
+        first = min(count, queue.size - slot)
+        ranges = [(queue.base + SQE_SIZE * slot, SQE_SIZE * first)]
+        if first < count:
+            ranges.append((queue.base, SQE_SIZE * (count - first)))
+        started = self.clock.now
+        data = yield from self.function.read(ranges)
+        if queue is not self.sqs.get(queue.qid):
+            return
+        queue.head = (slot + count) % queue.size
+        for index in range(count):
+            self._accept(queue, (slot + index) % queue.size, data[64 * index : 64 * index + 64], started)
+
+    def _accept(self, queue: SubmissionQueue, slot: int, sqe: bytes, started: int) -> None:
+        done = Done(
+            self.function.link.name, self.function.number, self.cntlid, queue.qid, slot, sqe, started, queue.cqid
+        )
+        self.record.fetched += 1
+        if self.record.keep:
+            self.record.commands.append(done)
+        command = Command(queue, sqe, done)
+        if queue.qid == 0 and command.opcode == Admin.ASYNC_EVENT_REQUEST:
+            self._request_event(command)
+            return
+        self.open += 1
+        self.spawn(self._execute(command))
+
+    # Executing.
+
+    def _execute(self, command: Command) -> Steps[None]:
+        handlers = self.nvm if command.queue.qid else self.admin
+        status, result = SUCCESS, None
+        yield self.rng.randrange(200, 900) * NS
+        try:
+            handler = handlers.get(command.opcode)
+            if handler is None:
+                raise Refused(INVALID_OPCODE)
+            answer: Any = handler(command)
+            result = (yield from answer) if isinstance(answer, GeneratorType) else answer
+        except Refused as refused:
+            status, result = refused.status, refused.result
+        yield from self.complete(command, status, result or (0, 0))
+        self.open -= 1
+        if self.open == self.choices.parallel - 1:
+            self.doorbell.fire()
+        self.settled.fire()
+
+    def complete(self, command: Command, status: Status, result: tuple[int, int]) -> Steps[None]:
+        """Post a command's completion as soon as its queue has room."""
+        if self.sqs.get(command.queue.qid) is not command.queue:
+            return
+        queue = self.cqs[command.queue.cqid]
+        while queue.full:
+            yield queue.freed
+        self.post(queue, command, status, result)
+
+    def post(self, queue: CompletionQueue, command: Command, status: Status, result: tuple[int, int]) -> None:
+        """Write the completion queue entry and let its interrupt follow."""
+        word = queue.phase | status.sc << 1 | status.sct << 9
+        head = command.queue.head
+        entry = _CQE.pack(*result, head, command.queue.qid, command.cid, word)
+        done = command.done
+        done.status, done.sqhd, done.phase = status, head, queue.phase
+        done.dw0, done.dw1 = result
+        self.record.completed += 1
+        done.cqe_ps = self.function.write_tlp(queue.base + CQE_SIZE * queue.tail, entry)
+        queue.tail = (queue.tail + 1) % queue.size
+        if queue.tail == 0:
+            queue.phase ^= 1
+        self.completed(queue)
+
+    def completed(self, queue: CompletionQueue) -> None:
+        """Hook: an entry was posted; its interrupt follows, one for several entries close together."""
+        if queue.enabled and not queue.interrupt_due:
+            queue.interrupt_due = True
+            self.interrupts_due += 1
+            self.clock.after(self.rng.randrange(20, 400) * NS, self._interrupt, queue)
+
+    def _interrupt(self, queue: CompletionQueue) -> None:
+        if self.cqs.get(queue.qid) is not queue or not queue.interrupt_due:
+            return
+        queue.interrupt_due = False
+        self.interrupts_due -= 1
+        self.function.interrupt(self.vector_of(queue), not self.may_interrupt())
+        self.settled.fire()
+
+    def vector_of(self, queue: CompletionQueue) -> int:
+        """Hook: a queue's interrupts use the vector it was created with."""
+        return queue.vector
+
+    # Asynchronous events (5.1.2).
+
+    def _request_event(self, command: Command) -> None:
+        if len(self.requests) >= 4:
+            self.open += 1
+            self.spawn(self._too_many_requests(command))
+            return
+        self.requests.append(command)
+        self.deliver_events()
+
+    def _too_many_requests(self, command: Command) -> Steps[None]:
+        yield from self.complete(command, Status(1, 0x05), (0, 0))
+        self.open -= 1
+        self.settled.fire()
+
+    def report_event(self, dw0: int, dw1: int) -> None:
+        """Report an asynchronous event now, or when a request for it is there."""
+        self.events.append((dw0, dw1))
+        self.deliver_events()
+
+    def deliver_events(self) -> None:
+        """Complete outstanding requests with the events that wait."""
+        while self.events and self.requests and self.may_interrupt() and not self.cqs[0].full:
+            self.post(self.cqs[0], self.requests.popleft(), SUCCESS, self.events.popleft())
+
+    # Silence (5.1.17.1.1).
+
+    @property
+    def busy(self) -> bool:
+        """Whether a fetched command, a fetch or an interrupt is still on its way."""
+        return self.open > 0 or self.fetching or self.interrupts_due > 0
+
+    def drain(self) -> Steps[None]:
+        """Hook: stop fetching, and wait until everything fetched is completed and told."""
+        self.draining = True
+        while self.draining and self.busy:
+            yield self.settled
+
+    def go_on(self) -> None:
+        """Run again after a suspension."""
+        self.suspended_by = None
+        self.draining = False
+        self.function.interrupt_held(False)
+        if 0 in self.cqs:
+            self.deliver_events()
+        self.doorbell.fire()
+
+    # Data pointers (4.3.1).
+
+    def ranges(self, command: Command, length: int) -> Steps[list[tuple[int, int]]]:
+        """Return the (address, length) pieces of a command's buffer, reading its PRP List if it has one."""
+        offset = command.prp1 % PAGE
+        pieces = [(command.prp1, min(length, PAGE - offset))]
+        left = length - pieces[0][1]
+        if left <= 0:
+            return pieces
+        if left <= PAGE:
+            if command.prp2 % PAGE:
+                raise Refused(PRP_OFFSET_INVALID)
+            return [*pieces, (command.prp2, left)]
+        pointer = command.prp2
+        while left > 0:
+            needed = -(-left // PAGE)
+            room = (PAGE - pointer % PAGE) // 8
+            data = yield from self.function.read([(pointer, 8 * min(needed, room))])
+            entries = [int.from_bytes(data[at : at + 8], "little") for at in range(0, len(data), 8)]
+            chained = needed > room
+            for entry in entries[:-1] if chained else entries:
+                if entry % PAGE:
+                    raise Refused(PRP_OFFSET_INVALID)
+                pieces.append((entry, min(left, PAGE)))
+                left -= PAGE
+            pointer = entries[-1]
+        return pieces
+
+    def to_host(self, command: Command, data: bytes) -> Steps[None]:
+        """Write a command's data into its buffer, page after page, letting others in between."""
+        pieces = yield from self.ranges(command, len(data))
+        position = 0
+        for address, length in pieces:
+            if position:
+                yield 40 * NS
+            self.function.write(address, data[position : position + length])
+            position += length
+        command.done.bytes_from_device += len(data)
+
+    def from_host(self, command: Command, length: int) -> Steps[bytes]:
+        """Read a command's data from its buffer."""
+        pieces = yield from self.ranges(command, length)
+        data = yield from self.function.read(pieces)
+        command.done.bytes_to_device += length
+        return data

@@ -1,0 +1,39 @@
+"""A namespace: logical blocks with real content."""
+
+from __future__ import annotations
+
+
+class Namespace:
+    """Blocks by number; one that was never written reads as zero."""
+
+    def __init__(self, nsid: int, blocks: int, block_size: int) -> None:
+        self.nsid = nsid
+        self.blocks = blocks
+        self.block_size = block_size
+        self.content: dict[int, bytes] = {}
+
+    def read(self, first: int, count: int) -> bytes:
+        """Return ``count`` blocks from ``first``."""
+        zero = bytes(self.block_size)
+        return b"".join(self.content.get(block, zero) for block in range(first, first + count))
+
+    def write(self, first: int, data: bytes) -> None:
+        """Store whole blocks from ``first``."""
+        size = self.block_size
+        for index in range(len(data) // size):
+            self.content[first + index] = data[index * size : index * size + size]
+
+    def clear(self, first: int, count: int) -> None:
+        """Make ``count`` blocks read as zero."""
+        for block in range(first, first + count):
+            self.content.pop(block, None)
+
+    def identify(self) -> bytes:
+        """Return the Identify Namespace structure (NVM Command Set 1.2, 4.1.5.1)."""
+        data = bytearray(4096)
+        for offset in (0, 8, 16):
+            data[offset : offset + 8] = self.blocks.to_bytes(8, "little")
+        data[30] = 1
+        data[104:120] = b"lmtrace nguid\0\0" + bytes([self.nsid])
+        data[128:132] = (self.block_size.bit_length() - 1 << 16).to_bytes(4, "little")
+        return bytes(data)

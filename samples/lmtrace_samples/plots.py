@@ -1,0 +1,64 @@
+"""Scenarios as scripts: registering one, playing it, and playing it with a record of what happened."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+
+from lmtrace.scenario import Options, WireTlp, scenario
+from lmtrace_samples.faults import apply, faults_of
+from lmtrace_samples.record import Record
+from lmtrace_samples.simulation import Steps
+from lmtrace_samples.world import World
+
+Script = Callable[[World], Steps[None]]
+
+
+@dataclass(frozen=True, slots=True)
+class Plot:
+    """A script with the links it plays on and the captures that show them."""
+
+    name: str
+    script: Script
+    captures: Mapping[str, tuple[str, ...]]
+    controllers: int | None
+
+    def capture(self, links: tuple[str, ...], options: Options, record: Record) -> Iterator[WireTlp]:
+        """Yield what one capture shows. Every capture is a run of its own: the same, because the seed is."""
+        every = tuple(dict.fromkeys(link for shown in self.captures.values() for link in shown))
+        world = World(options, every, self.controllers, record)
+        if options.fault is not None:
+            apply(options.fault, world)
+        for tlp in world.play(self.script(world)):
+            if tlp.link in links:
+                yield tlp
+
+    def play(self, options: Options, keep: bool = False) -> tuple[dict[str, Iterator[WireTlp]], Record]:
+        """Return the captures and the record, which fills while the first capture is read."""
+        record = Record(keep)
+        captures = {
+            name: self.capture(links, options, record if index == 0 else Record())
+            for index, (name, links) in enumerate(self.captures.items())
+        }
+        return captures, record
+
+
+plots: dict[str, Plot] = {}
+
+
+def plot(
+    name: str, captures: Mapping[str, tuple[str, ...]] | None = None, controllers: int | None = None
+) -> Callable[[Script], Script]:
+    """Register a script as the scenario ``name``. Its docstring's first line says what it plays."""
+
+    def add(script: Script) -> Script:
+        made = plots[name] = Plot(name, script, captures or {"": ("pcie0",)}, controllers)
+
+        def play(options: Options) -> Mapping[str, Iterator[WireTlp]]:
+            return made.play(options)[0]
+
+        play.__doc__ = script.__doc__
+        scenario(name, faults_of(name))(play)
+        return script
+
+    return add

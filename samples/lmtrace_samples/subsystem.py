@@ -1,0 +1,51 @@
+"""The NVM subsystem: its namespaces, its controllers, and what one of them tells another."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from lmtrace_samples.dataqueue import DataQueue
+from lmtrace_samples.namespace import Namespace
+
+if TYPE_CHECKING:
+    from lmtrace_samples.commands import Controller
+
+
+class Subsystem:
+    """Controllers by CNTLID and namespaces by NSID."""
+
+    def __init__(self, nqn: str) -> None:
+        self.nqn = nqn
+        self.controllers: dict[int, Controller] = {}
+        self.namespaces: dict[int, Namespace] = {}
+        self.data_queues: list[DataQueue] = []
+
+    def attach(self, namespace: Namespace, *controllers: Controller) -> None:
+        """Create a namespace, attached to these controllers."""
+        self.namespaces[namespace.nsid] = namespace
+        for controller in controllers:
+            controller.namespaces[namespace.nsid] = namespace
+
+    def any_suspended(self) -> bool:
+        """Whether some controller is suspended."""
+        return any(one.suspended_by is not None for one in self.controllers.values())
+
+    def queue_of(self, cntlid: int) -> DataQueue | None:
+        """Return the User Data Migration Queue associated with a controller."""
+        for queue in self.data_queues:
+            if queue.cntlid == cntlid:
+                return queue
+        return None
+
+    def changed(self, controller: Controller, nsid: int, first: int, count: int, deallocated: bool) -> None:
+        """Log a change where changes of this controller are logged."""
+        queue = self.queue_of(controller.cntlid)
+        if queue is not None:
+            function = queue.owner.function if controller.choices.iommu else controller.function
+            queue.changed(nsid, first, count, deallocated, function)
+
+    def drop(self, queue: DataQueue) -> None:
+        """Delete a data queue."""
+        queue.live = queue.logging = False
+        if queue in self.data_queues:
+            self.data_queues.remove(queue)
