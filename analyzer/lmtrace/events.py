@@ -15,10 +15,10 @@ from lmtrace.spec import migration
 from lmtrace.spec.layout import Layout
 from lmtrace.spec.nvme import (
     IDENTIFY_CONTROLLER,
-    SUCCESS,
     OACS_HMLMS,
     SQE,
     SUBNQN,
+    SUCCESS,
     Admin,
     Cns,
     Feature,
