@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 import zstandard
+from benchmarks import make_vcd
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from lmtrace.errors import UsageError
@@ -76,8 +77,7 @@ def read_and_answer(direction: Direction, address: int, dws: int, tag: int, data
     if cut < 4 * dws:
         parts.append((address + cut, data[cut : 4 * dws], 4 * dws - cut))
     return [ask] + [
-        Sent(back, "CplD", 0, len(part) // 4, 0, 0, tag, who, by, left, at & 0x7F, 0, part)
-        for at, part, left in parts
+        Sent(back, "CplD", 0, len(part) // 4, 0, 0, tag, who, by, left, at & 0x7F, 0, part) for at, part, left in parts
     ]
 
 
@@ -107,10 +107,7 @@ def every_length(seed: int) -> list[Sent]:
             burst = [write_of(direction, address + 4, dice.randbytes(4 * n)) for n in (1, 4, 2, 1, 8)]
             sent += burst
             tags = [(number + 1 + i) % 256 for i in range(4)]
-            asked = [
-                read_and_answer(direction, address, 1 + i, tag, dice.randbytes(16))
-                for i, tag in enumerate(tags)
-            ]
+            asked = [read_and_answer(direction, address, 1 + i, tag, dice.randbytes(16)) for i, tag in enumerate(tags)]
             sent += [one[0] for one in asked]
             sent += [one[1] for one in asked]
     return sent
@@ -264,11 +261,7 @@ def tlp_stream(link: str, beats: Iterator[Sample], segments: int) -> list[Got]:
     open_: dict[str, Got] = {}
     for cycle, beat in enumerate(beats):
         for group in ("rx_req", "rx_cpl", "tx_rd_req", "tx_wr_req", "tx_cpl"):
-            sig = {
-                key.split("_tlp_")[1]: value
-                for key, value in beat.items()
-                if key.startswith(f"{link}.{group}_tlp")
-            }
+            sig = {key.split("_tlp_")[1]: value for key, value in beat.items() if key.startswith(f"{link}.{group}_tlp")}
             if "x" in sig["valid"] or sig["ready"] != "1" or not number(sig["valid"]):
                 continue
             for segment in range(segments):
@@ -301,9 +294,7 @@ def xilinx(link: str, beats: Iterator[Sample], bus: str) -> list[Got]:
     open_: dict[str, Got] = {}
     for cycle, beat in enumerate(beats):
         for name in ("cq", "cc", "rq", "rc"):
-            key = next(one for one in beat if one.startswith(link) and one.endswith(f"axis_{name}_tdata"))[
-                :-5
-            ]
+            key = next(one for one in beat if one.startswith(link) and one.endswith(f"axis_{name}_tdata"))[:-5]
             if beat[key + "tvalid"] != "1" or beat[key + "tready"] != "1":
                 continue
             data, user = beat[key + "tdata"], number(beat[key + "tuser"]) if tuser else 0
@@ -441,9 +432,7 @@ def expected(sent: list[Sent], twelve_bits: Direction | None) -> list[Sent]:
             blank = 0 if one.payload else 0xF
             out.append(replace(one, address=0, first=blank, last=0, lower=lower))
         else:
-            out.append(
-                replace(one, completer=one.completer if one.kind.startswith("Cfg") else 0, byte_count=0)
-            )
+            out.append(replace(one, completer=one.completer if one.kind.startswith("Cfg") else 0, byte_count=0))
     return out
 
 
@@ -492,9 +481,7 @@ def test_every_length_on_every_bus(tmp_path: Path, bus: str) -> None:
     got = check(tmp_path / "a.vcd", bus, every_length(3), seed=2)
     places = {(one.stream, one.at) for one in got}
     if bus == "xilinx-us-512-straddle":
-        assert places == {("rc", at) for at in (0, 4, 8, 12)} | {
-            (s, at) for s in ("cq", "rq", "cc") for at in (0, 8)
-        }
+        assert places == {("rc", at) for at in (0, 4, 8, 12)} | {(s, at) for s in ("cq", "rq", "cc") for at in (0, 8)}
     elif bus == "xilinx-us-256-straddle":
         assert places == {("rc", 0), ("rc", 4), ("cq", 0), ("rq", 0), ("cc", 0)}
     elif bus == "tlp-stream-512x2":
@@ -637,3 +624,27 @@ def test_the_same_seed_gives_the_same_file(tmp_path: Path) -> None:
 def test_an_unknown_bus_is_refused_by_name(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=r"no bus convention 'axi'; there are: tlp-stream, .*xilinx-us-64"):
         write_vcd(iter([]), tmp_path / "a.vcd", "axi", 1)
+
+
+def test_the_benchmark_repeats_its_period(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two periods hold the same TLPs, the rings go round twice in each, and the counts are those it returns."""
+    monkeypatch.setattr(make_vcd, "SIZES", (4096, 12288))
+    monkeypatch.setattr(make_vcd, "BATCHES", (3, 2, 3))
+    monkeypatch.setattr(make_vcd, "IO_DEPTH", 4)
+    path = tmp_path / "a.vcd"
+    made = make_vcd.make(path, 2.5)
+    assert (made["periods"], made["admin_commands"], made["io_commands"]) == (2, 7, 32)
+    assert path.stat().st_size == made["bytes"]
+    read = [of_header(one) for one in tlp_stream("pcie0", samples(path), 1)]
+    count = made["period_tlps"]
+    assert read[-2 * count : -count] == read[-count:]
+    for queue in (1, 2):
+        ring = make_vcd.IO_RINGS + 0x4000 * queue + 0x2000
+        entries = [one for one in read if one.kind == "MWr" and ring <= one.address < ring + 64]
+        assert [(one.address - ring) // 16 for one in entries] == [0, 1, 2, 3] * 4
+        assert [one.payload[14] & 1 for one in entries] == ([1] * 4 + [0] * 4) * 2
+        bells = [one.payload[0] for one in read if one.address == make_vcd.BAR + 0x1000 + 8 * queue]
+        assert bells == [3, 1, 0] * 2
+    stored = sum(len(one.payload) for one in read if one.kind == "MWr" and one.address >= make_vcd.BUFFERS)
+    fetched = sum(4 * one.dws for one in read if one.kind == "MRd" and one.address >= make_vcd.BUFFERS)
+    assert stored + fetched == made["data_bytes"]
