@@ -67,7 +67,7 @@ class Choices:
             poll=pick((True, False)),
             mqes=pick((63, 255, 1023)),
             stride=pick((0, 0, 0, 1)),
-            data_queue_slots=pick((16, 24, 64)),
+            data_queue_slots=pick((16, 20, 32)),
             data_queue_list=pick((False, False, True)),
             split_entries=pick((False, False, True)),
             marker_entries=pick((True, False)),

@@ -120,6 +120,7 @@ class Driver:
         self.name = f"{root.link.name} {function.number:04x}h"
         self.frozen = False
         self.queues: dict[int, HostQueue] = {}
+        self.events: list[tuple[int, int]] = []
         self._due: set[int] = set()
 
     # Registers.
@@ -253,10 +254,17 @@ class Driver:
         yield from self.command(
             Admin.SET_FEATURES, cdw={10: Feature.NUMBER_OF_QUEUES, 11: asked << 16 | asked}
         )
-        yield from self.queues[0].send(Admin.ASYNC_EVENT_REQUEST)
+        self.root.clock.start(self._listen(self.queues[0]))
         if nsid is not None:
             yield from self.identify(Cns.ACTIVE_NAMESPACES)
             yield from self.identify(Cns.NAMESPACE, nsid)
+
+    def _listen(self, queue: HostQueue) -> Steps[None]:
+        """Keep an event request with the controller, and note the events."""
+        while self.queues.get(0) is queue:
+            ticket = yield from queue.send(Admin.ASYNC_EVENT_REQUEST)
+            yield from ticket.wait()
+            self.events.append((ticket.dw0, ticket.dw1))
 
     def create_queue(self, qid: int, depth: int, vector: int | None, priority: int = 0) -> Steps[HostQueue]:
         """Create a completion queue and a submission queue of the same number."""
