@@ -6,13 +6,14 @@ import gzip
 import random
 import struct
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 
 import pytest
 import zstandard
 from benchmarks import make_vcd
+from bus_readers import DEVICE, DOWN, HOST, UP, Got, Sent, binary, of_descriptor, of_header, samples, tlp_stream, xilinx
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from lmtrace.errors import UsageError
@@ -20,45 +21,6 @@ from lmtrace.scenario import WireTlp
 from lmtrace.spec.pcie import Direction
 from lmtrace_samples.write_pcapng import write_pcapng
 from lmtrace_samples.write_vcd import BUSES, write_vcd
-from vcd.reader import TokenKind, tokenize
-
-DOWN, UP = Direction.DOWNSTREAM, Direction.UPSTREAM
-HOST, DEVICE = 0x0000, 0x0101
-
-
-@dataclass(frozen=True)
-class Sent:
-    """One TLP by its fields; the wire form is made by ``wire``."""
-
-    direction: Direction
-    kind: str
-    address: int = 0
-    dws: int = 1
-    first: int = 0xF
-    last: int = 0
-    tag: int = 0
-    requester: int = HOST
-    completer: int = DEVICE
-    byte_count: int = 4
-    lower: int = 0
-    status: int = 0
-    payload: bytes = b""
-
-    def wire(self) -> bytes:
-        if self.kind in ("Cpl", "CplD"):
-            head = struct.pack(
-                ">BBHHHHBB", 0x4A if self.kind == "CplD" else 0x0A, 0, len(self.payload) // 4 & 0x3FF,
-                self.completer, self.status << 13 | self.byte_count & 0xFFF, self.requester, self.tag,
-                self.lower,
-            )  # fmt: skip
-            return head + self.payload
-        kind = {"MRd": 0x00, "MWr": 0x40, "CfgRd0": 0x04, "CfgWr0": 0x44}[self.kind]
-        four = self.address >> 32 != 0
-        return (
-            struct.pack(">BBHHBB", kind | 0x20 * four, 0, self.dws & 0x3FF, self.requester, self.tag,
-                        self.last << 4 | self.first)
-            + self.address.to_bytes(8 if four else 4, "big") + self.payload
-        )  # fmt: skip
 
 
 def write_of(direction: Direction, address: int, payload: bytes, first: int = 0xF, last: int = 0xF) -> Sent:
@@ -184,236 +146,6 @@ def test_a_failed_write_leaves_nothing(tmp_path: Path) -> None:
         with pytest.raises(RuntimeError, match="model"):
             write(broken(), tmp_path / name, "tlp-stream", 1)
     assert not list(tmp_path.iterdir())
-
-
-Sample = dict[str, str]
-
-
-def samples(path: Path) -> Iterator[Sample]:
-    """The signals of the link's scope by short name, as they stood before each rising edge of the clock."""
-    names: dict[str, list[tuple[str, int]]] = {}
-    scope: list[str] = []
-    now: Sample = {}
-    clock, clock_id = "0", ""
-    batch: list[tuple[str, str]] = []
-
-    def apply() -> Iterator[Sample]:
-        nonlocal clock
-        for ident, value in batch:
-            if ident == clock_id:
-                if clock == "0" and value == "1":
-                    yield dict(now)
-                clock = value
-        for ident, value in batch:
-            for name, width in names.get(ident, ()):
-                now[name] = value.rjust(width, "0" if value[0] in "01" else value[0])
-        batch.clear()
-
-    with path.open("rb") as file:
-        for token in tokenize(file):
-            if token.kind is TokenKind.SCOPE:
-                scope.append(token.scope.ident)
-            elif token.kind is TokenKind.UPSCOPE:
-                scope.pop()
-            elif token.kind is TokenKind.VAR:
-                if token.var.reference == "user_clk":
-                    clock_id = token.var.id_code
-                if len(scope) == 3 and scope[2] != "core":
-                    full = f"{scope[2]}.{token.var.reference}"
-                    names.setdefault(token.var.id_code, []).append((full, token.var.size))
-            elif token.kind is TokenKind.CHANGE_TIME:
-                yield from apply()
-            elif token.kind is TokenKind.CHANGE_SCALAR:
-                batch.append((token.scalar_change.id_code, token.scalar_change.value))
-            elif token.kind is TokenKind.CHANGE_VECTOR:
-                value = token.vector_change.value
-                batch.append((token.vector_change.id_code, value if isinstance(value, str) else f"{value:b}"))
-        yield from apply()
-
-
-def number(digits: str) -> int:
-    return int(digits, 2)
-
-
-def dws_of(data: str, first: int, count: int) -> bytes:
-    """DWs of a bus word given as binary digits; x among them fails."""
-    part = data[len(data) - 32 * (first + count) : len(data) - 32 * first]
-    return int(part, 2).to_bytes(4 * count, "little") if count else b""
-
-
-@dataclass
-class Got:
-    """What a stream gave: when the packet started and ended, its header, its words, and where it began."""
-
-    stream: str
-    start: int
-    header: int = 0
-    words: bytes = b""
-    at: int = 0
-    end: int = -1
-    first: int = 0xF
-    last: int = 0xF
-    enables: int = 0
-
-
-def tlp_stream(link: str, beats: Iterator[Sample], segments: int) -> list[Got]:
-    got: list[Got] = []
-    open_: dict[str, Got] = {}
-    for cycle, beat in enumerate(beats):
-        for group in ("rx_req", "rx_cpl", "tx_rd_req", "tx_wr_req", "tx_cpl"):
-            sig = {key.split("_tlp_")[1]: value for key, value in beat.items() if key.startswith(f"{link}.{group}_tlp")}
-            if "x" in sig["valid"] or sig["ready"] != "1" or not number(sig["valid"]):
-                continue
-            for segment in range(segments):
-                if not number(sig["valid"]) >> segment & 1:
-                    continue
-                if number(sig["sop"]) >> segment & 1:
-                    assert group not in open_
-                    header = number(sig["hdr"]) >> 128 * segment & (1 << 128) - 1
-                    got.append(Got(group, cycle, header, at=segment))
-                    open_[group] = got[-1]
-                one = open_[group]
-                length = (one.header >> 96 & 0x3FF or 1024) if one.header >> 126 & 1 else 0
-                width = len(sig["data"]) // 32 // segments if "data" in sig else 0
-                count = min(width, length - len(one.words) // 4)
-                if "strb" in sig:
-                    assert number(sig["strb"]) >> width * segment & (1 << width) - 1 == (1 << count) - 1
-                if count:
-                    one.words += dws_of(sig["data"], width * segment, count)
-                if number(sig["eop"]) >> segment & 1:
-                    assert len(one.words) == 4 * length
-                    open_.pop(group).end = cycle
-    assert not open_
-    return got
-
-
-def xilinx(link: str, beats: Iterator[Sample], bus: str) -> list[Got]:
-    """Packets of the four streams; where they start and end is read from tuser if the streams straddle."""
-    straddle, wide, tuser = "straddle" in bus, "512" in bus, "root-port" not in bus
-    got: list[Got] = []
-    open_: dict[str, Got] = {}
-    for cycle, beat in enumerate(beats):
-        for name in ("cq", "cc", "rq", "rc"):
-            key = next(one for one in beat if one.startswith(link) and one.endswith(f"axis_{name}_tdata"))[:-5]
-            if beat[key + "tvalid"] != "1" or beat[key + "tready"] != "1":
-                continue
-            data, user = beat[key + "tdata"], number(beat[key + "tuser"]) if tuser else 0
-            width = len(data) // 32
-            starts: list[int] = []
-            ends: list[int] = []
-            if wide:
-                sop, ptr, eop, eptr, most = {
-                    "cq": (80, 82, 86, 88, 2), "rq": (20, 22, 26, 28, 2),
-                    "rc": (64, 68, 76, 80, 4), "cc": (0, 2, 6, 8, 2),
-                }[name]  # fmt: skip
-                starts = [4 * (user >> ptr + 2 * i & 3) for i in range(most) if user >> sop + i & 1]
-                ends = [user >> eptr + 4 * i & 15 for i in range(most) if user >> eop + i & 1]
-            elif straddle and name == "rc":
-                two = 4 if user >> 32 & 1 and name in open_ else 0
-                starts = [two] if user >> 32 & 1 else []
-                starts += [4] if user >> 33 & 1 else []
-                ends = [user >> low + 1 & 7 for low in (34, 38) if user >> low & 1]
-            if not (straddle and (wide or name == "rc")):
-                last = number(beat[key + "tlast"])
-                final = number(beat[key + "tkeep"]).bit_length() - 1
-                assert number(beat[key + "tkeep"]) == (1 << final + 1) - 1
-                if wide:
-                    assert ends == ([final] if last else []) and starts == ([] if name in open_ else [0])
-                starts, ends = ([] if name in open_ else [0]), ([final] if last else [])
-                if tuser and not wide and name in ("cq", "rc"):
-                    assert bool(user >> (40 if name == "cq" else 32) & 1) == bool(starts)
-            order = 0
-            at = 0
-            while at < width:
-                if name not in open_:
-                    if not starts:
-                        break
-                    at = starts.pop(0)
-                    one = open_[name] = Got(name, cycle, at=at)
-                    got.append(one)
-                    if tuser and name in ("cq", "rq"):
-                        low, high = (4 * order, 8 + 4 * order) if wide else (0, 4)
-                        one.first, one.last = user >> low & 15, user >> high & 15
-                    order += 1
-                one = open_[name]
-                done = bool(ends) and ends[0] >= at
-                stop = ends.pop(0) if done else width - 1
-                if tuser and name in ("cq", "rc"):
-                    base = {("cq", True): 16, ("cq", False): 8}.get((name, wide), 0)
-                    part = user >> base + 4 * at & (1 << 4 * (stop + 1 - at)) - 1
-                    one.enables |= part << len(one.words)
-                one.words += dws_of(data, at, stop + 1 - at)
-                if done:
-                    open_.pop(name).end = cycle
-                at = stop + 1
-            assert not starts and not ends
-    assert not open_
-    return got
-
-
-def of_header(one: Got) -> Sent:
-    """The TLP of a generic stream, from its wire header."""
-    raw = one.header.to_bytes(16, "big")
-    four, data = raw[0] >> 5 & 1, raw[0] >> 6 & 1
-    assert four or not any(raw[12:])
-    way = DOWN if one.stream.startswith("rx") else UP
-    dws = int.from_bytes(raw[2:4], "big") & 0x3FF or 1024
-    if raw[0] & 0x1F == 0x0A:
-        by, packed, who, tag, lower = struct.unpack(">HHHBB", raw[4:12])
-        assert one.stream in ("rx_cpl", "tx_cpl")
-        count = packed & 0xFFF or 4096
-        return Sent(way, "CplD" if data else "Cpl", 0, dws if data else 1, 0xF * (not data), 0, tag, who, by,
-                    count, lower, packed >> 13, one.words)  # fmt: skip
-    who, tag, enables = struct.unpack(">HBB", raw[4:8])
-    assert one.stream == ("rx_req" if way is DOWN else "tx_wr_req" if data else "tx_rd_req")
-    address = int.from_bytes(raw[8 : 16 if four else 12], "big")
-    return Sent(
-        way,
-        "MWr" if data else "MRd",
-        address,
-        dws,
-        enables & 15,
-        enables >> 4,
-        tag,
-        who,
-        0,
-        0,
-        0,
-        0,
-        one.words,
-    )
-
-
-def of_descriptor(one: Got, tuser: bool = True) -> Sent:
-    """The TLP of a Xilinx stream, from its descriptor and side band; ``lower`` as the descriptor has it."""
-    dw = struct.unpack_from("<4I" if one.stream in ("cq", "rq") else "<3I", one.words)
-    if one.stream in ("cc", "rc"):
-        payload = one.words[12:]
-        assert len(payload) == 4 * (dw[1] & 0x7FF)
-        if one.stream == "rc":
-            lower, left = dw[0] & 0xFFF, dw[0] >> 16 & 0x1FFF
-            assert dw[0] >> 30 & 1 == (not payload or len(payload) >= left)
-            assert dw[0] >> 12 & 15 == (2 if dw[1] >> 11 & 7 else 0)
-        else:
-            assert dw[2] >> 24 & 1
-            lower, left = dw[0] & 0x7F, dw[0] >> 16 & 0x1FFF
-        if one.enables or (payload and one.stream == "rc"):
-            assert not tuser or one.enables == (1 << len(payload)) - 1 << 12
-        return Sent(UP if one.stream == "cc" else DOWN, "CplD" if payload else "Cpl", 0,
-                    max(len(payload) // 4, 1), 0 if payload else 0xF, 0, dw[2] & 0xFF, dw[1] >> 16,
-                    dw[2] >> 8 & 0xFFFF, left, lower, dw[1] >> 11 & 7, payload)  # fmt: skip
-    payload = one.words[16:]
-    kind = {0: "MRd", 1: "MWr", 8: "CfgRd0", 10: "CfgWr0"}[dw[2] >> 11 & 15]
-    dws = dw[2] & 0x7FF
-    assert len(payload) == (4 * dws if kind.endswith("Wr") or kind == "CfgWr0" else 0)
-    if one.stream == "cq" and tuser and payload:
-        first = one.first if dws == 1 else one.first | one.last << 4 * dws - 4 | (1 << 4 * dws - 4) - 16
-        assert one.enables == first << 16
-    if not tuser:
-        one.first, one.last = 0xF, 0xF * (dws > 1)
-    return Sent(DOWN if one.stream == "cq" else UP, kind, dw[1] << 32 | dw[0], dws, one.first, one.last,
-                dw[3] & 0xFF, dw[2] >> 16, dw[3] >> 8 & 0xFFFF if kind.startswith("Cfg") else 0, 0, 0, 0,
-                payload)  # fmt: skip
 
 
 def expected(sent: list[Sent], twelve_bits: Direction | None) -> list[Sent]:
@@ -559,7 +291,7 @@ def test_target_function(tmp_path: Path, bus: str) -> None:
     write_vcd(timed(sent), path, bus, 1)
     if bus == "tlp-stream":
         found = [
-            number(beat["pcie0.rx_req_tlp_func_num"])
+            binary(beat["pcie0.rx_req_tlp_func_num"])
             for beat in samples(path)
             if beat["pcie0.rx_req_tlp_valid"] == "1" == beat["pcie0.rx_req_tlp_ready"]
         ]
@@ -584,9 +316,9 @@ def test_msix_leaves_by_the_pins(tmp_path: Path) -> None:
         ):
             seen.append("data")
         if beat["pcie0.cfg_interrupt_msix_int"] == "1":
-            address = number(beat["pcie0.cfg_interrupt_msix_address"])
-            assert (address, number(beat["pcie0.cfg_interrupt_msi_function_number"])) == (0xFEE0_1000, 1)
-            seen.append(f"{number(beat['pcie0.cfg_interrupt_msix_data']):x}")
+            address = binary(beat["pcie0.cfg_interrupt_msix_address"])
+            assert (address, binary(beat["pcie0.cfg_interrupt_msi_function_number"])) == (0xFEE0_1000, 1)
+            seen.append(f"{binary(beat['pcie0.cfg_interrupt_msix_data']):x}")
         if beat["pcie0.cfg_interrupt_msix_sent"] == "1":
             seen.append("sent")
     assert seen == ["data", "4020", "sent", "4021", "sent", "data", "4022", "data", "sent"]
@@ -648,3 +380,24 @@ def test_the_benchmark_repeats_its_period(tmp_path: Path, monkeypatch: pytest.Mo
     stored = sum(len(one.payload) for one in read if one.kind == "MWr" and one.address >= make_vcd.BUFFERS)
     fetched = sum(4 * one.dws for one in read if one.kind == "MRd" and one.address >= make_vcd.BUFFERS)
     assert stored + fetched == made["data_bytes"]
+
+
+def test_prefix_and_digest_do_not_reach_the_bus(tmp_path: Path) -> None:
+    """The header is the one behind the prefixes, and the payload ends where Length says."""
+    plain = write_of(UP, 0x1_0000_0000, bytes(range(24)))
+    wire = bytearray(plain.wire())
+    wire[2] |= 0x80
+    dressed = bytes.fromhex("91000001 80000000") + bytes(wire) + b"ECRC"
+    path = tmp_path / "a.vcd"
+    write_vcd(iter([WireTlp(0, "p", UP, dressed)]), path, "xilinx-us-128", 1)
+    assert [of_descriptor(one) for one in xilinx("p", samples(path), "xilinx-us-128")] == expected([plain], None)
+
+
+def test_a_request_without_a_place_on_the_bus_is_refused(tmp_path: Path) -> None:
+    deferrable = bytes.fromhex("5b000001 01010a0f 10000000 00000000")
+    for bus, message in (
+        ("xilinx-us-256", "no request type for DMWr"),
+        ("tlp-stream", "no group for an upstream DMWr"),
+    ):
+        with pytest.raises(UsageError, match=message):
+            write_vcd(iter([WireTlp(0, "p", UP, deferrable)]), tmp_path / "a.vcd", bus, 1)

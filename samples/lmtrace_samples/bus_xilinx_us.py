@@ -167,9 +167,7 @@ class XilinxBus(Bus):
         return swapped(name)
 
 
-def _bus(
-    bits: int, *, straddle: bool = False, root_port: bool = False, msix_pins: bool = False
-) -> Callable[[], Bus]:
+def _bus(bits: int, *, straddle: bool = False, root_port: bool = False, msix_pins: bool = False) -> Callable[[], Bus]:
     def stream(name: str, prefix: str, pack: Callable[[Tlp], Packet]) -> Stream:
         grain = 4 if straddle and name == "rc" else 0
         return AxiStream(name, prefix, bits, 0 if root_port else TUSER_BITS[name], grain, pack)

@@ -101,9 +101,7 @@ class Waveform:
     file, because a link is declared when its first TLP comes.
     """
 
-    def __init__(
-        self, bus: Callable[[], Bus], seed: str, period_ps: int = PERIOD_PS, max_idle: int = MAX_IDLE
-    ) -> None:
+    def __init__(self, bus: Callable[[], Bus], seed: str, period_ps: int = PERIOD_PS, max_idle: int = MAX_IDLE) -> None:
         self.bus, self.period, self.max_idle = bus, period_ps, max_idle
         self.random = random.Random(seed)
         self.cycle = 1
@@ -119,18 +117,14 @@ class Waveform:
         self.counter = self._var("tb.dut.core", Signal("dbg_cycle_reg", 16), "reg")
         self.state = self._var("tb.dut.core", Signal("sched_state", 5), "reg")
         self.uart = self._var("tb", Signal("uart_rxd", 1), "wire")
-        self.temperature = self.vcd.register_var(
-            "tb.dut.core.sysmon", "temp_celsius", "real", init=36.5
-        ).ident
+        self.temperature = self.vcd.register_var("tb.dut.core.sysmon", "temp_celsius", "real", init=36.5).ident
         self.starting: _Port | None = None
         self.busy: list[_Port] = []
         self.silent: list[_Port] = []
         self.next_toggle = 0
         self.seen: tuple[int, int] | None = None
 
-    def _var(
-        self, scope: str, signal: Signal, kind: str = "wire", inner: tuple[str, str] | None = None
-    ) -> _Var:
+    def _var(self, scope: str, signal: Signal, kind: str = "wire", inner: tuple[str, str] | None = None) -> _Var:
         span = f" [{signal.width - 1}:0]" if signal.width > 1 else ""
         made = self.vcd.register_var(scope, signal.name + span, kind, signal.width, init="x")
         if inner:
@@ -281,9 +275,7 @@ class Waveform:
                 if self.cycle >= port.toggle_at:
                     port.ready = port.ready_var.last != 1
                     self._change(port.ready_var, int(port.ready))
-                    port.toggle_at = self.cycle + self.random.randrange(
-                        1, _READY if port.ready else _NOT_READY
-                    )
+                    port.toggle_at = self.cycle + self.random.randrange(1, _READY if port.ready else _NOT_READY)
                 self.next_toggle = min(self.next_toggle, port.toggle_at)
 
     def _noise(self, time: int) -> None:
@@ -300,9 +292,7 @@ class Waveform:
         """Let the clock run with nothing on the buses."""
         for cycle in range(self.cycle, self.cycle + cycles):
             time = cycle * self.period
-            self.out.append(
-                f"#{time}\n1{self.clock_ident}\n#{time + self.period // 2}\n0{self.clock_ident}\n"
-            )
+            self.out.append(f"#{time}\n1{self.clock_ident}\n#{time + self.period // 2}\n0{self.clock_ident}\n")
         self.cycle += cycles
 
     def restate(self) -> None:
@@ -311,9 +301,7 @@ class Waveform:
             ports = link.ports.values()
             every = [link.reset, *(var for port in ports for var in (*port.vars, port.ready_var) if var)]
             self.out += [var.text(var.last) for var in every if var.last is not None]
-        self.out += [
-            var.text(var.last) for var in (self.counter, self.state, self.uart) if var.last is not None
-        ]
+        self.out += [var.text(var.last) for var in (self.counter, self.state, self.uart) if var.last is not None]
 
     def flush(self) -> None:
         """Move what is written so far to the temporary file."""
