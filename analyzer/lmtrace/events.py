@@ -523,9 +523,10 @@ class PropertyAccess(Event):
 
 @dataclass(slots=True, kw_only=True)
 class Enabled(Event):
-    """CC.EN went from 0 to 1."""
+    """CC.EN went from 0 to 1. ``page_size`` is that of CC.MPS in bytes, None where CC was not seen."""
 
     name: ClassVar[str] = "enabled"
+    page_size: int | None = None
 
 
 @dataclass(slots=True, kw_only=True)
