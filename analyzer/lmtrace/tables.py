@@ -203,6 +203,7 @@ io_cqe_size uint16 Bytes of an I/O completion entry.
 msix_table uint64 Address of the MSI-X table; null while not known.
 is_virtual bool A VF by its configuration space; null while not known.
 enabled_ps int64 CC.EN 0 to 1; null where it was enabled before the capture.
+enabled_tlp_id uint64 TLP of it.
 ended_ps int64 End of this life.
 ended_by str `CC.EN cleared`, `NSSR`, `FLR`, `behaved as reset` or null at the end of the capture.
 ended_tlp_id uint64 TLP of the end.
@@ -298,6 +299,18 @@ time_ps int64 Time.
 tlp_id uint64 The TLP.
 """,
 )
+
+INTERRUPTS = _table("interrupts", "One MSI or MSI-X message of a controller.", _PLACE + """
+function uint16 Function (BDF) that sent it.
+controller uint16 CNTLID.
+vector uint16 Vector by the message's address and data; null where the table is not known.
+address uint64 Address written.
+data uint32 Data written.
+masked bool The vector was masked when it was sent; null where the mask is not known.
+time_ps int64 Time.
+tlp_id uint64 The TLP.
+learnt str How the table was learnt: `seen`, `inferred` or `given`.
+""")
 
 COMMAND_DATA = _table(
     "command_data",
@@ -497,7 +510,7 @@ advice str What to do.
 TABLES: dict[str, Table] = {
     table.name: table
     for table in (
-        TLPS, TLP_TRANSACTIONS, TRANSACTIONS, CHILDREN, CONTROLLERS, QUEUES, REGIONS, PROPERTIES, DOORBELLS,
+        TLPS, TLP_TRANSACTIONS, TRANSACTIONS, CHILDREN, CONTROLLERS, QUEUES, REGIONS, PROPERTIES, DOORBELLS, INTERRUPTS,
         COMMAND_DATA, CONTROLLER_STATES, CONTROLLER_STATE_QUEUES, CDQ_ENTRIES, MIGRATION_STEPS, MIGRATIONS,
         MEMORY_CHANGES, VIOLATIONS, OUTCOMES, TROUBLES,
     )

@@ -1,0 +1,246 @@
+"""The replay: walks the events of each link once, asks every rule, and writes violations and outcomes."""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from lmtrace.events import Command, Event
+from lmtrace.rule import SEVERITIES, Rule, Severity, Verdict
+from lmtrace.session import Options, Session
+from lmtrace.sources import LinkSource
+from lmtrace.store import Capture, Store
+from lmtrace.tables import TABLES
+
+MOST_LISTED = 1_000
+"""Violations of one rule that are listed one by one; the rest are counted."""
+
+LOST = "the capture itself shows that something was lost before"
+
+
+class Waiver(Protocol):
+    """A waiver of the configuration: whether it covers a violation, and why it was given."""
+
+    reason: str
+
+    def covers(self, rule: str, capture: str, link: str, controller: int | None) -> bool:
+        """Whether the waiver covers a violation of ``rule`` at that place."""
+
+
+@dataclass(slots=True)
+class _Tally:
+    """What one rule answered so far."""
+
+    held: int = 0
+    broken: int = 0
+    not_observable: int = 0
+    severity: Severity | None = None
+    reasons: Counter[str] = field(default_factory=Counter)
+    listed: int = 0
+
+
+@dataclass(slots=True)
+class _Found:
+    """A violation with the place it is sorted by."""
+
+    order: tuple[int, int, str]
+    row: dict[str, object]
+    tlp_id: int | None
+
+
+class Replay:
+    """One walk over everything that a run decoded; see `replay`."""
+
+    def __init__(
+        self, store: Store, rules: Sequence[Rule], *, first_ps: int | None = None, last_ps: int | None = None,
+        options: Options | None = None, waivers: Sequence[Waiver] = (),
+    ) -> None:  # fmt: skip
+        """Prepare to ask ``rules`` about events between two times of their capture, in ps."""
+        self._store = store
+        self._rules = list(rules)
+        self._first, self._last = first_ps, last_ps
+        self._options = options or Options()
+        self._waivers = waivers
+        self._tallies = {rule.id: _Tally() for rule in rules}
+        self._found: list[_Found] = []
+        self._seen: Counter[str] = Counter()
+        self._by_event: dict[type[Event], list[Rule]] = {}
+
+    def run(self) -> None:
+        """Ask every rule about everything and write the tables ``violations`` and ``outcomes``."""
+        for number, capture in enumerate(self._store.captures):
+            for link in capture.links:
+                self._walk(number, capture, link.name)
+        for rule in self._rules:
+            if rule.table is not None:
+                self._columns(rule)
+        self._write()
+
+    def _walk(self, number: int, capture: Capture, link: str) -> None:
+        source = LinkSource(self._store, capture, link)
+        session = source.session()
+        session.options = self._options
+        losses = [time for name, time in capture.troubles.losses if name in (None, link)]
+        lost_ps = min(losses) if losses else None
+        for _, begins, event in source.steps():
+            if begins:
+                assert isinstance(event, Command)
+                session.begin(event)
+                continue
+            if session.loss_order is None and lost_ps is not None and event.time >= lost_ps:
+                session.loss_order = event.order
+            if self._inside(event.time):
+                for rule in self._asked(type(event)):
+                    for verdict in rule.function(event, session):
+                        self._settle(number, capture, link, session, rule, verdict)
+            session.observe(event)
+
+    def _inside(self, time: int) -> bool:
+        return (self._first is None or time >= self._first) and (self._last is None or time <= self._last)
+
+    def _asked(self, kind: type[Event]) -> list[Rule]:
+        """Return the rules that read events of a class."""
+        found = self._by_event.get(kind)
+        if found is None:
+            found = [rule for rule in self._rules if rule.event is not None and issubclass(kind, rule.event)]
+            self._by_event[kind] = found
+        return found
+
+    def _settle(self, number: int, capture: Capture, link: str, session: Session, rule: Rule, verdict: Verdict) -> None:
+        """Count a verdict; a broken one is weighed by what it rests on."""
+        tally, event = self._tallies[rule.id], verdict.event
+        if verdict.outcome == "held":
+            tally.held += 1
+            return
+        if verdict.outcome == "not observable":
+            tally.not_observable += 1
+            tally.reasons[verdict.message] += 1
+            return
+        severity = verdict.severity or rule.severity
+        if session.loss_order is not None and event.order >= session.loss_order and not rule.local:
+            tally.not_observable += 1
+            tally.reasons[LOST] += 1
+            return
+        if event.inferred and severity != "info":
+            severity = "info"
+        controller = session.functions.get(event.function)
+        cntlid = controller.cntlid if controller is not None else None
+        place = f"{rule.id}|{link}|{cntlid}"
+        if isinstance(event, Command):
+            place += f"|SQ{event.sqid}|{event.sqe[0]:02x}|{event.sqe[40:46].hex()}"
+        self._violation(
+            (number, event.order, rule.id), rule, severity, verdict.message, capture.name, link, cntlid, event.time,
+            place, event.transaction_id, event.tlp_id,
+        )  # fmt: skip
+
+    def _violation(
+        self, order: tuple[int, int, str], rule: Rule, severity: Severity, message: str, capture: str, link: str,
+        cntlid: int | None, time: int, place: str, transaction_id: int | None, tlp_id: int | None,
+    ) -> None:  # fmt: skip
+        tally = self._tallies[rule.id]
+        tally.broken += 1
+        if tally.severity is None or SEVERITIES.index(severity) < SEVERITIES.index(tally.severity):
+            tally.severity = severity
+        if tally.listed >= MOST_LISTED:
+            return
+        tally.listed += 1
+        self._seen[place] += 1
+        waived = next((one.reason for one in self._waivers if one.covers(rule.id, capture, link, cntlid)), None)
+        row: dict[str, object] = {
+            "rule": rule.id, "name": rule.name, "severity": severity, "party": rule.party, "capture": capture,
+            "link": link, "controller": cntlid, "time_ps": time, "message": message, "spec": rule.spec,
+            "fingerprint": hashlib.sha256(f"{place}|{self._seen[place]}".encode()).hexdigest()[:16],
+            "waived": waived, "transaction_id": transaction_id, "tlp_id": tlp_id,
+        }  # fmt: skip
+        self._found.append(_Found(order, row, tlp_id))
+
+    # -- column rules -----------------------------------------------------------------------------------------
+
+    def _columns(self, rule: Rule) -> None:
+        """Ask a column rule about every row of its table, batch by batch."""
+        assert rule.table is not None
+        tally = self._tallies[rule.id]
+        numbers = {capture.name: number for number, capture in enumerate(self._store.captures)}
+        for batch in self._batches(rule.table):
+            found = rule.function(batch)
+            tally.held += found.applied - len(found.rows)
+            for row in found.rows:
+                values = {name: batch.column(name)[int(row)].as_py() for name in batch.schema.names if name in _PLACES}
+                time = values.get("time_ps") or values.get("fetch_ps") or 0
+                if not self._inside(time):
+                    continue
+                capture, link = values.get("capture") or "", values.get("link") or ""
+                about_tlp = rule.table == "tlps"
+                severity = rule.severity
+                if values.get("learnt") == "inferred":
+                    severity = "info"
+                tlp = values["id"] if about_tlp else values.get("tlp_id") or values.get("fetch_tlp_id")
+                self._violation(
+                    (numbers.get(capture, 0), 64 * (tlp or 0), rule.id), rule, severity, found.message(int(row)), capture,
+                    link, values.get("controller"), time, f"{rule.id}|{link}|{values.get('controller')}",
+                    values["id"] if rule.table == "transactions" else None, tlp,
+                )  # fmt: skip
+
+    def _batches(self, table: str) -> Iterable[pa.RecordBatch]:
+        file = self._store.folder / f"{table}.parquet"
+        if not file.exists():
+            return
+        schema = TABLES[table].schema()
+        with pq.ParquetFile(file) as parquet:
+            for batch in parquet.iter_batches(1 << 16):
+                yield pa.RecordBatch.from_arrays([batch.column(name) for name in schema.names], schema=schema)
+
+    # -- tables -----------------------------------------------------------------------------------------------
+
+    def _write(self) -> None:
+        self._found.sort(key=lambda one: one.order)
+        violations = self._store.writer("violations")
+        for one in self._found:
+            offset = None
+            if one.tlp_id is not None:
+                offset = int(self._store.tlps(one.tlp_id, one.tlp_id + 1)["source_offset"][0])
+            violations.add({**one.row, "source_offset": offset if offset is not None and offset >= 0 else None})
+        outcomes = self._store.writer("outcomes")
+        for rule in self._rules:
+            outcomes.add(self._outcome(rule, self._tallies[rule.id]))
+
+    def _outcome(self, rule: Rule, tally: _Tally) -> dict[str, object]:
+        reason = "; ".join(text for text, _ in tally.reasons.most_common(3))
+        if tally.broken:
+            outcome = "broken"
+            if tally.broken > tally.listed:
+                reason = f"only the first {tally.listed} are listed"
+        elif tally.held:
+            outcome = "held"
+        elif tally.not_observable:
+            outcome = "not observable"
+        else:
+            outcome = "not exercised"
+        return {
+            "rule": rule.id, "name": rule.name, "severity": tally.severity or rule.severity, "outcome": outcome,
+            "held": tally.held, "broken": tally.broken, "not_observable": tally.not_observable, "reason": reason,
+        }  # fmt: skip
+
+
+_PLACES = frozenset((
+    "id", "capture", "link", "controller", "time_ps", "fetch_ps", "tlp_id", "fetch_tlp_id", "learnt",
+))  # fmt: skip
+
+
+def replay(
+    store: Store, rules: Sequence[Rule], *, first_ps: int | None = None, last_ps: int | None = None,
+    options: Options | None = None, waivers: Sequence[Waiver] = (),
+) -> None:  # fmt: skip
+    """Ask ``rules`` about everything a store holds and write its tables ``violations`` and ``outcomes``.
+
+    ``first_ps`` and ``last_ps`` limit what is judged, not what the session learns. A verdict that rests on an
+    inference is info at most; after the capture shows a loss only rules whose evidence lies in the event itself
+    accuse. A column rule reads what the store has written, TLP rows included.
+    """
+    Replay(store, rules, first_ps=first_ps, last_ps=last_ps, options=options, waivers=waivers).run()

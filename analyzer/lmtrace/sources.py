@@ -1,0 +1,335 @@
+"""Events from tables: what the rules are asked about, in the order of the capture, one link at a time.
+
+Orders are ``TLP id * ORDER_STEP`` plus a rank, so that several things one TLP did keep a fixed order: the request
+itself, a doorbell or property access, a reset, entries fetched or posted, commands completed, queues created.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from lmtrace import events as ev
+from lmtrace.known import Known
+from lmtrace.pieces import Pieces
+from lmtrace.session import Session
+from lmtrace.spec.nvme import SQE, Status
+from lmtrace.spec.pcie import Direction, Kind
+from lmtrace.store import Capture, Store
+from lmtrace.tables import ROLES
+
+ORDER_STEP = 64
+REQUEST, REGISTER, RESET, MOVED, COMPLETED, CREATED = 0, 1, 2, 3, 44, 45
+"""Ranks within one TLP. ``MOVED`` leaves room for the entries of one burst."""
+
+Step = tuple[int, bool, ev.Event]
+"""(order, whether it is a command's fetch, the event)."""
+
+
+@dataclass(slots=True)
+class LinkSource:
+    """The events of one link of one capture."""
+
+    store: Store
+    capture: Capture
+    link: str
+
+    def session(self) -> Session:
+        """Return a session that knows which function is which controller."""
+        session = Session(link=self.link)
+        for row in self._rows("controllers"):
+            if row["controller"] is not None:
+                session.bind(row["function"], row["controller"])
+            if row["is_virtual"] is not None:
+                controller = session.of_function(row["function"])
+                controller.virtual = Known.of(row["is_virtual"])
+        return session
+
+    def steps(self) -> Iterator[Step]:
+        """Yield every step of the link in order."""
+        commands = list(self._commands())
+        about_migration = any(isinstance(one, ev.MigrationCommand) for one in commands)
+        sources: list[Iterator[Step]] = [
+            iter(sorted(self._command_steps(commands), key=_order)),
+            self._properties(),
+            iter(sorted(self._lives(), key=_order)),
+            iter(sorted(self._queues(), key=_order)),
+        ]
+        if about_migration:
+            functions = self._functions(commands)
+            sources += [
+                iter(sorted(self._moves(functions), key=_order)),
+                self._doorbells(functions),
+                self._interrupts(functions),
+                iter(sorted(self._cdq_entries(), key=_order)),
+                self._requests(commands),
+            ]
+        last = 0
+        for step in heapq.merge(*sources, key=_order):
+            last = max(last, step[0])
+            yield step
+        end = ev.EndOfCapture(time=self.capture.duration_ps, order=last + ORDER_STEP, function=0)
+        yield end.order, False, end
+
+    # -- commands ---------------------------------------------------------------------------------------------
+
+    def _commands(self) -> Iterator[ev.Command]:
+        """Yield the admin commands of the link, typed, in order of fetch."""
+        rows = [row for row in self._rows("transactions", ("sqid", "==", 0)) if row["fetch_tlp_id"] is not None]
+        wanted = {row["id"] for row in rows}
+        data: dict[int, Pieces] = {}
+        for one in self.store.read("command_data").to_pylist():
+            if one["transaction_id"] in wanted:
+                data[one["transaction_id"]] = Pieces.of(one["data"], one["seen"])
+        rows.sort(key=lambda row: (row["fetch_tlp_id"], row["sq_slot"] or 0, row["id"]))
+        rank = _Rank()
+        for row in rows:
+            yield ev.typed(self._command(row, data.get(row["id"]), rank))
+
+    def _command(self, row: dict[str, Any], data: Pieces | None, rank: _Rank) -> ev.Command:
+        fetched = rank.order(row["fetch_tlp_id"])
+        done = row["cqe_tlp_id"] is not None
+        sqe = SQE.encode(
+            OPC=row["opcode"], FUSE=row["fuse"] or 0, PSDT=row["psdt"] or 0, CID=row["cid"], NSID=row["nsid"] or 0,
+            CDW2=row["cdw2"] or 0, CDW3=row["cdw3"] or 0, MPTR=row["mptr"] or 0, PRP1=row["dptr1"] or 0,
+            PRP2=row["dptr2"] or 0, **{f"CDW{n}": row[f"cdw{n}"] or 0 for n in range(10, 16)},
+        )  # fmt: skip
+        end = row["cqe_tlp_id"] if done else max(row["last_tlp_id"] or 0, row["fetch_tlp_id"])
+        return ev.Command(
+            time=row["cqe_ps"] if done else row["fetch_ps"],
+            order=end * ORDER_STEP + COMPLETED,
+            function=row["function"],
+            inferred=row["learnt"] == "inferred",
+            transaction_id=row["id"],
+            tlp_id=row["cqe_tlp_id"] if done else row["fetch_tlp_id"],
+            sqe=sqe,
+            sqid=0,
+            fetched=fetched,
+            fetch_time=row["fetch_ps"],
+            status=Status(row["sct"], row["sc"]) if done else None,
+            dnr=bool(row["dnr"]),
+            dw0=row["dw0"] or 0,
+            dw1=row["dw1"] or 0,
+            data=data,
+            bytes_to_device=row["bytes_to_device"] or 0,
+            bytes_from_device=row["bytes_from_device"] or 0,
+            outcome=row["outcome"],
+        )
+
+    def _command_steps(self, commands: list[ev.Command]) -> Iterator[Step]:
+        last = self.capture.end_tlp * ORDER_STEP
+        for command in commands:
+            yield command.fetched, True, command
+            if command.status is None:
+                command.order = last
+            yield command.order, False, command
+
+    def _functions(self, commands: list[ev.Command]) -> frozenset[int]:
+        """Return the functions whose queues matter to the rules: those that migration commands name.
+
+        Where a command names a controller whose function is not known, every function may be it.
+        """
+        by_cntlid = {row["controller"]: row["function"] for row in self._rows("controllers")}
+        named: set[int] = set()
+        for command in commands:
+            match command:
+                case ev.Targeted() | ev.CreateCdq():
+                    named.add(command.target)
+        if all(cntlid in by_cntlid for cntlid in named if self._is_served(commands, cntlid)):
+            return frozenset(by_cntlid[cntlid] for cntlid in named if cntlid in by_cntlid)
+        return frozenset(row["function"] for row in self._rows("controllers"))
+
+    @staticmethod
+    def _is_served(commands: list[ev.Command], cntlid: int) -> bool:
+        """Whether a command about a CNTLID succeeded, so that it must exist."""
+        return any(isinstance(one, ev.Targeted) and one.target == cntlid and one.succeeded for one in commands)
+
+    # -- queues and registers ---------------------------------------------------------------------------------
+
+    def _moves(self, functions: frozenset[int]) -> Iterator[Step]:
+        """Yield the fetches and completions of the functions."""
+        names = (
+            "id", "function", "sqid", "cqid", "cid", "opcode", "sq_slot", "cq_slot", "fetch_ps", "cqe_ps", "phase",
+            "sqhd", "sct", "sc", "fetch_tlp_id", "cqe_tlp_id", "learnt",
+        )  # fmt: skip
+        fetches, posts = _Rank(MOVED), _Rank(MOVED)
+        for row in self._rows("transactions", columns=names):
+            if row["function"] not in functions:
+                continue
+            inferred = row["learnt"] == "inferred"
+            if row["fetch_tlp_id"] is not None:
+                order = fetches.order(row["fetch_tlp_id"])
+                yield order, False, ev.SqeFetch(
+                    time=row["fetch_ps"], order=order, function=row["function"], inferred=inferred,
+                    transaction_id=row["id"], tlp_id=row["fetch_tlp_id"], sqid=row["sqid"], slot=row["sq_slot"],
+                    cid=row["cid"], opcode=row["opcode"],
+                )  # fmt: skip
+            if row["cqe_tlp_id"] is not None:
+                order = posts.order(row["cqe_tlp_id"])
+                yield order, False, ev.CqePosted(
+                    time=row["cqe_ps"], order=order, function=row["function"], inferred=inferred,
+                    transaction_id=row["id"], tlp_id=row["cqe_tlp_id"], cqid=row["cqid"], slot=row["cq_slot"],
+                    phase=bool(row["phase"]), sqid=row["sqid"], sqhd=row["sqhd"], cid=row["cid"],
+                    opcode=row["opcode"], status=Status(row["sct"], row["sc"]),
+                )  # fmt: skip
+
+    def _doorbells(self, functions: frozenset[int]) -> Iterator[Step]:
+        for row in self._rows("doorbells"):
+            if row["function"] in functions:
+                order = row["tlp_id"] * ORDER_STEP + REGISTER
+                yield order, False, ev.Doorbell(
+                    time=row["time_ps"], order=order, function=row["function"], tlp_id=row["tlp_id"],
+                    completion=row["kind"] == "CQ", qid=row["qid"], value=row["value"],
+                )  # fmt: skip
+
+    def _interrupts(self, functions: frozenset[int]) -> Iterator[Step]:
+        for row in self._rows("interrupts"):
+            if row["function"] in functions:
+                order = row["tlp_id"] * ORDER_STEP + REGISTER
+                yield order, False, ev.Interrupt(
+                    time=row["time_ps"], order=order, function=row["function"], tlp_id=row["tlp_id"],
+                    vector=row["vector"], inferred=row["learnt"] == "inferred",
+                )  # fmt: skip
+
+    def _properties(self) -> Iterator[Step]:
+        for row in self._rows("properties"):
+            order = row["tlp_id"] * ORDER_STEP + REGISTER
+            yield order, False, ev.PropertyAccess(
+                time=row["time_ps"], order=order, function=row["function"], tlp_id=row["tlp_id"], write=row["write"],
+                property=row["name"], value=row["value"], completion=row["status"],
+            )  # fmt: skip
+
+    def _lives(self) -> Iterator[Step]:
+        """Yield when controllers were enabled and reset."""
+        for row in self._rows("controllers"):
+            inferred = row["learnt"] == "inferred"
+            if row["enabled_ps"] is not None and row["enabled_tlp_id"] is not None:
+                order = row["enabled_tlp_id"] * ORDER_STEP + RESET
+                yield order, False, ev.Enabled(
+                    time=row["enabled_ps"], order=order, function=row["function"], tlp_id=row["enabled_tlp_id"],
+                    inferred=inferred, page_size=row["page_size"],
+                )  # fmt: skip
+            if row["ended_by"] is not None and row["ended_tlp_id"] is not None:
+                order = row["ended_tlp_id"] * ORDER_STEP + RESET
+                yield order, False, ev.Reset(
+                    time=row["ended_ps"], order=order, function=row["function"], tlp_id=row["ended_tlp_id"],
+                    how=row["ended_by"], inferred=inferred,
+                )  # fmt: skip
+
+    def _queues(self) -> Iterator[Step]:
+        for row in self._rows("queues"):
+            inferred = row["learnt"] == "inferred"
+            start = row["created_tlp_id"] if row["created_tlp_id"] is not None else self.capture.first_tlp
+            order = start * ORDER_STEP + CREATED
+            yield order, False, ev.QueueCreated(
+                time=row["created_ps"] or 0, order=order, function=row["function"], inferred=inferred, tlp_id=start,
+                kind=row["kind"], qid=row["qid"], base=row["base"], size=row["size"],
+                contiguous=row["contiguous"] is not False, cqid=row["cqid"], priority=row["priority"],
+                vector=row["vector"], interrupts=row["interrupts"], origin=row["origin"],
+                first_head=row["first_head"] or 0, first_tail=row["first_tail"] or 0,
+                first_phase=row["first_phase"] is not False,
+            )  # fmt: skip
+            if row["ended_by"] == "delete":
+                order = row["deleted_tlp_id"] * ORDER_STEP + CREATED
+                yield order, False, ev.QueueDeleted(
+                    time=row["deleted_ps"], order=order, function=row["function"], inferred=inferred,
+                    tlp_id=row["deleted_tlp_id"], kind=row["kind"], qid=row["qid"],
+                )  # fmt: skip
+
+    def _cdq_entries(self) -> Iterator[Step]:
+        for row in self._rows("cdq_entries"):
+            order = row["last_tlp_id"] * ORDER_STEP + MOVED
+            yield order, False, ev.CdqEntry(
+                time=row["time_ps"], order=order, function=row["requester_id"], tlp_id=row["last_tlp_id"],
+                owner=row["function"], cdqid=row["cdqid"], slot=row["slot"], cdqp=row["cdqp"], esa=row["esa"],
+                lbacir=row["lbacir"], dlba=row["dlba"], nsid=row["nsid"], slba=row["slba"], nlb=row["nlb"],
+                writes_after_phase=int(row["last_tlp_id"] != row["phase_tlp_id"]), data=row["data"],
+            )  # fmt: skip
+
+    # -- requests of controllers ------------------------------------------------------------------------------
+
+    def _requests(self, commands: list[ev.Command]) -> Iterator[Step]:
+        """Yield requests of suspended controllers, and requests that belong to nothing."""
+        windows = self._windows(commands)
+        link = [one.name for one in self.capture.links].index(self.link)
+        unrelated = ROLES.index("unrelated")
+        for first, rows in self.store.tlp_chunks(self.capture):
+            mine = (rows["link"] == link) & (rows["direction"] == Direction.UPSTREAM)
+            mine &= ~np.isin(rows["kind"], (Kind.Cpl, Kind.CplD, Kind.CplLk, Kind.CplDLk))
+            keep = mine & (rows["role"] == unrelated)
+            for function, spans in windows.items():
+                ids = np.arange(first, first + len(rows))
+                inside = np.zeros(len(rows), np.bool_)
+                for start, end in spans:
+                    inside |= (ids >= start) & (ids <= end)
+                keep |= mine & inside & (rows["requester_id"] == function)
+            for index in np.flatnonzero(keep):
+                row = rows[index]
+                tlp, function = first + int(index), int(row["requester_id"])
+                place: dict[str, Any] = {
+                    "time": int(row["time_ps"]), "order": tlp * ORDER_STEP + REQUEST, "function": function, "tlp_id": tlp,
+                    "kind": Kind(int(row["kind"])).name, "address": int(row["address"]) + _lead(int(row["first_be"])),
+                    "length": 4 * int(row["length_dw"]),
+                }  # fmt: skip
+                if row["role"] == unrelated and row["kind"] in (Kind.MRd, Kind.MWr):
+                    yield place["order"], False, ev.Stray(**place)
+                if any(start <= tlp <= end for start, end in windows.get(function, ())):
+                    role = ROLES[row["role"]] if row["role"] < len(ROLES) else "unrelated"
+                    yield place["order"], False, ev.Initiated(role=role, **place)
+
+    def _windows(self, commands: list[ev.Command]) -> dict[int, list[tuple[int, int]]]:
+        """Return, by function, the spans of TLP ids from the fetch of a Suspend that succeeded to its end.
+
+        It ends with the next Resume of that target that succeeded, a reset of the target, or the capture.
+        """
+        by_cntlid = {row["controller"]: row["function"] for row in self._rows("controllers")}
+        resets: dict[int, list[int]] = {}
+        for row in self._rows("controllers"):
+            if row["ended_tlp_id"] is not None:
+                resets.setdefault(row["function"], []).append(row["ended_tlp_id"])
+        windows: dict[int, list[tuple[int, int]]] = {}
+        for one in commands:
+            if not (isinstance(one, ev.Suspend) and one.suspends and one.succeeded and one.target in by_cntlid):
+                continue
+            function, start = by_cntlid[one.target], one.fetched // ORDER_STEP
+            ends = [
+                two.order // ORDER_STEP
+                for two in commands
+                if isinstance(two, ev.Resume) and two.succeeded and two.target == one.target
+            ]
+            ends = sorted(end for end in ends + resets.get(function, []) if end > start)
+            windows.setdefault(function, []).append((start, ends[0] if ends else self.capture.end_tlp))
+        return windows
+
+    def _rows(self, table: str, *where: Any, columns: tuple[str, ...] | None = None) -> Iterator[dict[str, Any]]:
+        """Yield the rows of a table that belong to this link."""
+        terms = [("capture", "==", self.capture.name), ("link", "==", self.link), *where]
+        found = self.store.read(table, columns, terms)
+        for batch in found.to_batches(max_chunksize=1 << 14):
+            yield from batch.to_pylist()
+
+
+class _Rank:
+    """Gives things that one TLP did different orders, in the order they are asked for."""
+
+    def __init__(self, first: int = MOVED) -> None:
+        self._tlp, self._next, self._first = -1, first, first
+
+    def order(self, tlp: int) -> int:
+        """Return the order of the next thing of a TLP."""
+        self._next = self._next + 1 if tlp == self._tlp else self._first
+        self._tlp = tlp
+        return tlp * ORDER_STEP + min(self._next, COMPLETED - 1)
+
+
+def _order(step: Step) -> int:
+    return step[0]
+
+
+def _lead(first_be: int) -> int:
+    """Return the bytes before the first enabled one of a request's first dword."""
+    return (first_be & -first_be).bit_length() - 1 if first_be else 0
