@@ -264,6 +264,12 @@ def test_configuration_and_messages_stay_below_the_user_interface(tmp_path: Path
     assert [one.stream for one in got] == (["rx_req", "tx_cpl"] if bus == "tlp-stream" else ["cq", "cc"])
 
 
+def test_a_configuration_request_never_answered_hides_no_later_completion(tmp_path: Path) -> None:
+    path = tmp_path / "a.vcd"
+    write_vcd(timed([config(5)[0], *read_and_answer(DOWN, 0xFE00_0000, 1, 5, bytes(4))]), path, "tlp-stream", 1)
+    assert [one.stream for one in tlp_stream("pcie0", samples(path), 1)] == ["rx_req", "tx_cpl"]
+
+
 def test_a_root_port_shows_configuration(tmp_path: Path) -> None:
     path = tmp_path / "a.vcd"
     write_vcd(timed(config(5)), path, "xilinx-us-128-root-port", 1)

@@ -138,6 +138,8 @@ def user_side(tlps: Iterator[WireTlp], config: bool) -> Iterator[Tlp]:
             if tlp.direction is Direction.UPSTREAM and tlp.completion and key in hidden:
                 hidden.remove(key)
                 continue
+            if tlp.direction is Direction.DOWNSTREAM and not tlp.completion:
+                hidden.discard(key)
         yield tlp
 
 

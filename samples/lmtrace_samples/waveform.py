@@ -8,6 +8,7 @@ import re
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import BinaryIO, cast
 
 from vcd import VCDWriter
@@ -98,16 +99,23 @@ class Waveform:
     A TLP starts only after every TLP before it has started, and after every TLP before it that travels the
     other way or on another link has ended: nothing is seen before its cause. Values change just after the
     rising edge, so that a beat is what stood there before the next one. The body is kept in a temporary
-    file, because a link is declared when its first TLP comes.
+    file in ``folder``, because a link is declared when its first TLP comes.
     """
 
-    def __init__(self, bus: Callable[[], Bus], seed: str, period_ps: int = PERIOD_PS, max_idle: int = MAX_IDLE) -> None:
+    def __init__(
+        self,
+        bus: Callable[[], Bus],
+        seed: str,
+        folder: Path,
+        period_ps: int = PERIOD_PS,
+        max_idle: int = MAX_IDLE,
+    ) -> None:
         self.bus, self.period, self.max_idle = bus, period_ps, max_idle
         self.random = random.Random(seed)
         self.cycle = 1
         self.links: dict[str, _Link] = {}
         self.scopes: set[str] = set()
-        self.body = cast(BinaryIO, tempfile.TemporaryFile())  # noqa: SIM115
+        self.body = cast(BinaryIO, tempfile.TemporaryFile(dir=folder))  # noqa: SIM115
         self.out: list[str] = []
         self.header = io.StringIO()
         self.vcd = VCDWriter(self.header, timescale="1 ps", date="", version="lmtrace synth")

@@ -30,7 +30,7 @@ def write_vcd(tlps: Iterator[WireTlp], path: Path, bus: str, seed: int) -> None:
     if bus not in BUSES:
         raise UsageError(f"no bus convention {bus!r}; there are: {', '.join(BUSES)}")
     convention = BUSES[bus]
-    wave = Waveform(convention, f"{bus} {seed}")
+    wave = Waveform(convention, f"{bus} {seed}", path.parent)
     wave.play(with_functions(user_side(tlps, convention().config)))
     wave.idle(4)
     with whole_file(path) as file:

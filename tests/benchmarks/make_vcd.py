@@ -241,7 +241,7 @@ def period(traffic: Traffic, rings: list[Ring]) -> None:
 def make(output: Path, megabytes: float, seed: int = 1) -> dict[str, int]:
     """Write ``output`` of at least ``megabytes`` and return what is in it, by name."""
     traffic = Traffic(seed)
-    wave = Waveform(BUSES["tlp-stream"], f"benchmark {seed}")
+    wave = Waveform(BUSES["tlp-stream"], f"benchmark {seed}", output.parent)
     rings = enable(traffic)
     wave.play(user_side(traffic.taken(), config=False))
     setup = traffic.commands
