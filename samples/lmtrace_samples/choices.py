@@ -24,6 +24,7 @@ class Choices:
     admin_depth: int
     queue_depth: int
     queues: int
+    small_queues: bool
     burst: int
     parallel: int
     unmask: bool
@@ -61,6 +62,7 @@ class Choices:
             admin_depth=pick((16, 24, 32)),
             queue_depth=pick((13, 16, 24, 32)),
             queues=pick((1, 2, 2)),
+            small_queues=pick((False, False, False, True)),
             burst=pick((1, 2, 4, 8)),
             parallel=pick((8, 16, 32)),
             unmask=pick((True, False)),

@@ -268,7 +268,7 @@ class Driver:
 
     def create_queue(self, qid: int, depth: int, vector: int | None, priority: int = 0) -> Steps[HostQueue]:
         """Create a completion queue and a submission queue of the same number."""
-        cq_depth = depth + self.rng.choice((0, 0, 3))
+        cq_depth = 4 if self.choices.small_queues else depth + self.rng.choice((0, 0, 3))
         sq = self.memory.allocate(-(-depth * SQE_SIZE // PAGE))
         cq = self.memory.allocate(-(-cq_depth * CQE_SIZE // PAGE))
         interrupt = 0 if vector is None else vector << 16 | 2

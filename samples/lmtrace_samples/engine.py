@@ -150,6 +150,10 @@ class Engine:
         """CC.EN."""
         return bool(self._get(Property.CC) & 1)
 
+    def answers(self) -> bool:
+        """Hook: properties can be read whatever the controller does."""
+        return True
+
     def read(self, offset: int, length: int) -> bytes:
         """Answer a read of BAR0. Doorbells read as zero."""
         if offset + length <= len(self.registers):
@@ -345,9 +349,13 @@ class Engine:
         if self.sqs.get(command.queue.qid) is not command.queue:
             return
         queue = self.cqs[command.queue.cqid]
-        while queue.full:
+        while not self.has_room(queue):
             yield queue.freed
         self.post(queue, command, status, result)
+
+    def has_room(self, queue: CompletionQueue) -> bool:
+        """Hook: a full completion queue takes nothing before the host moves its head."""
+        return not queue.full
 
     def post(self, queue: CompletionQueue, command: Command, status: Status, result: tuple[int, int]) -> None:
         """Write the completion queue entry and let its interrupt follow."""
@@ -405,7 +413,7 @@ class Engine:
 
     def deliver_events(self) -> None:
         """Complete outstanding requests with the events that wait."""
-        while self.events and self.requests and self.may_interrupt() and not self.cqs[0].full:
+        while self.events and self.requests and self.may_interrupt() and self.has_room(self.cqs[0]):
             self.post(self.cqs[0], self.requests.popleft(), SUCCESS, self.events.popleft())
 
     # Silence (5.1.17.1.1).

@@ -45,6 +45,7 @@ def forgets(name: str, rule: str, scenario: str, reason: str, text: str) -> None
     def change(world: World) -> None:
         for side in world.sides:
             side.manager.forgotten.add(reason)
+        world.provoked.add(reason)
 
     change.__doc__ = text
     fault(name, rule, scenario)(change)

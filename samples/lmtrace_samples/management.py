@@ -45,10 +45,15 @@ from lmtrace_samples.subsystem import Subsystem
 from lmtrace_samples.tlp import PAGE
 
 INVALID_SECONDARY_STATE = Status(1, 0x20)
-DATA_QUEUES = 4
-RANGES = 8
-ALL_RANGES = 16
+DATA_QUEUES = 2
+RANGES = 2
+ALL_RANGES = 3
 LIST_ENTRIES = 8
+
+
+def count_ranges(pages: list[int]) -> int:
+    """Return how many runs of contiguous pages there are."""
+    return 1 + sum(after != page + PAGE for page, after in zip(pages, pages[1:], strict=False))
 
 
 class ManagementController(Controller):
@@ -173,8 +178,10 @@ class ManagementController(Controller):
             data = yield from self.function.read([(command.prp1, 8 * count)])
             pages = [int.from_bytes(data[at : at + 8], "little") for at in range(0, 8 * count, 8)]
             self.check("cdq-list-offset", any(page % PAGE for page in pages), PRP_OFFSET_INVALID)
-            runs = 1 + sum(after != page + PAGE for page, after in zip(pages, pages[1:], strict=False))
-            self.check("cdq-ranges", runs > RANGES)
+        ranges = count_ranges(pages)
+        self.check("cdq-ranges", ranges > RANGES)
+        taken = sum(count_ranges(queue.pages) for queue in self.subsystem.data_queues)
+        self.check("cdq-all-ranges", taken + ranges > ALL_RANGES)
         queue = DataQueue(self.next_id(), self, cntlid, pages, size // CDQ_ENTRY_SIZE)
         self.subsystem.data_queues.append(queue)
         return (queue.cdqid, 0)
@@ -262,7 +269,7 @@ class ManagementController(Controller):
         target = self.target("suspend", command.bits(11, 15, 0))
         if target is None:
             return None
-        if kind == 0:
+        if kind != 1:
             self.notified(target)
             return None
         yield from self.silence(target)

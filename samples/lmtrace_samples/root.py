@@ -22,6 +22,10 @@ class Registers(Protocol):
 
     function: Function
 
+    def answers(self) -> bool:
+        """Return whether a read is answered."""
+        ...
+
     def read(self, offset: int, length: int) -> bytes:
         """Return the registers' bytes."""
         ...
@@ -145,8 +149,8 @@ class Root:
 
     def _device_read(self, tag: int, address: int, length: int) -> None:
         target = self._find(address)
-        if target is None:
-            self._refuse(tag, self.targets[0].function.number)
+        if target is None or not target.answers():
+            self._refuse(tag, (target or self.targets[0]).function.number)
             return
         data = target.read(address - target.function.bar, length)
         for start, size in tlp.completion_pieces(address, length, 128, self.choices.mps, lambda: 1):

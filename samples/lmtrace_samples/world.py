@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from random import Random
+from typing import TYPE_CHECKING
 
 from lmtrace.scenario import Options, WireTlp
+from lmtrace.spec.nvme import Property
 from lmtrace_samples.choices import Choices
 from lmtrace_samples.commands import Controller
 from lmtrace_samples.driver import Driver
@@ -18,6 +20,9 @@ from lmtrace_samples.record import Record, Step
 from lmtrace_samples.root import Root
 from lmtrace_samples.simulation import NS, Clock, Link, Steps
 from lmtrace_samples.subsystem import Subsystem
+
+if TYPE_CHECKING:
+    from lmtrace_samples.manager import Manager
 
 BUS = 0x0100
 
@@ -79,12 +84,25 @@ class World:
         self.choices = Choices.draw(options.seed)
         self.clock = Clock()
         self.record = record
+        self.provoked: set[str] = set()
         count = controllers or self.choices.controllers
         self.sides = [Side(self, name, index, count) for index, name in enumerate(links)]
 
     def commands(self, default: int) -> int:
         """Return how much I/O to do."""
         return default if self.options.commands is None else self.options.commands
+
+    def provokes(self, reason: str) -> bool:
+        """Return whether the host is to send a request that breaks a rule of its own, to have it refused."""
+        return reason in self.provoked
+
+    def while_suspended(self, manager: Manager, cntlid: int) -> Steps[None]:
+        """Hook: what the host does with a suspended controller; looking at its status is fine."""
+        yield from manager.side.drivers[cntlid].read(Property.CSTS)
+
+    def afterwards(self, manager: Manager, cntlid: int) -> Steps[None]:
+        """Hook: what the host does with a source whose destination runs; nothing before it is reset."""
+        yield 1000 * NS
 
     def note(self, name: str, side: Side, cntlid: int) -> None:
         """Put a step into the record."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from lmtrace.spec.nvme import INVALID_CONTROLLER_DATA_QUEUE, SUCCESS, Property
 from lmtrace_samples.manager import LogReader, Manager
 from lmtrace_samples.plots import plot
 from lmtrace_samples.scenarios.plain import open_tenant
@@ -12,7 +13,6 @@ from lmtrace_samples.tenant import Tenant
 from lmtrace_samples.world import Side, World
 
 SIZES = (1, 1, 2, 4, 8)
-BLOCKS = 256
 WORKERS = 4
 
 
@@ -27,6 +27,7 @@ class Migration:
         self.there = self.here if source is destination else Manager(destination)
         self.reader: LogReader | None = None
         self.vendor = int(world.choices.vendor_state > 0)
+        self.blocks = source.subsystem.namespaces[1].blocks
         self.tenant: Tenant
 
     @property
@@ -41,8 +42,9 @@ class Migration:
         if self.here is not self.there:
             yield from self.destination.start()
             yield from self.there.start()
-        sizes = SIZES if self.world.choices.block_size == 512 else (1, 1, 2)
-        self.tenant = yield from open_tenant(self.source, self.start, 1, 0, WORKERS, 16, sizes)
+        sizes = SIZES if self.world.choices.block_size == 512 else (1, 1, 1, 2)
+        span = self.blocks // (2 * WORKERS)
+        self.tenant = yield from open_tenant(self.source, self.start, 1, 0, WORKERS, span, sizes)
         receiver = self.destination.drivers[self.target]
         yield from receiver.enable()
         yield from receiver.introduce(1)
@@ -79,6 +81,7 @@ class Migration:
         self.tenant.allow(posted)
         yield 15 * US
         self.tenant.driver.freeze()
+        yield from self.world.while_suspended(self.here, self.start)
         yield 10 * US
 
     def finish_log(self) -> Steps[None]:
@@ -105,21 +108,30 @@ class Migration:
         receiver.memory.adopt(self.tenant.driver.memory)
         old = self.tenant.driver
         self.tenant.move(receiver)
+        receiver.freeze()
         yield from self.there.resume(self.target)
         for qid in [qid for qid in old.queues if qid]:
             del old.queues[qid]
-        self.reap(self.tenant)
+        yield 20 * US
+        receiver.thaw()
+        yield from self.settle()
 
-    def reap(self, tenant: Tenant) -> None:
-        """Look at every queue once: an interrupt may have come while nobody listened."""
-        tenant.driver.thaw()
+    def settle(self) -> Steps[None]:
+        """Wait until the tenant has nothing left to do, looking at its controller's status now and then."""
+        tenant = self.tenant
+        for _ in range(30):
+            yield from self.world.wait_while(lambda: tenant.budget > 0 or tenant.active > 0, 100 * US)
+            if not tenant.active:
+                return
+            yield from tenant.driver.read(Property.CSTS)
 
     def clean_up(self) -> Steps[None]:
-        """Delete the log if the suspension did not, and reset the source."""
-        if self.reader is not None and not self.world.choices.delete_queue:
-            yield from self.here.delete_log(self.reader.cdqid)
-        old = self.source.drivers[self.start]
-        yield from old.disable()
+        """Delete the log, which the suspension may have done already, and reset the source."""
+        yield from self.world.afterwards(self.here, self.start)
+        if self.reader is not None:
+            expect = INVALID_CONTROLLER_DATA_QUEUE if self.world.choices.delete_queue else SUCCESS
+            yield from self.here.delete_log(self.reader.cdqid, expect)
+        yield from self.source.drivers[self.start].disable()
 
 
 def migrate(
@@ -136,10 +148,15 @@ def migrate(
     yield from move.finish_log()
     yield from move.move_state()
     yield from move.start_destination()
-    yield from move.tenant.idle()
-    yield from move.tenant.run(commands // 4)
+    move.tenant.allow(commands // 4)
+    yield from move.settle()
     yield from move.clean_up()
     return move
+
+
+def default_commands(world: World) -> int:
+    """Return how much I/O a migration has, unless the user says otherwise."""
+    return world.commands(64 if world.choices.block_size == 512 else 40)
 
 
 def no_bulk(_: Migration) -> Steps[None]:
@@ -151,18 +168,59 @@ def no_bulk(_: Migration) -> Steps[None]:
 def migration(world: World) -> Steps[None]:
     """A live migration within one subsystem, end to end: logging, suspend, state, resume, queues that go on."""
     side = world.sides[0]
-    side.namespace(1, BLOCKS, 1, 2)
-    side.namespace(2, BLOCKS)
-    yield from migrate(world, (side, side), 2, world.commands(64), no_bulk)
+    for nsid, cntlids in ((1, (1, 2)), (2, ())):
+        side.namespace(nsid, 128, *cntlids)
+    yield from migrate(world, (side, side), 2, default_commands(world), no_bulk)
+
+
+@plot("state-in-one")
+def state_in_one(world: World) -> Steps[None]:
+    """A migration whose state, with a vendor part, is read and set by one command each."""
+    world.choices.pieces, world.choices.vendor_state = 1, 24
+    yield from migration(world)
+
+
+@plot("state-in-pieces")
+def state_in_pieces(world: World) -> Steps[None]:
+    """A migration whose state, with a vendor part, is read and set in several pieces."""
+    world.choices.pieces, world.choices.vendor_state = world.rng.choice((2, 3, 4, 5)), 40
+    yield from migration(world)
+
+
+@plot("rollback")
+def rollback(world: World) -> Steps[None]:
+    """A migration that turns back: suspended, its state read, resumed where it was, and logged on."""
+    world.choices.delete_queue = False
+    side = world.sides[0]
+    for nsid, cntlids in ((1, (1, 2)), (2, ())):
+        side.namespace(nsid, 128, *cntlids)
+    move = Migration(world, side, side, 1, 2)
+    commands = default_commands(world)
+    yield from move.prepare()
+    yield from move.tenant.run(commands // 4)
+    yield from move.log_changes()
+    yield from move.copy_changes(commands // 4)
+    yield from move.stop_source(5)
+    yield from move.finish_log()
+    yield from move.here.get_state(1, world.choices.pieces, move.vendor)
+    yield from move.here.resume(1)
+    side.drivers[1].thaw()
+    yield from move.settle()
+    assert move.reader is not None
+    yield from move.here.follow(move.reader, None, 1)
+    yield from move.copy_changes(commands // 4)
+    yield from move.here.get(1, 0, 256)
+    yield from move.here.log(move.reader.cdqid, False)
+    yield from move.here.follow(move.reader, None, 1)
+    yield from move.here.delete_log(move.reader.cdqid)
+    move.tenant.allow(commands // 4)
+    yield from move.settle()
 
 
 def _bulk(move: Migration) -> Steps[None]:
     """Copy the whole namespace once, while the tenant goes on."""
     move.tenant.allow(4)
-    yield from move.here.copy(0, TWO_SIDED_BLOCKS, move.there, 1)
-
-
-TWO_SIDED_BLOCKS = 64
+    yield from move.here.copy(0, move.blocks, move.there, 1)
 
 
 @plot(
@@ -173,5 +231,5 @@ TWO_SIDED_BLOCKS = 64
 def migration_two_captures(world: World) -> Steps[None]:
     """A live migration between two subsystems, each link in a capture of its own."""
     for side in world.sides:
-        side.namespace(1, TWO_SIDED_BLOCKS, 1, 2)
-    yield from migrate(world, (world.sides[0], world.sides[1]), 1, world.commands(48), _bulk)
+        side.namespace(1, 64 if world.choices.block_size == 512 else 24, 1, 2)
+    yield from migrate(world, (world.sides[0], world.sides[1]), 1, default_commands(world), _bulk)
