@@ -12,8 +12,11 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
 
 from lmtrace import events as ev
+from lmtrace.arrow import from_numpy, to_numpy
 from lmtrace.known import Known
 from lmtrace.pieces import Pieces
 from lmtrace.session import Session
@@ -25,6 +28,9 @@ from lmtrace.tables import ROLES
 ORDER_STEP = 64
 REQUEST, REGISTER, RESET, MOVED, COMPLETED, CREATED = 0, 1, 2, 3, 44, 45
 """Ranks within one TLP. ``MOVED`` leaves room for the entries of one burst."""
+
+BATCH = 1 << 14
+"""Rows made into events at a time."""
 
 Step = tuple[int, bool, ev.Event]
 """(order, whether it is a command's fetch, the event)."""
@@ -62,7 +68,8 @@ class LinkSource:
         if about_migration:
             functions = self._functions(commands)
             sources += [
-                iter(sorted(self._moves(functions), key=_order)),
+                self._fetches(functions),
+                self._posts(functions),
                 self._doorbells(functions),
                 self._interrupts(functions),
                 iter(sorted(self._cdq_entries(), key=_order)),
@@ -150,32 +157,39 @@ class LinkSource:
 
     # -- queues and registers ---------------------------------------------------------------------------------
 
-    def _moves(self, functions: frozenset[int]) -> Iterator[Step]:
-        """Yield the fetches and completions of the functions."""
-        names = (
-            "id", "function", "sqid", "cqid", "cid", "opcode", "sq_slot", "cq_slot", "fetch_ps", "cqe_ps", "phase",
-            "sqhd", "sct", "sc", "fetch_tlp_id", "cqe_tlp_id", "learnt",
-        )  # fmt: skip
-        fetches, posts = _Rank(MOVED), _Rank(MOVED)
-        for row in self._rows("transactions", columns=names):
-            if row["function"] not in functions:
-                continue
-            inferred = row["learnt"] == "inferred"
-            if row["fetch_tlp_id"] is not None:
-                order = fetches.order(row["fetch_tlp_id"])
-                yield order, False, ev.SqeFetch(
-                    time=row["fetch_ps"], order=order, function=row["function"], inferred=inferred,
-                    transaction_id=row["id"], tlp_id=row["fetch_tlp_id"], sqid=row["sqid"], slot=row["sq_slot"],
-                    cid=row["cid"], opcode=row["opcode"],
-                )  # fmt: skip
-            if row["cqe_tlp_id"] is not None:
-                order = posts.order(row["cqe_tlp_id"])
-                yield order, False, ev.CqePosted(
-                    time=row["cqe_ps"], order=order, function=row["function"], inferred=inferred,
-                    transaction_id=row["id"], tlp_id=row["cqe_tlp_id"], cqid=row["cqid"], slot=row["cq_slot"],
-                    phase=bool(row["phase"]), sqid=row["sqid"], sqhd=row["sqhd"], cid=row["cid"],
-                    opcode=row["opcode"], status=Status(row["sct"], row["sc"]),
-                )  # fmt: skip
+    def _fetches(self, functions: frozenset[int]) -> Iterator[Step]:
+        """Yield the entries that the functions fetched."""
+        rank = _Rank(MOVED)
+        for row in self._moves(functions, "fetch_tlp_id", ("sq_slot", "fetch_ps")):
+            order = rank.order(row["fetch_tlp_id"])
+            yield order, False, ev.SqeFetch(
+                time=row["fetch_ps"], order=order, function=row["function"], inferred=row["learnt"] == "inferred",
+                transaction_id=row["id"], tlp_id=row["fetch_tlp_id"], sqid=row["sqid"], slot=row["sq_slot"],
+                cid=row["cid"], opcode=row["opcode"],
+            )  # fmt: skip
+
+    def _posts(self, functions: frozenset[int]) -> Iterator[Step]:
+        """Yield the completion queue entries that the functions posted."""
+        rank = _Rank(MOVED)
+        more = ("cq_slot", "cqe_ps", "phase", "sqhd", "sct", "sc")
+        for row in self._moves(functions, "cqe_tlp_id", more):
+            order = rank.order(row["cqe_tlp_id"])
+            yield order, False, ev.CqePosted(
+                time=row["cqe_ps"], order=order, function=row["function"], inferred=row["learnt"] == "inferred",
+                transaction_id=row["id"], tlp_id=row["cqe_tlp_id"], cqid=row["cqid"], slot=row["cq_slot"],
+                phase=bool(row["phase"]), sqid=row["sqid"], sqhd=row["sqhd"], cid=row["cid"], opcode=row["opcode"],
+                status=Status(row["sct"], row["sc"]),
+            )  # fmt: skip
+
+    def _moves(self, functions: frozenset[int], key: str, more: tuple[str, ...]) -> Iterator[dict[str, Any]]:
+        """Yield the transactions of the functions in order of the TLP ``key``; those without one are left out."""
+        names = ("id", "function", "sqid", "cqid", "cid", "opcode", "learnt", key, *more)
+        found = self.store.read("transactions", names, [*self._place, ("function", "in", sorted(functions))])
+        found = found.filter(pc.is_valid(found.column(key)))
+        order = np.argsort(to_numpy(found.column(key)), kind="stable")
+        for first in range(0, len(order), BATCH):
+            part = order[first : first + BATCH]
+            yield from found.take(from_numpy(part, pa.int64())).to_pylist()
 
     def _doorbells(self, functions: frozenset[int]) -> Iterator[Step]:
         for row in self._rows("doorbells"):
@@ -305,11 +319,14 @@ class LinkSource:
             windows.setdefault(function, []).append((start, ends[0] if ends else self.capture.end_tlp))
         return windows
 
+    @property
+    def _place(self) -> list[tuple[str, str, Any]]:
+        return [("capture", "==", self.capture.name), ("link", "==", self.link)]
+
     def _rows(self, table: str, *where: Any, columns: tuple[str, ...] | None = None) -> Iterator[dict[str, Any]]:
         """Yield the rows of a table that belong to this link."""
-        terms = [("capture", "==", self.capture.name), ("link", "==", self.link), *where]
-        found = self.store.read(table, columns, terms)
-        for batch in found.to_batches(max_chunksize=1 << 14):
+        found = self.store.read(table, columns, [*self._place, *where])
+        for batch in found.to_batches(max_chunksize=BATCH):
             yield from batch.to_pylist()
 
 
