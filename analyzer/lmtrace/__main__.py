@@ -1,0 +1,5 @@
+"""``python -m lmtrace`` is ``lmtrace``."""
+
+from lmtrace.cli import main
+
+main()
