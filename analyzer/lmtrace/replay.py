@@ -182,8 +182,8 @@ class Replay:
                     severity = "info"
                 tlp = values["id"] if about_tlp else values.get("tlp_id") or values.get("fetch_tlp_id")
                 self._violation(
-                    (numbers.get(capture, 0), 64 * (tlp or 0), rule.id), rule, severity, found.message(int(row)), capture,
-                    link, values.get("controller"), time, f"{rule.id}|{link}|{values.get('controller')}",
+                    (numbers.get(capture, 0), 64 * (tlp or 0), rule.id), rule, severity, found.message(int(row)),
+                    capture, link, values.get("controller"), time, f"{rule.id}|{link}|{values.get('controller')}",
                     values["id"] if rule.table == "transactions" else None, tlp,
                 )  # fmt: skip
 

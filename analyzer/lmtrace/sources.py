@@ -286,7 +286,8 @@ class LinkSource:
                 tlp, function = first + int(index), int(row["requester_id"])
                 place: dict[str, Any] = {
                     "time": int(row["time_ps"]), "order": tlp * ORDER_STEP + REQUEST, "function": function,
-                    "tlp_id": tlp, "kind": Kind(int(row["kind"])).name, "address": int(row["address"]) + _lead(int(row["first_be"])),
+                    "tlp_id": tlp, "kind": Kind(int(row["kind"])).name,
+                    "address": int(row["address"]) + _lead(int(row["first_be"])),
                     "length": 4 * int(row["length_dw"]),
                 }  # fmt: skip
                 if row["role"] == unrelated and row["kind"] in (Kind.MRd, Kind.MWr):

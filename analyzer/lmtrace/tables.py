@@ -176,7 +176,7 @@ CHILDREN = _table(
     """
 id uint64 Row number.
 transaction_id uint64 The transaction.
-kind str `sq_doorbell`, `sqe_fetch`, `prp_list`, `data`, `metadata`, `cqe`, `interrupt`, `interrupt_masked`, `interrupt_unmasked` or `cq_doorbell`.
+kind str `sq_doorbell`, `sqe_fetch`, `prp_list`, `data`, `cqe`, `interrupt`, `cq_doorbell` and the like.
 time_ps int64 Start.
 end_ps int64 End.
 address uint64 Address.
@@ -300,7 +300,11 @@ tlp_id uint64 The TLP.
 """,
 )
 
-INTERRUPTS = _table("interrupts", "One MSI or MSI-X message of a controller.", _PLACE + """
+INTERRUPTS = _table(
+    "interrupts",
+    "One MSI or MSI-X message of a controller.",
+    _PLACE
+    + """
 function uint16 Function (BDF) that sent it.
 controller uint16 CNTLID.
 vector uint16 Vector by the message's address and data; null where the table is not known.
@@ -310,7 +314,8 @@ masked bool The vector was masked when it was sent; null where the mask is not k
 time_ps int64 Time.
 tlp_id uint64 The TLP.
 learnt str How the table was learnt: `seen`, `inferred` or `given`.
-""")
+""",
+)
 
 COMMAND_DATA = _table(
     "command_data",
@@ -404,7 +409,7 @@ MIGRATION_STEPS = _table(
     + """
 function uint16 Function that took the command.
 target uint16 CNTLID it is about.
-step str `create CDQ`, `start logging`, `suspend`, `suspended`, `get state`, `set state`, `resume`, `first completion` and so on.
+step str `create CDQ`, `start logging`, `suspend`, `suspended`, `get state`, `resume` and so on.
 time_ps int64 Start.
 end_ps int64 End; null while it lasts.
 status str Status of the command.

@@ -54,7 +54,7 @@ class Troubles:
         self, kind: Kind, text: str = "", *, time_ps: int | None = None, offset: int | None = None,
         link: str | None = None, count: int = 1,
     ) -> None:  # fmt: skip
-        """Count a trouble. ``text`` says what was seen; the first one is kept. Times are ps, offsets bytes or packets."""
+        """Count a trouble. ``text`` says what was seen, the first is kept; times in ps, offsets in bytes or packets."""
         entry = self.counts.get(kind.name)
         if entry is None:
             entry = self.counts[kind.name] = Count(kind, 0, time_ps, offset, text)

@@ -83,7 +83,7 @@ def big_vcd(work: Path, mb: int) -> Path:
     file = work / f"io_{mb}.vcd"
     if not file.exists():
         print(f"writing {file.name} ...", flush=True)
-        subprocess.run([sys.executable, str(HERE / "make_vcd.py"), "--mb", str(mb), str(file)], check=True)
+        subprocess.run([sys.executable, str(HERE / "make_vcd.py"), str(file), str(mb)], check=True)
     return file
 
 
@@ -130,9 +130,8 @@ def start_up() -> None:
         print()
         for name, other, command, base in pairs:
             ours, theirs = best(command, 5), best(base, 5)
-            print(
-                f"{name}: {ours.seconds:.2f} s; {other}: {theirs.seconds:.2f} s; ratio {ours.seconds / theirs.seconds:.2f}"
-            )
+            ratio = ours.seconds / theirs.seconds
+            print(f"{name}: {ours.seconds:.2f} s; {other}: {theirs.seconds:.2f} s; ratio {ratio:.2f}")
 
 
 def main() -> None:

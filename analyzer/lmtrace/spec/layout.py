@@ -75,9 +75,7 @@ class Layout:
         Raises ValueError when ``data`` is shorter than the structure.
         """
         if len(data) < offset + self.size:
-            raise ValueError(
-                f"{self.name} needs {self.size} bytes at {offset}, {len(data) - offset} are there"
-            )
+            raise ValueError(f"{self.name} needs {self.size} bytes at {offset}, {len(data) - offset} are there")
         part = bytes(data[offset : offset + self.size])
         return {field.name: field.of(part) for field in self.fields}
 

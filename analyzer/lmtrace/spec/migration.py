@@ -134,11 +134,12 @@ GET_FEATURES_CDQ = _sqe(
     "Get Features: Controller Data Queue", "5.1.25.1.23", _cdw("FID", 10, 7, 0), _cdw("SELECT", 10, 10, 8),
     _cdw("CDQID", 11, 15, 0), _UNUSED[12], _UNUSED[13], _UIDX, _UNUSED[15], data=True,
 )  # fmt: skip
+_NO_FIELDS = tuple(_UNUSED[n] for n in range(11, 16))
 _RESERVED_SELECT = {
-    Admin.CONTROLLER_DATA_QUEUE: _sqe("Controller Data Queue", "5.1.4", _CDQ_SEL, _MOS, *(_UNUSED[n] for n in range(11, 16))),
-    Admin.TRACK_SEND: _sqe("Track Send", "5.1.27", _TRACK_SEL, _MOS, *(_UNUSED[n] for n in range(11, 16))),
+    Admin.CONTROLLER_DATA_QUEUE: _sqe("Controller Data Queue", "5.1.4", _CDQ_SEL, _MOS, *_NO_FIELDS),
+    Admin.TRACK_SEND: _sqe("Track Send", "5.1.27", _TRACK_SEL, _MOS, *_NO_FIELDS),
     Admin.TRACK_RECEIVE: TRACK_RECEIVE,
-    Admin.MIGRATION_SEND: _sqe("Migration Send", "5.1.17", _MIGRATION_SEL, _MOS, *(_UNUSED[n] for n in range(11, 16))),
+    Admin.MIGRATION_SEND: _sqe("Migration Send", "5.1.17", _MIGRATION_SEL, _MOS, *_NO_FIELDS),
     Admin.MIGRATION_RECEIVE: GET_CONTROLLER_STATE,
 }  # fmt: skip
 
@@ -178,9 +179,7 @@ IO_CQ_STATE = Layout("I/O Completion Queue State", "5.1.17.1.3, Figure 361", 24,
     at("IOCQPRP1", 7, 0), at("IOCQQSIZE", 9, 8), at("IOCQQID", 11, 10), at("IOCQHP", 13, 12), at("IOCQTP", 15, 14),
     bits("PC", 16, 0, 0), bits("IEN", 16, 1, 1), bits("S0PT", 16, 2, 2), bits("IV", 16, 31, 16),
 ))  # fmt: skip
-CDQ_FEATURE_DATA = Layout(
-    "Controller Data Queue feature data", "5.1.25.1.23", 8, (at("HP", 3, 0), at("TPT", 7, 4))
-)
+CDQ_FEATURE_DATA = Layout("Controller Data Queue feature data", "5.1.25.1.23", 8, (at("HP", 3, 0), at("TPT", 7, 4)))
 
 CDQ_ENTRY_SIZE = 32
 CDQ_ENTRY = Layout("LBA Migration Queue Entry Type 0", "NVM Command Set 1.2, 5.6", 32, (
