@@ -175,6 +175,10 @@ class Waveform:
         queue = iter(tlps)
         head = self._next(queue)
         while head is not None or self.busy:
+            if head is not None and not self.busy:
+                rest = min(head[2], self.next_toggle, (self.cycle + 15) & ~15) - self.cycle
+                if rest > 0:
+                    self.idle(rest)
             time = self.cycle * self.period
             out = self.out
             out.append(f"#{time}\n1{self.clock_ident}\n")
