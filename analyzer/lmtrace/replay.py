@@ -108,7 +108,7 @@ class Replay:
         """Return the rules that read events of a class."""
         found = self._by_event.get(kind)
         if found is None:
-            found = [rule for rule in self._rules if rule.event is not None and issubclass(kind, rule.event)]
+            found = [rule for rule in self._rules if issubclass(kind, rule.events)]
             self._by_event[kind] = found
         return found
 

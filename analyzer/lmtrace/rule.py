@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, get_type_hints
+from typing import TYPE_CHECKING, Any, Literal, get_args, get_type_hints
 
 from lmtrace.errors import UsageError
 from lmtrace.events import EVENTS, Command, Event
@@ -93,12 +93,14 @@ class Rule:
     """Stories in which it must not accuse, whether or not it answers."""
     function: Callable[..., Any]
     event: type[Event] | None
-    """The event it reads; None for a column rule."""
+    """The event it reads, or the nearest common base of those it reads; None for a column rule."""
     table: str | None
     """The table it reads; None for an event rule."""
     profiles: tuple[str, ...]
     local: bool
     """Its evidence lies in the event itself, so that what was lost elsewhere cannot make it wrong."""
+    events: tuple[type[Event], ...] = ()
+    """The event classes it is asked about, with their subclasses; empty for a column rule."""
 
     @property
     def kind(self) -> str:
@@ -108,9 +110,7 @@ class Rule:
     @property
     def commands(self) -> tuple[str, ...]:
         """Names of the commands it is about."""
-        if self.event is None or not issubclass(self.event, Command):
-            return ()
-        wanted = self.event
+        wanted = tuple(one for one in self.events if issubclass(one, Command))
         return tuple(sorted(name for name, one in EVENTS.items() if issubclass(one, wanted)))
 
 
@@ -129,15 +129,18 @@ _listed: dict[str, Listed] = {}
 def rule(
     id: str, *, spec: str, party: Party, severity: Severity = "error", local: bool = False
 ) -> Callable[[EventFunction], EventFunction]:
-    """Register an event rule. ``local`` says that its evidence lies in the event alone."""
+    """Register an event rule. ``local`` says that its evidence lies in the event alone.
+
+    The function's first parameter is an event class, or a union of them.
+    """
 
     def add(function: EventFunction) -> EventFunction:
         hints = get_type_hints(function)
         first = next(iter(inspect.signature(function).parameters))
-        event = hints[first]
-        if not (isinstance(event, type) and issubclass(event, Event)):
-            raise TypeError(f"{function.__name__}: its first parameter must be an event, it is {event}")
-        _register(id, function, spec, party, severity, local, event=event)
+        events = get_args(hints[first]) or (hints[first],)
+        if not all(isinstance(event, type) and issubclass(event, Event) for event in events):
+            raise TypeError(f"{function.__name__}: its first parameter must be an event, it is {hints[first]}")
+        _register(id, function, spec, party, severity, local, events=events)
         return function
 
     return add
@@ -162,7 +165,7 @@ def not_a_rule(id: str, reason: str) -> None:
 
 def _register(
     id: str, function: Callable[..., Any], spec: str, party: Party, severity: Severity, local: bool,
-    event: type[Event] | None = None, table: str | None = None,
+    events: tuple[type[Event], ...] = (), table: str | None = None,
 ) -> None:  # fmt: skip
     if id in _rules and _rules[id].function.__code__.co_filename != function.__code__.co_filename:
         raise ValueError(f"rule {id} is written twice: {_rules[id].function.__module__}, {function.__module__}")
@@ -173,9 +176,16 @@ def _register(
     )
     _rules[id] = Rule(
         id, function.__name__.replace("_", "-"), spec, party, severity, str(getattr(module, "SECTION", "")), text, why,
-        stories["Holds"], stories["Breaks"], stories["Silent"], function, event, table,
-        tuple(sorted(profiles - {""})), local,
+        stories["Holds"], stories["Breaks"], stories["Silent"], function, _common(events), table,
+        tuple(sorted(profiles - {""})), local, events,
     )  # fmt: skip
+
+
+def _common(events: tuple[type[Event], ...]) -> type[Event] | None:
+    """Return the nearest class that all of ``events`` are or derive from; None for none."""
+    if not events:
+        return None
+    return next(one for one in events[0].__mro__ if all(issubclass(event, one) for event in events))
 
 
 def _documentation(function: Callable[..., Any]) -> tuple[str, str, dict[str, tuple[str, ...]]]:

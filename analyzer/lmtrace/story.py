@@ -72,7 +72,7 @@ def tell(rule: Rule, text: str) -> list[Verdict]:
             assert isinstance(step.event, Command)
             session.begin(step.event)
             continue
-        if rule.event is not None and isinstance(step.event, rule.event):
+        if isinstance(step.event, rule.events):
             verdicts.extend(rule.function(step.event, session))
         session.observe(step.event)
     return verdicts
