@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import difflib
+import re
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, TypeVar
 
 from lmtrace.errors import BindingError
 from lmtrace.spec.pcie import bdf
@@ -60,6 +62,11 @@ def parse(text: str, source: str = "binding") -> Binding:
         table = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         raise BindingError(f"{source} is not TOML: {error}") from error
+    return from_table(table, source)
+
+
+def from_table(table: Mapping[str, Any], source: str) -> Binding:
+    """Return the binding in a TOML table that has ``link``; raises BindingError as `parse` does."""
     links = table.get("link")
     if not isinstance(links, dict) or not links:
         raise BindingError(f"{source} binds nothing: it needs a table [link.NAME]")
@@ -82,18 +89,66 @@ def _link(name: str, body: Any, source: str) -> LinkBinding:
             if not isinstance(pattern, str):
                 raise BindingError(f"{where}: {key}.{role} is {pattern!r}, a signal pattern is a string")
         streams[key] = dict(value)
-    text = {"convention": "", "clock": None, "side": "endpoint", "straddle": "none"}
+    text: dict[str, str | None] = {"convention": "", "clock": None, "side": "auto", "straddle": "auto"}
     for key in text:
         value = options.pop(key, text[key])
         if value is not None and not isinstance(value, str):
             raise BindingError(f"{where}: {key} is {value!r}, it is a string")
         text[key] = value
-    if text["side"] not in ("endpoint", "root-port"):
-        raise BindingError(f'{where}: side is {text["side"]!r}, it is "endpoint" or "root-port"')
+    if text["side"] not in ("endpoint", "root-port", "auto"):
+        raise BindingError(f'{where}: side is {text["side"]!r}, it is "endpoint", "root-port" or "auto"')
     return LinkBinding(
-        name, text["convention"] or "", text["clock"], text["side"] or "endpoint", text["straddle"] or "none",
-        streams, _given(body.get("given", {}), where), options,
+        name, text["convention"] or "", text["clock"], text["side"], text["straddle"] or "auto", streams,
+        _given(body.get("given", {}), where), options,
     )  # fmt: skip
+
+
+class Named(Protocol):
+    """A signal: its hierarchical name, and what makes two names the same net."""
+
+    @property
+    def name(self) -> str:
+        """Scopes and local name, joined by dots."""
+
+    @property
+    def net(self) -> object:
+        """Equal for two names of one net."""
+
+
+S = TypeVar("S", bound=Named)
+
+
+def one_signal(pattern: str, signals: Sequence[S], where: str) -> S:
+    """Return the one signal that a pattern matches; ``*`` stands for any text, everything else for itself.
+
+    Several names of one net are one signal. Raises BindingError that begins with ``where`` when the pattern matches
+    no net, with the nearest names, or several, with their names.
+    """
+    expression = re.compile(".*".join(re.escape(piece) for piece in pattern.split("*")), re.DOTALL)
+    found = [signal for signal in signals if expression.fullmatch(signal.name)]
+    nets = {signal.net: signal for signal in reversed(found)}
+    if len(nets) == 1:
+        return found[0]
+    if nets:
+        names = [signal.name for signal in reversed(nets.values())]
+        more = f" and {len(names) - 5} more" if len(names) > 5 else ""
+        raise BindingError(f"{where}: {pattern!r} matches {len(names)} signals: {', '.join(names[:5])}{more}")
+    near = nearest(pattern, [signal.name for signal in signals])
+    advice = f"; nearest are: {', '.join(near)}" if near else "; the capture has no signals"
+    raise BindingError(f"{where}: {pattern!r} matches no signal{advice}")
+
+
+def nearest(pattern: str, names: Sequence[str]) -> list[str]:
+    """Return up to three names most like a pattern, by the local part first."""
+    local: dict[str, list[str]] = {}
+    for name in names:
+        local.setdefault(name.rpartition(".")[2], []).append(name)
+    wanted = pattern.rpartition(".")[2].strip("*") or pattern.strip("*.")
+    close = difflib.get_close_matches(wanted, local, n=3, cutoff=0.5) or difflib.get_close_matches(
+        wanted, local, n=3, cutoff=0.0
+    )
+    whole = [name for one in close for name in difflib.get_close_matches(pattern, local[one], n=1, cutoff=0.0)]
+    return whole[:3]
 
 
 def _given(body: Any, where: str) -> Given:
@@ -101,9 +156,7 @@ def _given(body: Any, where: str) -> Given:
         raise BindingError(f"{where}: given is not a table")
     unknown = sorted(set(body) - {"bar0", "doorbell_stride", "controller"})
     if unknown:
-        raise BindingError(
-            f"{where}: given.{unknown[0]} is not known; there are bar0, doorbell_stride, controller"
-        )
+        raise BindingError(f"{where}: given.{unknown[0]} is not known; there are bar0, doorbell_stride, controller")
 
     def functions(key: str) -> dict[int, int]:
         table = body.get(key, {})

@@ -97,7 +97,10 @@ class Reader(Protocol):
     """An opened capture."""
 
     format: str
-    links: list[Link]
+
+    @property
+    def links(self) -> list[Link]:
+        """The links; their texts may become fuller until the last chunk was given."""
 
     def chunks(self) -> Iterator[TlpChunk]:
         """Yield the TLPs in the order of the capture, in one pass, with bounded memory."""

@@ -1,0 +1,125 @@
+"""Finding buses by the names and widths of signals, and telling apart links from views of the same traffic."""
+
+from __future__ import annotations
+
+import re
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from lmtrace_decoders.interfaces.convention import Convention, Judgement, conventions
+from lmtrace_decoders.interfaces.signals import Signal
+
+_CLOCK = re.compile(r"(.*_)?(user_?clk(_out)?|pcie_?clk|axis?_?clk|a?clk|clock|clk_\w+|clk\d*)", re.I)
+_CLOCK_ORDER = ("user_clk", "user_clk_out", "clk", "clock", "pcie_clk", "pcie_user_clk", "aclk", "axis_clk", "axi_clk")
+
+
+@dataclass(slots=True)
+class Candidate:
+    """A bus that was found: where, with which signals, and how well they fit."""
+
+    convention: Convention
+    scope: str
+    prefix: str
+    streams: dict[str, dict[str, Signal]]
+    clock: Signal | None = None
+    judgement: Judgement = field(default_factory=lambda: Judgement(0.0))
+    alternatives: list[Candidate] = field(default_factory=list)
+    """Other views of the same traffic, not used."""
+
+    @property
+    def title(self) -> str:
+        """What people call it: convention, scope, prefix."""
+        return f"{self.convention.name} in {self.scope or 'the top scope'}" + (
+            f" ({self.prefix}*)" if self.prefix else ""
+        )
+
+    @property
+    def roles(self) -> int:
+        """How many roles are bound."""
+        return sum(len(roles) for roles in self.streams.values())
+
+    def nets(self) -> set[object]:
+        """Return the nets of the valid bits."""
+        return {roles["valid"].net for roles in self.streams.values() if "valid" in roles}
+
+
+def candidates(signals: Iterable[Signal]) -> list[Candidate]:
+    """Return every bus that has the streams a link needs, those that no name clock for included."""
+    found: dict[tuple[str, str, str], dict[str, dict[str, Signal]]] = defaultdict(lambda: defaultdict(dict))
+    clocks: dict[str, list[Signal]] = defaultdict(list)
+    known = conventions()
+    for signal in signals:
+        for name, convention in known.items():
+            place = convention.place(signal.local)
+            if place is not None and place[1] in convention.streams:
+                prefix, stream, role = place
+                found[name, signal.scope, prefix][stream].setdefault(role, signal)
+        if signal.width == 1 and _CLOCK.fullmatch(signal.local):
+            clocks[signal.scope].append(signal)
+    result = []
+    for (name, scope, prefix), streams in found.items():
+        convention = known[name]
+        whole = {
+            stream: {role: roles[role] for role in convention.streams[stream].roles if role in roles}
+            for stream, roles in streams.items()
+            if all(role in roles for role in convention.streams[stream].required)
+        }
+        whole = {stream: whole[stream] for stream in convention.streams if stream in whole}
+        if not convention.least & set(whole):
+            continue
+        judgement = convention.judge(whole, "auto")
+        if judgement.confidence > 0:
+            result.append(Candidate(convention, scope, prefix, whole, clock_of(scope, clocks), judgement))
+    return result
+
+
+def clock_of(scope: str, clocks: Mapping[str, Sequence[Signal]]) -> Signal | None:
+    """Return the likeliest clock for signals of ``scope``: the best name in the nearest scope that has one."""
+
+    def merit(signal: Signal) -> tuple[int, int, str]:
+        local = signal.local.lower()
+        place = _CLOCK_ORDER.index(local) if local in _CLOCK_ORDER else len(_CLOCK_ORDER)
+        return place, len(local), local
+
+    while True:
+        if clocks.get(scope):
+            return min(clocks[scope], key=merit)
+        if not scope:
+            break
+        scope = scope.rpartition(".")[0]
+    everywhere = [signal for found in clocks.values() for signal in found]
+    return min(everywhere, key=lambda one: (*merit(one), one.scope)) if everywhere else None
+
+
+def links(found: Sequence[Candidate]) -> list[Candidate]:
+    """Return one candidate for each link; other views of its traffic become its ``alternatives``."""
+    chosen: list[Candidate] = []
+    order = sorted(
+        found,
+        key=lambda one: (
+            one.convention.nearness, -len(one.streams), -one.roles, one.scope.count("."), bool(one.prefix),
+            one.scope, one.prefix,
+        ),
+    )  # fmt: skip
+    for candidate in order:
+        for other in chosen:
+            if _same_traffic(candidate, other):
+                other.alternatives.append(candidate)
+                break
+        else:
+            chosen.append(candidate)
+    return sorted(chosen, key=lambda one: (one.scope, one.prefix))
+
+
+def _same_traffic(one: Candidate, other: Candidate) -> bool:
+    """Return whether two buses are views of the same traffic: a shared net, or one lies inside the other."""
+    if one.nets() & other.nets():
+        return True
+    if one.scope == other.scope and one.convention is other.convention:
+        return not (one.prefix and other.prefix and set(one.streams) == set(other.streams))
+    return _inside(one.scope, other.scope) or _inside(other.scope, one.scope)
+
+
+def _inside(inner: str, outer: str) -> bool:
+    return not outer or inner == outer or inner.startswith(outer + ".")
