@@ -1,0 +1,101 @@
+"""The report as one HTML file that needs nothing else: no script, no network, everything escaped."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import cache
+from typing import Any
+
+from lmtrace.report.content import Finding, gather, waiver_lines
+from lmtrace.report.timeline import pictures
+from lmtrace.report.words import (
+    PARTIES,
+    capture_line,
+    clean,
+    headline,
+    migration_words,
+    outcome_lines,
+)
+from lmtrace.run import Run
+from lmtrace.spec.pcie import bdf_text
+from lmtrace.units import count, exact, short, size
+
+MOST_LISTED = 200
+PAYLOAD_SHOWN = 32
+
+
+def render(run: Run) -> str:
+    """Return the report of a run as HTML; the same run gives the same bytes."""
+    content = gather(run, evidence=True)
+    summary = content.summary
+    controllers = run.table("controllers").to_pylist()
+    queues = run.table("queues").to_pylist()
+    verdict, _, rest = headline(summary).partition(": ")
+    return _template().render(
+        run=run, summary=summary, content=content, verdict=verdict, rest=rest or verdict,
+        captures=summary["captures"], several=len(summary["captures"]) > 1,
+        pictures=pictures(run.table("migration_steps").to_pylist(), len(summary["captures"]) > 1),
+        migrations=[migration_words(row) for row in summary["migrations"]],
+        outcomes=outcome_lines(summary, content.answers), by_outcome=_by_outcome(content.outcomes),
+        controllers=controllers[:MOST_LISTED], controllers_in_all=len(controllers),
+        queues=queues[:MOST_LISTED], queues_in_all=len(queues), waiver_lines=waiver_lines(summary),
+        parties=PARTIES,
+    )  # fmt: skip
+
+
+@cache
+def _template() -> Any:
+    from jinja2 import Environment, PackageLoader, StrictUndefined
+
+    environment = Environment(
+        loader=PackageLoader("lmtrace.report", ""), autoescape=True, undefined=StrictUndefined,
+        trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True,
+        finalize=lambda value: clean(value) if type(value) is str else value,
+    )  # fmt: skip
+    environment.filters.update(
+        exact=exact, short=short, size=size, bdf=_bdf, hex=_hex, payload=_payload, times=_times,
+        count=count, capture_line=capture_line, steps=_command_steps, dash=_dash,
+    )  # fmt: skip
+    return environment.get_template("template.html")
+
+
+def _by_outcome(outcomes: list[dict[str, Any]]) -> dict[str, list[dict[str, Any]]]:
+    found: dict[str, list[dict[str, Any]]] = {}
+    for one in outcomes:
+        found.setdefault(one["outcome"], []).append(one)
+    return found
+
+
+def _dash(value: object) -> object:
+    return "\N{EN DASH}" if value is None else value
+
+
+def _bdf(value: int | None) -> str:
+    return "\N{EN DASH}" if value is None else bdf_text(value)
+
+
+def _hex(value: int | None, digits: int = 1) -> str:
+    return "\N{EN DASH}" if value is None else f"{value:0{digits}X}h"
+
+
+def _times(number: int) -> str:
+    return f"{number:,}\N{MULTIPLICATION SIGN}" if number > 1 else ""
+
+
+def _payload(data: bytes | None) -> str:
+    """Return the first bytes of a payload in dwords, as they stand in memory."""
+    if data is None:
+        return ""
+    words = " ".join(data[at : at + 4].hex() for at in range(0, min(len(data), PAYLOAD_SHOWN), 4))
+    return words + (f" \N{HORIZONTAL ELLIPSIS} {size(len(data))}" if len(data) > PAYLOAD_SHOWN else "")
+
+
+def _command_steps(finding: Finding) -> list[tuple[str, int | None]]:
+    """Return what is known of when a command went where: (name, time)."""
+    row: Mapping[str, Any] = finding.command or {}
+    names = (
+        ("doorbell", "sq_doorbell_ps"), ("fetched", "fetch_ps"), ("first data", "first_data_ps"),
+        ("last data", "last_data_ps"), ("completed", "cqe_ps"), ("interrupt", "interrupt_ps"),
+        ("consumed", "cq_doorbell_ps"),
+    )  # fmt: skip
+    return [(name, row.get(key)) for name, key in names if row.get(key) is not None]

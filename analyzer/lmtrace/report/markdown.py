@@ -1,0 +1,107 @@
+"""The report for a ticket: Markdown in which nothing from the capture is taken for markup."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator
+
+from lmtrace.report.content import Content, Group, gather, waiver_lines
+from lmtrace.report.words import PARTIES, capture_line, clean, headline, migration_words, outcome_lines
+from lmtrace.run import Run
+from lmtrace.units import count, exact
+
+MOST_PLACES = 5
+MOST_GROUPS = 60
+
+
+def escape(text: object) -> str:
+    """Return text that Markdown prints as it stands, in a table cell too."""
+    return re.sub(r"([\\`*_{}\[\]<>#|~!&$@])", r"\\\1", clean(text))
+
+
+def code(text: object) -> str:
+    """Return text as a code span, whatever backquotes or bars it holds."""
+    plain = clean(text).replace("|", "\N{BROKEN BAR}")
+    fence = "`" * (1 + max((len(run) for run in re.findall("`+", plain)), default=0))
+    pad = " " if plain.startswith("`") or plain.endswith("`") else ""
+    return f"{fence}{pad}{plain}{pad}{fence}" if plain else ""
+
+
+def render(run: Run) -> str:
+    """Return the report of a run as Markdown."""
+    return "\n".join(_lines(run, gather(run))) + "\n"
+
+
+def _lines(run: Run, content: Content) -> Iterator[str]:
+    summary = content.summary
+    verdict, _, rest = headline(summary).partition(": ")
+    yield f"# {verdict.capitalize()}: {code(run.title)}"
+    yield ""
+    yield f"{rest or verdict}."
+    yield ""
+    for one in summary["captures"]:
+        yield f"- {code(one['file'])}: {escape(capture_line(one))}"
+    for row in summary["migrations"]:
+        yield f"- {escape(migration_words(row))}"
+    if content.groups:
+        yield from ("", "## Violations")
+        for group in content.groups[:MOST_GROUPS]:
+            yield from _group(group)
+        more = len(content.groups) + content.groups_left_out - MOST_GROUPS
+        if more > 0:
+            yield from ("", f"And {count(more, 'more broken rule')}.")
+    if content.waived:
+        yield from ("", "## Waived", "")
+        yield from _table(
+            ("rule", "times", "reason"),
+            ((code(one.rule), one.count, escape(one.waived)) for one in content.waived),
+        )
+    yield from ("", "## Outcomes", "")
+    yield from _table(("outcome", "rules"), outcome_lines(summary, content.answers))
+    if content.unjudged:
+        yield from ("", "## Could not be judged", "")
+        for reason, rules in content.unjudged:
+            yield f"- {escape(reason)}: {', '.join(code(one) for one in rules)}"
+    if summary["troubles"]:
+        yield from ("", "## Troubles", "")
+        rows = (
+            (one["severity"], code(one["name"]), one["count"], escape(one["text"]), escape(one["advice"]))
+            for one in summary["troubles"]
+        )
+        yield from _table(("severity", "what", "times", "first", "advice"), rows)
+    if lines := waiver_lines(summary):
+        yield from ("", "## Waivers", "")
+        yield from (f"- {escape(line)}" for line in lines)
+    yield from ("", f"Judged by lmtrace {summary['version']}.")
+
+
+def _group(group: Group) -> Iterator[str]:
+    times = f", {group.count:,} times" if group.count > 1 else ""
+    yield from ("", f"### {group.severity}: {code(group.rule)} {escape(group.name)}{times}", "")
+    if group.text:
+        yield from (escape(group.text), "")
+    yield from (f"{escape(group.spec)}; {PARTIES[group.party]}.", "")
+    yield from _table(
+        ("time", "where", "what", "TLP", "offset"),
+        (
+            (
+                exact(one.row["time_ps"]), escape(one.place()), escape(one.row["message"]),
+                _or_dash(one.row["tlp_id"]), _or_dash(one.row["source_offset"]),
+            )
+            for one in group.findings[:MOST_PLACES]
+        ),
+    )  # fmt: skip
+    if group.count > MOST_PLACES:
+        yield from ("", f"The first {MOST_PLACES} of {group.count:,}.")
+
+
+def _or_dash(value: object) -> object:
+    return "-" if value is None else value
+
+
+def _table(head: Iterable[str], rows: Iterable[Iterable[object]]) -> Iterator[str]:
+    names = list(head)
+    yield "| " + " | ".join(names) + " |"
+    yield "|" + "---|" * len(names)
+    for row in rows:
+        yield "| " + " | ".join(str(cell) for cell in row) + " |"

@@ -1,0 +1,106 @@
+"""A finished run: its tables as DataFrames, its summary, its verdict."""
+
+from __future__ import annotations
+
+import json
+from functools import cached_property
+from html import escape
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from lmtrace.errors import UsageError
+from lmtrace.tables import SCHEMA_VERSION, TABLES
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    import pandas as pd
+    import pyarrow as pa
+
+EXIT_STATUS = {"held": 0, "broken": 1, "nothing judged": 2}
+MOST_ROWS_SHOWN = 20
+
+
+class Run:
+    """A run's folder. Every table is an attribute: ``run.transactions`` is a pandas DataFrame backed by Arrow."""
+
+    def __init__(self, folder: Path) -> None:
+        """Open a run's folder. Raises UsageError when it is none."""
+        self.folder = folder
+        file = folder / "summary.json"
+        try:
+            self.summary: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
+            schema = self.summary["schema"]
+        except (OSError, ValueError, KeyError, TypeError):
+            raise UsageError(
+                f"{folder} is not a run of lmtrace; name the folder that `lmtrace check` left, *.lmtrace"
+            ) from None
+        if schema > SCHEMA_VERSION:
+            raise UsageError(f"{folder} was written by a newer lmtrace ({self.summary.get('version')})")
+        self._frames: dict[str, pd.DataFrame] = {}
+
+    @property
+    def verdict(self) -> str:
+        """``held``, ``broken`` or ``nothing judged``."""
+        return str(self.summary["verdict"])
+
+    @property
+    def exit_status(self) -> int:
+        """What the command line exits with: 0 held, 1 broken, 2 nothing judged."""
+        return EXIT_STATUS[self.verdict]
+
+    def table(self, name: str, columns: Sequence[str] | None = None, where: Any = ()) -> pa.Table:
+        """Return a table as Arrow; ``where`` is a list of (column, operator, value) that must all hold."""
+        from lmtrace.store import read_table
+
+        return read_table(self.folder, name, columns, where)
+
+    def __getattr__(self, name: str) -> pd.DataFrame:
+        """Return a table as a DataFrame, read when it is first asked for."""
+        if name.startswith("_") or name not in TABLES:
+            raise AttributeError(f"a run has no table {name!r}; there are: {', '.join(TABLES)}")
+        if name not in self._frames:
+            import pandas as pd
+
+            self._frames[name] = self.table(name).to_pandas(types_mapper=pd.ArrowDtype)
+        return self._frames[name]
+
+    def __dir__(self) -> list[str]:
+        return sorted({*super().__dir__(), *TABLES})
+
+    @cached_property
+    def title(self) -> str:
+        """The captures' names."""
+        return ", ".join(one["file"] for one in self.summary["captures"])
+
+    def headline(self) -> str:
+        """Return the verdict and what it rests on, in a line."""
+        from lmtrace.report.words import headline
+
+        return headline(self.summary)
+
+    def __repr__(self) -> str:
+        return f"<lmtrace run of {self.title}: {self.headline()}>"
+
+    def _repr_html_(self) -> str:
+        """Show the verdict and the first violations in a notebook."""
+        rows = self.summary["violations"]
+        names = ("severity", "rule", "controller", "message")
+        cells = "".join(
+            "<tr>" + "".join(f"<td>{escape(str(row[name]))}</td>" for name in names) + "</tr>"
+            for row in rows[:MOST_ROWS_SHOWN]
+        )
+        more = self.summary["violations_total"] - MOST_ROWS_SHOWN
+        table = f"<table><tr>{''.join(f'<th>{name}</th>' for name in names)}</tr>{cells}</table>" if rows else ""
+        rest = f"<p>and {more:,} more: <code>run.violations</code></p>" if more > 0 else ""
+        return f"<p><b>{escape(self.title)}</b>: {escape(self.headline())}</p>{table}{rest}"
+
+
+def open_run(path: str | Path) -> Run:
+    """Open the run in a folder, or the run of a capture that was checked with its default folder.
+
+    Raises UsageError when there is none.
+    """
+    folder = Path(path)
+    beside = folder.with_name(folder.name + ".lmtrace")
+    return Run(beside if folder.is_file() and beside.is_dir() else folder)

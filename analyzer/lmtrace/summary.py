@@ -1,0 +1,113 @@
+"""``summary.json``: a run in one small file, for scripts and for the first lines of every report."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib.metadata import version
+from typing import Any
+
+import pyarrow.compute as pc
+
+from lmtrace.config import Waiver
+from lmtrace.store import MARKER, Store
+from lmtrace.tables import SCHEMA_VERSION
+from lmtrace.tlp_table import Seen
+
+MOST_VIOLATIONS = 1_000
+SEVERITIES = ("error", "warning", "info")
+OUTCOMES = ("held", "broken", "not exercised", "not observable")
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """How a run was asked for, as far as it changes what it says."""
+
+    judged: bool = True
+    strict: bool = False
+    select: str | None = None
+    ignore: str | None = None
+    profile: str | None = None
+    first_ps: int | None = None
+    last_ps: int | None = None
+    config: str = ""
+    waivers: Sequence[Waiver] = ()
+    expired: Sequence[Waiver] = ()
+
+
+def write_summary(store: Store, seen: Seen, settings: Settings) -> None:
+    """Write ``summary.json`` of a store whose tables are all written."""
+    text = json.dumps(summary(store, seen, settings), indent=1, ensure_ascii=False) + "\n"
+    (store.folder / MARKER).write_text(text, encoding="utf-8", newline="\n")
+
+
+def summary(store: Store, seen: Seen, settings: Settings) -> dict[str, Any]:
+    """Return what ``summary.json`` holds: names and numbers, no clock time and no path."""
+    violations = store.read("violations").to_pylist()
+    outcomes = store.read("outcomes", ["rule", "severity", "outcome", "held", "broken"]).to_pylist()
+    listed = Counter(one["rule"] for one in violations)
+    severities = Counter({one: 0 for one in SEVERITIES})
+    severities.update(one["severity"] for one in violations if one["waived"] is None)
+    for one in outcomes:
+        severities[one["severity"]] += one["broken"] - listed[one["rule"]] if one["broken"] else 0
+    judged = sum(one["held"] + one["broken"] for one in outcomes)
+    worst = sorted(violations, key=lambda one: (one["waived"] is not None, SEVERITIES.index(one["severity"])))
+    commands = pc.value_counts(store.read("transactions", ["capture"]).column("capture")).to_pylist()
+    transactions = Counter({one["values"]: one["counts"] for one in commands})
+    kinds = Counter(one["outcome"] for one in outcomes)
+    return {
+        "schema": SCHEMA_VERSION,
+        "version": version("lmtrace"),
+        "verdict": verdict(judged, severities, settings.strict),
+        "settings": {
+            "judged": settings.judged, "strict": settings.strict, "select": settings.select,
+            "ignore": settings.ignore, "profile": settings.profile, "from_ps": settings.first_ps,
+            "to_ps": settings.last_ps, "config": settings.config,
+        },
+        "captures": [
+            {
+                "file": one.name, "format": one.format, "duration_ps": one.duration_ps,
+                "tlps": one.end_tlp - one.first_tlp, "transactions": transactions[one.name],
+                "links": [
+                    {
+                        "name": link.name, "tlps": seen.links[one.name, link.name], "bound": link.text,
+                        "confidence": round(link.confidence, 3),
+                    }
+                    for link in one.links
+                ],
+            }
+            for one in store.captures
+        ],
+        "counts": {
+            "violations": dict(severities),
+            "waived": sum(one["waived"] is not None for one in violations),
+            "outcomes": {one: kinds[one] for one in OUTCOMES},
+            "roles": dict(sorted(seen.roles.items())),
+        },
+        "violations": worst[:MOST_VIOLATIONS],
+        "violations_total": sum(one["broken"] for one in outcomes),
+        "migrations": store.read("migrations").to_pylist(),
+        "troubles": store.read("troubles").to_pylist(),
+        "waivers": [_waiver(one, violations, False) for one in settings.waivers]
+        + [_waiver(one, violations, True) for one in settings.expired],
+    }  # fmt: skip
+
+
+def verdict(judged: int, severities: Counter[str], strict: bool) -> str:
+    """Return ``held``, ``broken`` or ``nothing judged``; waived violations are not in ``severities``."""
+    if not judged:
+        return "nothing judged"
+    return "broken" if severities["error"] or (strict and severities["warning"]) else "held"
+
+
+def _waiver(waiver: Waiver, violations: list[dict[str, Any]], expired: bool) -> dict[str, Any]:
+    covered = [
+        one for one in violations
+        if waiver.covers(one["rule"], one["capture"], one["link"], one["controller"])
+    ]  # fmt: skip
+    return {
+        "rule": waiver.rule, "place": waiver.place, "reason": waiver.reason, "expired": expired,
+        "violations": len(covered),
+    }  # fmt: skip
