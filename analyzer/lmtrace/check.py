@@ -74,7 +74,7 @@ def decode(
 
 def find_interfaces(path: str | Path) -> str:
     """Return a binding to start from, as TOML text that says what was found in a capture and how surely."""
-    (file,) = _files(path)
+    (file,) = _files(path).values()
     return format_of(file).find(Request(file, None, Troubles(file.name)))
 
 

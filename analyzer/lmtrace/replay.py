@@ -27,7 +27,9 @@ LOST = "the capture itself shows that something was lost before"
 class Waiver(Protocol):
     """A waiver of the configuration: whether it covers a violation, and why it was given."""
 
-    reason: str
+    @property
+    def reason(self) -> str:
+        """Why it was given."""
 
     def covers(self, rule: str, capture: str, link: str, controller: int | None) -> bool:
         """Whether the waiver covers a violation of ``rule`` at that place."""

@@ -48,7 +48,7 @@ def summary(store: Store, seen: Seen, settings: Settings) -> dict[str, Any]:
     violations = store.read("violations").to_pylist()
     outcomes = store.read("outcomes", ["rule", "severity", "outcome", "held", "broken"]).to_pylist()
     listed = Counter(one["rule"] for one in violations)
-    severities = Counter({one: 0 for one in SEVERITIES})
+    severities = Counter(dict.fromkeys(SEVERITIES, 0))
     severities.update(one["severity"] for one in violations if one["waived"] is None)
     for one in outcomes:
         severities[one["severity"]] += one["broken"] - listed[one["rule"]] if one["broken"] else 0

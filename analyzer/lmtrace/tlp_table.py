@@ -140,7 +140,8 @@ def _kept(role: np.ndarray, policy: Payload) -> np.ndarray:
     if policy == "hash":
         return np.zeros(len(role), np.bool_)
     control = np.array([name not in USER_DATA for name in ROLES] + [False] * (256 - len(ROLES)))
-    return control[role]
+    kept: np.ndarray = control[role]
+    return kept
 
 
 def _binary(data: np.ndarray, starts: np.ndarray, lengths: np.ndarray, valid: np.ndarray) -> Any:

@@ -31,7 +31,7 @@ def render(run: Run) -> str:
     controllers = run.table("controllers").to_pylist()
     queues = run.table("queues").to_pylist()
     verdict, _, rest = headline(summary).partition(": ")
-    return _template().render(
+    page: str = _template().render(
         run=run, summary=summary, content=content, verdict=verdict, rest=rest or verdict,
         captures=summary["captures"], several=len(summary["captures"]) > 1,
         pictures=pictures(run.table("migration_steps").to_pylist(), len(summary["captures"]) > 1),
@@ -41,6 +41,7 @@ def render(run: Run) -> str:
         queues=queues[:MOST_LISTED], queues_in_all=len(queues), waiver_lines=waiver_lines(summary),
         parties=PARTIES,
     )  # fmt: skip
+    return page
 
 
 @cache

@@ -10,6 +10,7 @@ import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from html import escape
+from itertools import pairwise
 from typing import Any
 
 from lmtrace.report.words import clean
@@ -120,7 +121,7 @@ def _svg(steps: list[Step], lanes: list[str]) -> str:
 
 def _axis(times: list[int]) -> dict[int, float]:
     """Return the place of each time: gaps as wide as the logarithm of their length."""
-    gaps = [after - before for before, after in zip(times, times[1:], strict=False)]
+    gaps = [after - before for before, after in pairwise(times)]
     smallest = min(gaps, default=1)
     widths = [1 + math.log10(gap / smallest) for gap in gaps]
     room = WIDTH - LEFT - RIGHT - 2 * MARK
@@ -167,7 +168,7 @@ def _gaps(times: list[int], x: dict[int, float], bottom: int) -> Iterator[str]:
     yield f'<line class="axis" x1="{LEFT}" y1="{bottom}" x2="{WIDTH - RIGHT}" y2="{bottom}"/>'
     for time in times:
         yield f'<line class="tick" x1="{x[time]:.1f}" y1="{TOP - 7}" x2="{x[time]:.1f}" y2="{bottom + 4}"/>'
-    for before, after in zip(times, times[1:], strict=False):
+    for before, after in pairwise(times):
         if x[after] - x[before] >= LONG_GAP:
             middle = (x[after] + x[before]) / 2
             yield f'<text class="gap" x="{middle:.1f}" y="{bottom + 15}">{escape(short(after - before))}</text>'
