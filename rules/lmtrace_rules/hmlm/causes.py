@@ -31,6 +31,11 @@ class Cause:
     unseen: str = "the capture does not show what this depends on"
 
 
+GENERAL = frozenset(
+    Status(0, code) for code in (0x04, 0x05, 0x06, 0x07, 0x08, 0x15, 0x1D, 0x21, 0x22, 0x23, 0x24, 0x84)
+)
+"""Generic codes with which any command may end for reasons that are not in its own fields (4.2.3.1)."""
+
 _causes: dict[type[Command], list[Cause]] = {}
 C = TypeVar("C", bound=Command)
 
@@ -55,14 +60,14 @@ def causes_of(command: Command) -> Iterator[Cause]:
 
 
 def refused(
-    command: Command, session: Session, id: str, *, success: Severity | None = None, other: Severity = "info",
-    condition: str,
+    command: Command, session: Session, id: str, *, success: Severity | None = None,
+    other: Severity | None = "info", condition: str,
 ) -> Iterator[Verdict]:  # fmt: skip
     """Judge one refusal: where the condition ``id`` holds, the command must fail with one of its codes.
 
     Success has the severity ``success`` (None: the rule's own). Another error code has the severity ``other``, and is
-    right where it is the code of another condition that holds or may hold. ``condition`` words the condition, for
-    messages: "the target is not suspended".
+    right where ``other`` is None, where the code is a general one, and where it is the code of another condition that
+    holds or may hold. ``condition`` words the condition, for messages: "the target is not suspended".
     """
     if not command.completed:
         return
@@ -78,7 +83,7 @@ def refused(
         return
     if command.succeeded:
         yield broken(f"{command.title} succeeded although {condition}", command, success)
-    elif command.status in mine.codes or excused(command, session, id):
+    elif other is None or command.status in mine.codes or excused(command, session, id):
         yield held(command)
     else:
         codes = " or ".join(str(code) for code in mine.codes)
@@ -89,10 +94,14 @@ def refused(
 
 
 def excused(command: Command, session: Session, id: str) -> bool:
-    """Whether another condition than ``id`` that holds, or may hold, asks for the status the command got."""
-    return any(
-        one.id != id and command.status in one.codes and one.holds(command, session) is not Known.NO
-        for one in causes_of(command)
+    """Whether the command's status is a general one, or that of another condition that holds or may hold."""
+    return (
+        command.status in GENERAL
+        or (command.status is not None and command.status.sct == 7)
+        or any(
+            one.id != id and command.status in one.codes and one.holds(command, session) is not Known.NO
+            for one in causes_of(command)
+        )
     )
 
 
