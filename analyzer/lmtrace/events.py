@@ -253,7 +253,7 @@ class CreateCdq(MigrationCommand):
     name: ClassVar[str] = "create_cdq"
     layout: ClassVar[Layout | None] = migration.CREATE_CDQ
     pages: tuple[int, ...] | None = None
-    """Page addresses of a queue that is not contiguous, as far as its PRP list was seen; None if not."""
+    """PRP entries of a queue that is not contiguous, from the first on as far as its list was seen; None if not."""
 
     @property
     def target(self) -> int:
@@ -440,6 +440,23 @@ class Sanitize(Command):
     name: ClassVar[str] = "sanitize"
 
 
+@dataclass(slots=True, kw_only=True)
+class VirtualizationManagement(Command):
+    """Virtualization Management (5.3.6): it sets secondary controllers online and offline."""
+
+    name: ClassVar[str] = "virtualization_management"
+
+    @property
+    def action(self) -> int:
+        """ACT: 7 sets a secondary controller offline, 8 assigns it resources, 9 sets it online."""
+        return self.sqe[40] & 0xF
+
+    @property
+    def target(self) -> int:
+        """CNTLID of the controller it is about."""
+        return int.from_bytes(self.sqe[42:44], "little")
+
+
 # -- what happens on queues and registers -----------------------------------------------------------------------
 
 
@@ -519,6 +536,10 @@ class PropertyAccess(Event):
     property: str = "CSTS"
     value: int | None = 0
     completion: int | None = 0
+    offset: int | None = None
+    """Offset in BAR0; None stands for that of the property."""
+    size: int | None = None
+    """Bytes accessed; None stands for the whole property."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -602,14 +623,14 @@ def typed(command: Command) -> Command:
     kind: type[Command] | None = None
     if layout is not None:
         kind = _BY_LAYOUT.get(layout.name, ReservedSelect)
-        if command.opcode in (Admin.TRACK_RECEIVE, Admin.MIGRATION_RECEIVE) and select:
-            kind = ReservedSelect
     elif command.opcode == Admin.IDENTIFY:
         kind = {Cns.CONTROLLER: IdentifyController, Cns.CONTROLLER_STATE_FORMATS: IdentifyStateFormats}.get(
             Cns(select) if select in Cns._value2member_map_ else Cns.NAMESPACE, Identify
         )
     elif command.opcode == Admin.SANITIZE:
         kind = Sanitize
+    elif command.opcode == Admin.VIRTUALIZATION_MANAGEMENT:
+        kind = VirtualizationManagement
     if kind is None:
         return command
     values = {name: getattr(command, name) for name in _COMMAND_FIELDS}
@@ -631,7 +652,8 @@ EVENTS: dict[str, type[Event]] = {
     for one in (
         Command, MigrationCommand, Targeted, Suspend, Resume, StateTransfer, GetControllerState, SetControllerState,
         CreateCdq, CdqCommand, DeleteCdq, LogUserDataChanges, TrackMemoryChanges, TrackReceive, SetFeaturesCdq,
-        GetFeaturesCdq, ReservedSelect, Identify, IdentifyController, IdentifyStateFormats, Sanitize, SqeFetch,
+        GetFeaturesCdq, ReservedSelect, Identify, IdentifyController, IdentifyStateFormats, Sanitize,
+        VirtualizationManagement, SqeFetch,
         CqePosted, Doorbell, Interrupt, Initiated, Stray, PropertyAccess, Enabled, Reset, QueueCreated, QueueDeleted,
         CdqEntry, EndOfCapture,
     )
@@ -647,6 +669,6 @@ DEFAULT_OPCODES: dict[str, tuple[int, int]] = {
     "get_features_cdq": (Admin.GET_FEATURES, Feature.CONTROLLER_DATA_QUEUE),
     "reserved_select": (Admin.MIGRATION_SEND, 3), "identify_controller": (Admin.IDENTIFY, Cns.CONTROLLER),
     "identify_state_formats": (Admin.IDENTIFY, Cns.CONTROLLER_STATE_FORMATS), "identify": (Admin.IDENTIFY, 0),
-    "sanitize": (Admin.SANITIZE, 0),
+    "sanitize": (Admin.SANITIZE, 0), "virtualization_management": (Admin.VIRTUALIZATION_MANAGEMENT, 0),
 }  # fmt: skip
 """Opcode and the lowest byte of CDW10 of each command by its event's name."""

@@ -215,6 +215,7 @@ class LinkSource:
             yield order, False, ev.PropertyAccess(
                 time=row["time_ps"], order=order, function=row["function"], tlp_id=row["tlp_id"], write=row["write"],
                 property=row["name"], value=row["value"], completion=row["status"],
+                offset=row["offset"], size=row["size"],
             )  # fmt: skip
 
     def _lives(self) -> Iterator[Step]:

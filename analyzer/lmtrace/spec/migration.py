@@ -75,6 +75,8 @@ def _sel(codes: dict[int, str], vendor: range | None = None) -> Field:
 
 _CDQ_SEL = _sel({0: "Create CDQ", 1: "Delete CDQ"}, _VENDOR)
 _TRACK_SEL = _sel({0: "Log User Data Changes", 1: "Track Memory Changes"})
+_TRACK_RECEIVE_SEL = _sel({0: "Tracked Memory Changes"})
+_MIGRATION_RECEIVE_SEL = _sel({0: "Get Controller State"})
 _MIGRATION_SEL = _sel({0: "Suspend", 1: "Resume", 2: "Set Controller State"})
 
 CREATE_CDQ = _sqe(
@@ -97,12 +99,12 @@ TRACK_MEMORY_CHANGES = _sqe(
     _cdw("CNTLID", 11, 15, 0, "tracked controller"), data=True,
 )  # fmt: skip
 TRACK_RECEIVE = _sqe(
-    "Tracked Memory Changes", "5.1.26.1.1", _sel({0: "Tracked Memory Changes"}),
+    "Tracked Memory Changes", "5.1.26.1.1", _TRACK_RECEIVE_SEL,
     _cdw("CNTLID", 11, 15, 0, "tracked controller"), _cdw("NUMDL", 12, 31, 0, "dwords to return, 0's based"),
     data=True,
 )  # fmt: skip
 GET_CONTROLLER_STATE = _sqe(
-    "Get Controller State", "5.1.16.1.1", _sel({0: "Get Controller State"}),
+    "Get Controller State", "5.1.16.1.1", _MIGRATION_RECEIVE_SEL,
     _cdw("CSVI", 10, 23, 16, "controller state version index"), _cdw("CNTLID", 11, 15, 0, "target"),
     _cdw("CSUUIDI", 11, 23, 16, "controller state UUID index"), _cdw("CSUIDXP", 11, 31, 24, "vendor parameter"),
     _cdw("OL", 12, 31, 0, "offset, lower"), _cdw("OU", 13, 31, 0, "offset, upper"), _UIDX,
@@ -138,9 +140,9 @@ _NO_FIELDS = tuple(_UNUSED[n] for n in range(11, 16))
 _RESERVED_SELECT = {
     Admin.CONTROLLER_DATA_QUEUE: _sqe("Controller Data Queue", "5.1.4", _CDQ_SEL, _MOS, *_NO_FIELDS),
     Admin.TRACK_SEND: _sqe("Track Send", "5.1.27", _TRACK_SEL, _MOS, *_NO_FIELDS),
-    Admin.TRACK_RECEIVE: TRACK_RECEIVE,
+    Admin.TRACK_RECEIVE: _sqe("Track Receive", "5.1.26", _TRACK_RECEIVE_SEL, *_NO_FIELDS),
     Admin.MIGRATION_SEND: _sqe("Migration Send", "5.1.17", _MIGRATION_SEL, _MOS, *_NO_FIELDS),
-    Admin.MIGRATION_RECEIVE: GET_CONTROLLER_STATE,
+    Admin.MIGRATION_RECEIVE: _sqe("Migration Receive", "5.1.16", _MIGRATION_RECEIVE_SEL, _MOS, *_NO_FIELDS),
 }  # fmt: skip
 
 
@@ -151,6 +153,10 @@ def sqe_layout(opcode: int, cdw10: int) -> Layout | None:
     """
     select = cdw10 & 0xFF
     match opcode:
+        case Admin.TRACK_RECEIVE if not select:
+            return TRACK_RECEIVE
+        case Admin.MIGRATION_RECEIVE if not select:
+            return GET_CONTROLLER_STATE
         case Admin.CONTROLLER_DATA_QUEUE if select <= 1:
             return DELETE_CDQ if select else CREATE_CDQ
         case Admin.TRACK_SEND if select <= 1:

@@ -32,9 +32,10 @@ class Cause:
 
 
 GENERAL = frozenset(
-    Status(0, code) for code in (0x04, 0x05, 0x06, 0x07, 0x08, 0x15, 0x1D, 0x21, 0x22, 0x23, 0x24, 0x84)
+    Status(0, code) for code in (0x01, 0x03, 0x04, 0x05, 0x06, 0x07, 0x08, 0x15, 0x1D, 0x21, 0x22, 0x23, 0x24, 0x84)
 )
-"""Generic codes with which any command may end for reasons that are not in its own fields (4.2.3.1)."""
+"""Generic codes with which any command may end for reasons that are not in its own fields, or with which a controller
+refuses an operation it does not implement (4.2.3.1)."""
 
 _causes: dict[type[Command], list[Cause]] = {}
 C = TypeVar("C", bound=Command)
