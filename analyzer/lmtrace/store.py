@@ -271,9 +271,7 @@ def _row_groups(file: Path, wanted: pa.Schema, where: Where) -> Iterator[pa.Tabl
         names = [one for one in there if one in wanted.names or any(one == term[0] for term in where)]
         for number in range(parquet.num_row_groups):
             group = parquet.metadata.row_group(number)
-            statistics = {
-                term[0]: group.column(there.index(term[0])).statistics for term in where if term[0] in there
-            }
+            statistics = {term[0]: group.column(there.index(term[0])).statistics for term in where if term[0] in there}
             if any(not _may_hold(term, statistics.get(term[0])) for term in where):
                 continue
             part = parquet.read_row_group(number, columns=names)
@@ -281,8 +279,7 @@ def _row_groups(file: Path, wanted: pa.Schema, where: Where) -> Iterator[pa.Tabl
                 part = pc.filter(part, _holds(part, term))
             if part.num_rows or not where:
                 arrays = [
-                    part.column(one.name) if one.name in there else pa.nulls(part.num_rows, one.type)
-                    for one in wanted
+                    part.column(one.name) if one.name in there else pa.nulls(part.num_rows, one.type) for one in wanted
                 ]
                 yield pa.Table.from_arrays(arrays, schema=wanted)
 
@@ -293,12 +290,16 @@ def _may_hold(term: tuple[str, str, Any], statistics: Any) -> bool:
     if statistics is None or not statistics.has_min_max:
         return True
     low, high = statistics.min, statistics.max
-    if operator == "in":
-        return any(low <= one <= high for one in value)
-    return bool({
-        "==": lambda: low <= value <= high, "!=": lambda: True, "<": lambda: low < value,
-        "<=": lambda: low <= value, ">": lambda: high > value, ">=": lambda: high >= value,
-    }[operator]())  # fmt: skip
+    match operator:
+        case "in":
+            return any(low <= one <= high for one in value)
+        case "==":
+            return bool(low <= value <= high)
+        case "<" | "<=":
+            return bool(low <= value)
+        case ">" | ">=":
+            return bool(high >= value)
+    return True
 
 
 def _holds(part: pa.Table, term: tuple[str, str, Any]) -> Any:
@@ -322,7 +323,7 @@ def _ours(folder: Path) -> bool:
 
 
 def _write_all(file: int, data: np.ndarray, position: int) -> None:
-    view = memoryview(np.ascontiguousarray(data)).cast("B") if data.nbytes else memoryview(b"")
+    view = np.ascontiguousarray(data).data.cast("B") if data.nbytes else memoryview(b"")
     while view:
         done = os.pwrite(file, view, position)
         view, position = view[done:], position + done
