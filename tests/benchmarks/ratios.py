@@ -29,8 +29,8 @@ COUNT_NEWLINES = """
 import sys
 lines = 0
 with open(sys.argv[1], "rb") as file:
-    while block := file.read(1 << 20):
-        lines += block.count(b"\\n")
+    for line in file:
+        lines += 1
 """
 
 PYVCD = """
