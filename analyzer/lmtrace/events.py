@@ -442,7 +442,7 @@ class Sanitize(Command):
 
 @dataclass(slots=True, kw_only=True)
 class VirtualizationManagement(Command):
-    """Virtualization Management (5.3.6): it sets secondary controllers online and offline."""
+    """Virtualization Management (8.2.6): it sets secondary controllers online and offline."""
 
     name: ClassVar[str] = "virtualization_management"
 

@@ -56,6 +56,21 @@ class Pieces:
         """Return the bytes of ``[start, end)``, or None unless all are known."""
         return bytes(self.data[start:end]) if self.known(start, end) else None
 
+    def both(self, other: Pieces) -> list[tuple[int, int]]:
+        """Return the ranges that are known here and in ``other``."""
+        found = ((max(a, c), min(b, d)) for a, b in self.ranges for c, d in other.ranges)
+        return [(first, last) for first, last in found if first < last]
+
+    def differs(self, other: Pieces, skip: frozenset[int] = frozenset()) -> int | None:
+        """Return the first byte known in both that differs, bytes of ``skip`` aside; None if all agree."""
+        for first, last in self.both(other):
+            if self.data[first:last] == other.data[first:last]:
+                continue
+            for place in range(first, last):
+                if self.data[place] != other.data[place] and place not in skip:
+                    return place
+        return None
+
     def field(self, layout: Layout, name: str, offset: int = 0) -> int | None:
         """Return one field of a structure at ``offset``, or None when a byte of it is not known."""
         one = layout[name]

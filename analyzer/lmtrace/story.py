@@ -4,6 +4,7 @@ A line is ``<time> <event> key=value ...``. Keys are the event's attributes, or 
 specification's names in any case; what is left out has its default. A command may say when it was fetched
 (``fetch=4us``) and that no completion was seen (``status=none``). Indented lines below a command are its data:
 ``header``, ``nvme``, ``sq``, ``cq``, ``vendor`` of a Controller State, or ``data`` with the fields of its structure.
+Of a Controller State a command moves the part that its offset and length name; without ``numdl`` or ``numd`` all.
 
 The cast: 01:00.0 is the MMC with CNTLID 0; 01:00.1 and 01:00.2 are migratable controllers with CNTLID 1 and 2. All
 three were seen being enabled, none is suspended, none has an I/O queue or a CDQ, and there are no others; the MMC
@@ -26,8 +27,10 @@ from lmtrace.events import (
     CreateCdq,
     EndOfCapture,
     Event,
+    GetControllerState,
     IdentifyController,
     IdentifyStateFormats,
+    StateTransfer,
     typed,
 )
 from lmtrace.known import Known
@@ -115,6 +118,7 @@ def cast_of_a_story() -> Session:
         controller.virtual = Known.of(function != MMC)
         controller.suspended.set(0, Known.NO)
         controller.enabled.set(0, Known.YES)
+        controller.offline.set(0, Known.NO)
         controller.io_queues.set(0, Known.NO)
         controller.complete_history = True
     session.all_identifiers = frozenset((0, 1, 2))
@@ -234,11 +238,28 @@ def _command(kind: type[Command], time: int, keys: dict[str, str], body: list[st
         direct["dw0"] = direct.get("dw0", 0) & ~1 | csup
     command = kind(sqe=sqe.to_bytes(64, "little"), **direct)
     if body:
-        command.data = Pieces.of(_data(command, body, line))
+        data = _data(command, body, line)
+        if isinstance(command, StateTransfer):
+            data = _moved(command, data, keys)
+        command.data = Pieces.of(data)
     made = command if type(command) is not Command else typed(command)
     if made.status is None:
         made.outcome = "outstanding"
     return made
+
+
+def _moved(command: StateTransfer, data: bytes, keys: dict[str, str]) -> bytes:
+    """Return the part of a structure that a command moves; one that names no length moves all from its offset on."""
+    reads = isinstance(command, GetControllerState)
+    if ("numdl" if reads else "numd") not in keys:
+        dwords = max(len(data) - command.offset, 0) // 4
+        command.sqe = command.sqe[:60] + max(dwords - reads, 0).to_bytes(4, "little")
+    part = data[command.offset : command.offset + command.length]
+    if "bytes_to_device" not in keys and not reads:
+        command.bytes_to_device = len(part)
+    if "bytes_from_device" not in keys and reads:
+        command.bytes_from_device = len(part)
+    return part
 
 
 _DATA_LAYOUTS: dict[type[Command], Layout] = {IdentifyController: IDENTIFY_CONTROLLER}

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from lmtrace.events import CqePosted, Doorbell, Initiated, QueueCreated, SqeFetch, Suspend
+from lmtrace.events import CqePosted, Doorbell, IdentifyController, Initiated, QueueCreated, SqeFetch, Suspend
 from lmtrace.known import Known, Timeline, throughout
 from lmtrace.pieces import ControllerState
+from lmtrace.session.controller_memory import ControllerMemory
 from lmtrace.spec.nvme import Admin
 
 
@@ -60,6 +62,18 @@ class Suspension:
 
     command: Suspend
     posted: int
+    pointers: Mapping[tuple[str, int], int | None] = field(default_factory=dict)
+    """Where the host had moved each queue's pointer by then: the tail of an SQ, the head of a CQ."""
+
+
+@dataclass(frozen=True, slots=True)
+class LostSuspension:
+    """A suspension that a reset ended, until the controller is suspended or resumed again."""
+
+    command: Suspend
+    order: int
+    how: str
+    """``own reset``, ``reset of the MMC`` or ``NSSR``."""
 
 
 @dataclass(slots=True)
@@ -71,11 +85,23 @@ class Controller:
     hmlms: Known = Known.UNKNOWN
     virtual: Known = Known.UNKNOWN
     """Whether it is a secondary controller: such a one is migratable whatever its HMLMS says."""
+    identity: IdentifyController | None = None
+    """Its latest Identify Controller data."""
+    entry_format: int | None = None
+    """LBAMQF of its I/O command set specific Identify data: 0 stands for 32-byte migration queue entries."""
+    page_size: int | None = None
+    """Memory page in bytes by CC.MPS."""
+    memory: ControllerMemory = field(default_factory=ControllerMemory)
     suspended: Timeline[Known] = field(default_factory=lambda: Timeline(Known.UNKNOWN))
     enabled: Timeline[Known] = field(default_factory=lambda: Timeline(Known.UNKNOWN))
     io_queues: Timeline[Known] = field(default_factory=lambda: Timeline(Known.UNKNOWN))
     """Whether any I/O queue exists."""
     suspension: Suspension | None = None
+    lost_suspension: LostSuspension | None = None
+    offline: Timeline[Known] = field(default_factory=lambda: Timeline(Known.UNKNOWN))
+    """Whether it is a secondary controller that is offline."""
+    primary: int | None = None
+    """Function of its primary controller, where a command or a list told it."""
     announced: Suspend | None = None
     """A Suspend Notification that no Suspend has followed yet."""
     queues: dict[tuple[str, int], Queue] = field(default_factory=dict)
@@ -92,11 +118,17 @@ class Controller:
     """The committed state that the last Resume put to work."""
     resumed_time: int = 0
     reset_orders: list[int] = field(default_factory=list)
+    former: list[Queue] = field(default_factory=list)
+    """The I/O queues that its last reset deleted."""
     reset_uncertain: bool = False
     """The last reset was inferred from behaviour."""
     initiated: deque[Initiated] = field(default_factory=lambda: deque(maxlen=4096))
     """Its latest requests while draining or suspended."""
     last_doorbell_order: int = -1
+    last_property_order: int = -1
+    """Order of the host's last write to a property that is no doorbell."""
+    last_activity_order: int = -1
+    """Order of the last entry it fetched or posted."""
     property_writes: deque[int] = field(default_factory=lambda: deque(maxlen=4096))
     """Orders of the latest property and doorbell writes of the host."""
 
@@ -105,6 +137,10 @@ class Controller:
         if self.virtual is Known.YES:
             return Known.NO
         return self.hmlms
+
+    def limit(self, name: str) -> int | None:
+        """Return a field of its Identify Controller data, or None while not seen."""
+        return None if self.identity is None else self.identity.value(name)
 
     def suspended_during(self, first: int, last: int) -> Known:
         """Whether it was suspended throughout, not at all, or unknown or changing between two orders."""
@@ -149,20 +185,26 @@ class Controller:
         """It fetched an entry; a controller that fetches is not suspended, unless it breaks a rule."""
         if self.suspended.now is Known.UNKNOWN and self.suspension is None:
             self.suspended.set(event.order, Known.NO)
+        if not event.inferred:
+            self.offline.set(event.order, Known.NO)
+        self.last_activity_order = event.order
         self.outstanding[event.sqid, event.cid] = event
         queue = self.queues.get(("SQ", event.sqid))
-        if queue is not None and event.slot is not None:
-            queue.head = (event.slot + 1) % queue.size
+        if queue is not None:
+            queue.head = None if event.slot is None else (event.slot + 1) % queue.size
             queue.moved += 1
 
     def on_cqe(self, event: CqePosted) -> None:
         """It posted a completion."""
+        self.last_activity_order = event.order
         self.outstanding.pop((event.sqid, event.cid), None)
         submission = self.queues.get(("SQ", event.sqid))
         if submission is not None:
             submission.last_sqhd = event.sqhd
         queue = self.queues.get(("CQ", event.cqid))
-        if queue is not None and event.slot is not None:
+        if queue is not None and event.slot is None:
+            queue.tail = queue.next_phase = queue.slot0_phase = None
+        elif queue is not None and event.slot is not None:
             queue.tail = (event.slot + 1) % queue.size
             queue.moved += 1
             if event.slot == 0:
@@ -186,6 +228,8 @@ class Controller:
         """A Controller Level Reset: queues, suspension and committed queue state are gone (3.7.2, 8.1.12)."""
         self.reset_orders.append(order)
         self.reset_uncertain = not certain
+        self.former = self.io
+        self.page_size = None
         self.queues.clear()
         self.outstanding.clear()
         self.suspension = self.announced = None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
@@ -15,6 +16,7 @@ from lmtrace.events import (
     Enabled,
     Event,
     GetControllerState,
+    Identify,
     IdentifyController,
     IdentifyStateFormats,
     Initiated,
@@ -28,11 +30,16 @@ from lmtrace.events import (
     SetFeaturesCdq,
     SqeFetch,
     Suspend,
+    VirtualizationManagement,
 )  # fmt: skip
 from lmtrace.known import Known, throughout
-from lmtrace.session.controller import Controller, Suspension
+from lmtrace.session.controller import Controller, LostSuspension, Suspension
 from lmtrace.session.data_queue import DataQueue
-from lmtrace.session.transfer import Phase, StateRead, Transfer
+from lmtrace.session.transfer import Phase, ReadPart, StateRead, Transfer, read_indices
+from lmtrace.spec.nvme import Cns
+
+SECONDARY_OFFLINE, SECONDARY_ASSIGN, SECONDARY_ONLINE = 7, 8, 9
+"""ACT of Virtualization Management (8.2.6)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +71,9 @@ class Session:
     data_queues: list[DataQueue] = field(default_factory=list)
     transfers: dict[tuple[int, int], Transfer] = field(default_factory=dict)
     reads: dict[tuple[int, int], StateRead] = field(default_factory=dict)
+    """State being read, by the function of the MMC and the target."""
+    past_reads: deque[StateRead] = field(default_factory=lambda: deque(maxlen=16))
+    """State read before the target was suspended, resumed or reset, or with other indices."""
     formats: dict[int, tuple[int, int]] = field(default_factory=dict)
     """(NV, NUUID) by the function that reported it."""
     in_flight: dict[int, Command] = field(default_factory=dict)
@@ -160,9 +170,15 @@ class Session:
         values = set(line.during(command.fetched, command.order))
         return values.pop() if len(values) == 1 else Phase.UNKNOWN
 
-    def read_of(self, function: int, cntlid: int) -> StateRead:
-        """Return the Get sequence of an MMC, by function, for a target."""
-        return self.reads.setdefault((function, cntlid), StateRead())
+    def read_of(self, command: GetControllerState) -> StateRead | None:
+        """Return what the Get sequence that a command belongs to read so far, or None at its beginning."""
+        found = self.reads.get((command.function, command.target))
+        return found if found is not None and found.indices == read_indices(command) else None
+
+    def every_read(self) -> Iterator[StateRead]:
+        """Yield every Get sequence that is remembered, the latest first."""
+        yield from reversed(self.reads.values())
+        yield from reversed(self.past_reads)
 
     # -- what happens -----------------------------------------------------------------------------------------
 
@@ -179,6 +195,8 @@ class Session:
                     target.suspended.set(order, Known.UNKNOWN)
             case Resume():
                 self.controller(command.target).suspended.set(order, Known.UNKNOWN)
+            case VirtualizationManagement() if command.action in (SECONDARY_OFFLINE, SECONDARY_ONLINE):
+                self.controller(command.target).offline.set(order, Known.UNKNOWN)
             case LogUserDataChanges():
                 queue = self.live_queue(command.function, command.cdqid)
                 if queue is not None:
@@ -207,7 +225,9 @@ class Session:
             case Initiated():
                 self.of_function(event.function).initiated.append(event)
             case PropertyAccess() if event.write:
-                self.of_function(event.function).property_writes.append(event.order)
+                controller = self.of_function(event.function)
+                controller.property_writes.append(event.order)
+                controller.last_property_order = event.order
             case Enabled():
                 controller = self.of_function(event.function)
                 controller.enabled.set(event.order, Known.YES)
@@ -240,6 +260,8 @@ class Session:
                 if cntlid is not None:
                     controller = self.bind(command.function, cntlid)
                 controller.hmlms = Known.of(command.hmlms)
+            case Identify() if command.cns == Cns.SECONDARY_CONTROLLERS:
+                self._secondaries(command)
             case IdentifyStateFormats():
                 if command.versions is not None and command.uuids is not None:
                     self.formats[command.function] = (command.versions, command.uuids)
@@ -248,21 +270,20 @@ class Session:
             case Resume():
                 target = self.controller(command.target)
                 target.suspended.set(order, Known.NO)
-                target.suspension = None
+                target.suspension = target.lost_suspension = None
                 target.resumed_order, target.resumed_time = order, command.time
                 target.resumed_state, target.committed = target.committed, None
                 self.transfer(command.function, command.target).phase.set(order, Phase.NONE)
-                self.reads.pop((command.function, command.target), None)
+                self._end_reads(command.target)
             case SetControllerState():
                 transfer = self.transfer(command.function, command.target)
                 transfer.accept(command)
                 if command.commits:
-                    target = self.controller(command.target)
-                    target.committed, target.committed_order = transfer.state, order
-                    if transfer.state.header("NVMECSS"):
-                        target.io_queues.set(order, Known.YES)
+                    self._committed(command, transfer)
             case GetControllerState():
-                self.read_of(command.function, command.target).accept(command)
+                self._read(command)
+            case VirtualizationManagement():
+                self._virtualized(command)
             case CreateCdq() if command.creates:
                 queue = self.live_queue(command.function, command.cdqid)
                 if queue is not None:
@@ -284,14 +305,79 @@ class Session:
             target.announced = command
             return
         target.announced = None
+        target.lost_suspension = None
         if target.suspension is None:
-            self.reads.pop((command.function, command.target), None)
-        target.suspension = target.suspension or Suspension(command, command.order)
+            self._end_reads(command.target)
+            pointers = {key: queue.tail if key[0] == "SQ" else queue.head for key, queue in target.queues.items()}
+            target.suspension = Suspension(command, command.order, pointers)
         target.suspended.set(command.order, Known.YES)
         if command.dudmq:
             for queue in list(self.queues_of_target(command.target)):
                 if queue.owner == command.function:
                     self._end_queue(queue, command.order, "Suspend with DUDMQ")
+
+    def _committed(self, command: SetControllerState, transfer: Transfer) -> None:
+        target, state = self.controller(command.target), transfer.state
+        target.committed, target.committed_order = state, command.order
+        counts = (0, 0) if state.header("NVMECSS") == 0 else (state.nvme("NIOSQ"), state.nvme("NIOCQ"))
+        if any(counts):
+            target.io_queues.set(command.order, Known.YES)
+        elif None in counts and target.io_queues.now is Known.NO:
+            target.io_queues.set(command.order, Known.UNKNOWN)
+        for read in self.every_read():
+            if read.pieces.both(state.pieces) and read.pieces.differs(state.pieces, frozenset({2})) is None:
+                read.used = True
+
+    def _read(self, command: GetControllerState) -> None:
+        """Note a part of a structure that was read."""
+        target, suspended = self.controller(command.target), self.suspended(command.target, command)
+        read = self.read_of(command)
+        if read is None:
+            key = (command.function, command.target)
+            if key in self.reads:
+                self.past_reads.append(self.reads.pop(key))
+            read = self.reads[key] = StateRead(*key, read_indices(command))
+        disturbed = None
+        if target.reset_between(command.fetched, command.order):
+            disturbed = "reset"
+        elif target.last_property_order > command.fetched:
+            disturbed = "property"
+        elif target.last_doorbell_order > command.fetched:
+            disturbed = "doorbell"
+        read.accept(ReadPart(command, suspended, disturbed))
+
+    def _end_reads(self, cntlid: int) -> None:
+        """The state of a controller changes: what was read of it before belongs to no later read."""
+        for key in [key for key in self.reads if key[1] == cntlid]:
+            self.past_reads.append(self.reads.pop(key))
+
+    def _secondaries(self, command: Identify) -> None:
+        """Read a Secondary Controller List (CNS 15h): a count, and 32 bytes an entry from byte 32 on."""
+        data = command.data
+        count = data.bytes(0, 1) if data is not None else None
+        if data is None or count is None:
+            return
+        for place in range(32, 32 * (count[0] + 1), 32):
+            raw = data.bytes(place, place + 5)
+            if raw is None:
+                continue
+            one = self.controller(int.from_bytes(raw[:2], "little"))
+            one.virtual, one.primary = Known.YES, command.function
+            one.offline.set(command.order, Known.of(not raw[4] & 1))
+
+    def _virtualized(self, command: VirtualizationManagement) -> None:
+        if command.action not in (SECONDARY_OFFLINE, SECONDARY_ASSIGN, SECONDARY_ONLINE):
+            return
+        target, order = self.controller(command.target), command.order
+        target.virtual, target.primary = Known.YES, command.function
+        if command.action == SECONDARY_ONLINE:
+            target.offline.set(order, Known.NO)
+        if command.action == SECONDARY_OFFLINE:
+            target.offline.set(order, Known.YES)
+            target.complete_history = False
+            for line in (target.enabled, target.io_queues, target.suspended):
+                if line.now is not Known.NO:
+                    line.set(order, Known.UNKNOWN)
 
     def _end_queue(self, queue: DataQueue | None, order: int, how: str) -> None:
         if queue is not None and queue.live.now is not Known.NO:
@@ -305,12 +391,13 @@ class Session:
         owners = list(self.functions) if event.how == "NSSR" else [event.function]
         for owner in owners:
             controller = self.of_function(owner)
+            self._suspensions_lost(event, owner, certain)
             controller.on_reset(event.order, certain)
             for queue in self.data_queues:
                 if queue.owner == owner and queue.live.now is not Known.NO:
                     queue.live.set(event.order, Known.NO if certain else Known.UNKNOWN)
                     queue.logging.set(event.order, Known.NO if certain else Known.UNKNOWN)
-                    queue.ended_by = "reset of its owner"
+                    queue.ended_by = "NSSR" if event.how == "NSSR" else "reset of its owner"
             for (function, cntlid), transfer in self.transfers.items():
                 if function == owner or cntlid == controller.cntlid:
                     transfer.phase.set(event.order, Phase.UNKNOWN)
@@ -318,5 +405,17 @@ class Session:
                 if other.suspension is not None and other.suspension.command.function == owner:
                     other.suspension = None
                     other.suspended.set(event.order, Known.UNKNOWN)
+                if other.primary == owner and other.offline.now is not Known.YES:
+                    other.offline.set(event.order, Known.UNKNOWN)
         for key in [key for key in self.reads if key[0] in owners or self.controller(key[1]).function in owners]:
-            del self.reads[key]
+            self.past_reads.append(self.reads.pop(key))
+
+    def _suspensions_lost(self, event: Reset, owner: int, certain: bool) -> None:
+        """Note the suspensions that the reset of ``owner`` ends."""
+        for one in self.identifiers.values():
+            if one.suspension is None:
+                continue
+            how = "own reset" if one.function == owner else "reset of the MMC"
+            if how == "own reset" or one.suspension.command.function == owner:
+                how = "NSSR" if event.how == "NSSR" else how
+                one.lost_suspension = LostSuspension(one.suspension.command, event.order, how) if certain else None

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 
 from lmtrace.events import GetControllerState, SetControllerState
-from lmtrace.known import Timeline
+from lmtrace.known import Known, Timeline
 from lmtrace.pieces import ControllerState, Pieces
 
 
@@ -28,9 +28,12 @@ class Transfer:
     """What the open sequence brought so far; after a commit, the committed structure."""
     commands: list[SetControllerState] = field(default_factory=list)
     """The successful commands of the latest sequence."""
+    latest: SetControllerState | None = None
+    """The command that completed last."""
     failed: SetControllerState | None = None
     """The latest command of the sequence if it failed."""
-    declared: tuple[int | None, int | None] = (None, None)
+    broken_off: bool = False
+    """A command failed while a sequence was open, and no sequence was begun or committed since."""
 
     @property
     def state(self) -> ControllerState:
@@ -50,31 +53,75 @@ class Transfer:
         """Add a successful command."""
         if command.opens:
             self.pieces, self.commands = Pieces(), []
+        if command.opens or command.commits:
+            self.broken_off = False
         if command.data is not None:
             self.pieces.merge(command.offset, command.data)
         self.commands.append(command)
-        self.failed = None
+        self.latest, self.failed = command, None
         self.phase.set(command.order, Phase.COMMITTED if command.commits else Phase.OPEN)
 
     def refuse(self, command: SetControllerState) -> None:
-        """A command of the sequence failed."""
-        self.failed = command
+        """A command failed: whether an open sequence stays open is not said (hmlm 4.2)."""
+        self.latest = self.failed = command
+        if self.phase.now is Phase.OPEN:
+            self.broken_off = True
+            self.phase.set(command.order, Phase.UNKNOWN)
+
+
+@dataclass(frozen=True, slots=True)
+class ReadPart:
+    """One successful Get Controller State."""
+
+    command: GetControllerState
+    suspended: Known
+    """Whether the target was suspended throughout, by what the capture shows."""
+    disturbed: str | None = None
+    """What the host did to the target while it was processed: ``reset``, ``property`` or ``doorbell``."""
+
+    @property
+    def end(self) -> int:
+        """One past the last byte asked for."""
+        return self.command.offset + self.command.length
+
+    @property
+    def counts_as_suspended(self) -> Known:
+        """Whether it shows a suspended controller: by what was seen, by DW0.CSUP or by CSATTR.CP."""
+        if self.suspended is Known.YES or self.command.csup or self.command.state.header("CP"):
+            return Known.YES
+        return self.suspended
 
 
 @dataclass(slots=True)
 class StateRead:
-    """The Get Controller State commands of one MMC for one target since its last change of state."""
+    """The Get Controller State commands of one MMC for one target since its last change of state.
 
+    ``indices`` are CSVI, CSUUIDI, CSUIDXP and UIDX: with other ones it is another structure that is read.
+    """
+
+    function: int
+    target: int
+    indices: tuple[int, ...]
     pieces: Pieces = field(default_factory=Pieces)
-    commands: list[GetControllerState] = field(default_factory=list)
+    parts: list[ReadPart] = field(default_factory=list)
+    conflicting: bool = False
+    """A byte was read twice, with different values."""
+    used: bool = False
+    """A Set sequence brought the very bytes to another controller, or back."""
 
     @property
     def state(self) -> ControllerState:
         """The structure as far as it was read."""
         return ControllerState(self.pieces)
 
-    def accept(self, command: GetControllerState) -> None:
+    def accept(self, part: ReadPart) -> None:
         """Add a successful command."""
-        if command.data is not None:
-            self.pieces.merge(command.offset, command.data)
-        self.commands.append(command)
+        brought = part.command.state.pieces
+        self.conflicting |= self.pieces.differs(brought) is not None
+        self.pieces.merge(0, brought)
+        self.parts.append(part)
+
+
+def read_indices(command: GetControllerState) -> tuple[int, ...]:
+    """Return what tells one structure to be read from another."""
+    return tuple(command.field(name) for name in ("CSVI", "CSUUIDI", "CSUIDXP", "UIDX"))
