@@ -121,6 +121,7 @@ def cast_of_a_story() -> Session:
         controller.offline.set(0, Known.NO)
         controller.io_queues.set(0, Known.NO)
         controller.complete_history = True
+        controller.page_size = 4096
     session.all_identifiers = frozenset((0, 1, 2))
     session.formats[MMC] = (1, 0)
     return session

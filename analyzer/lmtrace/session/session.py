@@ -29,12 +29,14 @@ from lmtrace.events import (
     SetControllerState,
     SetFeaturesCdq,
     SqeFetch,
+    Stray,
     Suspend,
     VirtualizationManagement,
 )  # fmt: skip
 from lmtrace.known import Known, throughout
 from lmtrace.session.controller import Controller, LostSuspension, Suspension
 from lmtrace.session.data_queue import DataQueue
+from lmtrace.session.subsystem import ControllerLists, entry_format
 from lmtrace.session.transfer import Phase, ReadPart, StateRead, Transfer, read_indices
 from lmtrace.spec.nvme import Cns
 
@@ -76,6 +78,13 @@ class Session:
     """State read before the target was suspended, resumed or reset, or with other indices."""
     formats: dict[int, tuple[int, int]] = field(default_factory=dict)
     """(NV, NUUID) by the function that reported it."""
+    lists: ControllerLists = field(default_factory=ControllerLists)
+    strays: deque[Stray] = field(default_factory=lambda: deque(maxlen=4096))
+    """The latest requests that belong to nothing."""
+    suspends: list[Suspend] = field(default_factory=list)
+    """Every Suspend that succeeded and really suspends."""
+    unseen_creates: list[CreateCdq] = field(default_factory=list)
+    """Create CDQ commands whose completion was not seen: a queue of an unknown identifier may be theirs."""
     in_flight: dict[int, Command] = field(default_factory=dict)
     """Admin commands fetched and not completed, by order of fetch."""
     loss_order: int | None = None
@@ -143,9 +152,16 @@ class Session:
     def cdq_exists(self, owner: int, cdqid: int, command: Command) -> Known:
         """Whether a CDQ existed throughout a command, not at all, or unknown or changing."""
         queue = self.live_queue(owner, cdqid)
+        known = Known.NO
         if queue is not None:
-            return throughout(queue.live, command.fetched, command.order)
-        return Known.of(False if self.of_function(owner).complete_history else None)
+            known = throughout(queue.live, command.fetched, command.order)
+        elif not self.of_function(owner).complete_history:
+            known = Known.UNKNOWN
+        resets = self.of_function(owner).reset_orders
+        since = resets[-1] if resets else -1
+        if known is Known.NO and any(one.function == owner and one.fetched > since for one in self.unseen_creates):
+            return Known.UNKNOWN
+        return known
 
     def queues_of_target(self, cntlid: int) -> Iterator[DataQueue]:
         """Yield the CDQs that are alive and log the controller ``cntlid``."""
@@ -185,6 +201,8 @@ class Session:
     def begin(self, command: Command) -> None:
         """A command was fetched. What it will change is uncertain until it completes."""
         self.in_flight[command.fetched] = command
+        if not command.completed:
+            self._begin_unseen(command)
         if not command.succeeded:
             return
         order = command.fetched
@@ -193,6 +211,9 @@ class Session:
                 target = self.controller(command.target)
                 if target.suspended.now is not Known.YES:
                     target.suspended.set(order, Known.UNKNOWN)
+                if command.dudmq:
+                    for one in list(self.queues_of_target(command.target)):
+                        self._doubt(one, order)
             case Resume():
                 self.controller(command.target).suspended.set(order, Known.UNKNOWN)
             case VirtualizationManagement() if command.action in (SECONDARY_OFFLINE, SECONDARY_ONLINE):
@@ -202,13 +223,30 @@ class Session:
                 if queue is not None:
                     queue.logging.set(order, Known.UNKNOWN)
             case DeleteCdq():
-                queue = self.live_queue(command.function, command.cdqid)
-                if queue is not None:
-                    queue.live.set(order, Known.UNKNOWN)
+                self._doubt(self.live_queue(command.function, command.cdqid), order)
             case CreateCdq() if command.creates:
                 queue = DataQueue(command.function, command.cdqid, command)
                 queue.live.set(order, Known.UNKNOWN)
                 self.data_queues.append(queue)
+
+    def _begin_unseen(self, command: Command) -> None:
+        """Note what a command may have done to CDQs whose completion was not seen."""
+        match command:
+            case CreateCdq():
+                self.unseen_creates.append(command)
+            case DeleteCdq():
+                self._doubt(self.live_queue(command.function, command.cdqid), command.fetched)
+            case Suspend() if command.suspends and command.dudmq:
+                for one in list(self.queues_of_target(command.target)):
+                    self._doubt(one, command.fetched)
+            case LogUserDataChanges():
+                queue = self.live_queue(command.function, command.cdqid)
+                if queue is not None:
+                    queue.logging.set(command.fetched, Known.UNKNOWN)
+
+    def _doubt(self, queue: DataQueue | None, order: int) -> None:
+        if queue is not None and queue.live.now is not Known.NO:
+            queue.live.set(order, Known.UNKNOWN)
 
     def observe(self, event: Event) -> None:
         """Take note of an event, after the rules were asked about it."""
@@ -224,13 +262,18 @@ class Session:
                 self.of_function(event.function).on_doorbell(event)
             case Initiated():
                 self.of_function(event.function).initiated.append(event)
-            case PropertyAccess() if event.write:
+            case PropertyAccess():
                 controller = self.of_function(event.function)
-                controller.property_writes.append(event.order)
-                controller.last_property_order = event.order
+                controller.memory.note(event)
+                if event.write:
+                    controller.property_writes.append(event.order)
+                    controller.last_property_order = event.order
+            case Stray():
+                self.strays.append(event)
             case Enabled():
                 controller = self.of_function(event.function)
                 controller.enabled.set(event.order, Known.YES)
+                controller.page_size = event.page_size or controller.page_size
                 if not controller.reset_uncertain and controller.suspended.now is Known.UNKNOWN:
                     controller.suspended.set(event.order, Known.NO)
                 if controller.io_queues.now is Known.UNKNOWN and not controller.io:
@@ -248,6 +291,8 @@ class Session:
                     queue.on_entry(event)
 
     def _completed(self, command: Command) -> None:
+        if isinstance(command, Identify):
+            self._identified(command)
         if isinstance(command, SetControllerState) and command.failed:
             self.transfer(command.function, command.target).refuse(command)
         if not command.succeeded:
@@ -260,6 +305,7 @@ class Session:
                 if cntlid is not None:
                     controller = self.bind(command.function, cntlid)
                 controller.hmlms = Known.of(command.hmlms)
+                controller.identity = command
             case Identify() if command.cns == Cns.SECONDARY_CONTROLLERS:
                 self._secondaries(command)
             case IdentifyStateFormats():
@@ -311,10 +357,15 @@ class Session:
             pointers = {key: queue.tail if key[0] == "SQ" else queue.head for key, queue in target.queues.items()}
             target.suspension = Suspension(command, command.order, pointers)
         target.suspended.set(command.order, Known.YES)
+        self.suspends.append(command)
         if command.dudmq:
-            for queue in list(self.queues_of_target(command.target)):
+            for queue in self.data_queues:
+                if queue.target != command.target:
+                    continue
                 if queue.owner == command.function:
                     self._end_queue(queue, command.order, "Suspend with DUDMQ")
+                else:
+                    self._doubt(queue, command.order)
 
     def _committed(self, command: SetControllerState, transfer: Transfer) -> None:
         target, state = self.controller(command.target), transfer.state
@@ -378,6 +429,16 @@ class Session:
             for line in (target.enabled, target.io_queues, target.suspended):
                 if line.now is not Known.NO:
                     line.set(order, Known.UNKNOWN)
+
+    def _identified(self, command: Identify) -> None:
+        """Learn what Identify data say beside those of the controller itself."""
+        self.lists.note(command)
+        everyone = self.lists.everyone()
+        if everyone is not None:
+            self.all_identifiers = everyone
+        form = entry_format(command)
+        if form is not None:
+            self.of_function(command.function).entry_format = form
 
     def _end_queue(self, queue: DataQueue | None, order: int, how: str) -> None:
         if queue is not None and queue.live.now is not Known.NO:
