@@ -20,7 +20,6 @@ controller = 1
 
 from __future__ import annotations
 
-import re
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -33,6 +32,7 @@ from typing import Any
 from lmtrace import bindings
 from lmtrace.bindings import Binding
 from lmtrace.errors import BindingError, ConfigError
+from lmtrace.rule import plain_id
 
 FILE_NAME = "lmtrace.toml"
 KEYS = ("binding", "link", "profiles", "options", "waiver")
@@ -53,7 +53,7 @@ class Waiver:
     def covers(self, rule: str, capture: str, link: str, controller: int | None) -> bool:
         """Whether it covers a violation of a rule at a place."""
         return (
-            fnmatchcase(_plain(rule), _plain(self.rule))
+            fnmatchcase(plain_id(rule), plain_id(self.rule))
             and (self.capture is None or fnmatchcase(capture, self.capture))
             and (self.link is None or fnmatchcase(link, self.link))
             and (self.controller is None or controller == self.controller)
@@ -212,7 +212,3 @@ def _table(body: Any, where: str) -> dict[str, Any]:
 def _nearest(word: str, known: tuple[str, ...]) -> str:
     near = get_close_matches(word, known, 1, 0.5)
     return f"; did you mean {near[0]!r}?" if near else f"; there are: {', '.join(known)}"
-
-
-def _plain(id: str) -> str:
-    return re.sub(r"[._-]+", "_", id).casefold()

@@ -238,7 +238,7 @@ def _import_folder(folder: Path) -> None:
             raise UsageError(f"the rule file {file} does not import: {type(error).__name__}: {error}") from error
 
 
-def _plain(id: str) -> str:
+def plain_id(id: str) -> str:
     """Return an id in the form in which ``_``, ``.`` and ``-`` are the same and NVM21_ also means HMLM-."""
     text = re.sub(r"[._-]+", "_", id).casefold()
     return "hmlm" + text[5:] if text.startswith("nvm21_") else text
@@ -281,9 +281,9 @@ def _matching(pool: list[Rule], every: list[Rule], words: str) -> list[Rule]:
                 case _:
                     raise UsageError(f"{word!r}: select by command=, party=, severity= or section=")
         else:
-            plain = _plain(word)
-            exact = [one for one in every if _plain(one.id) == plain or one.name == word]
-            hits = exact or [one for one in every if _plain(one.id).startswith(plain) or word in one.profiles]
+            plain = plain_id(word)
+            exact = [one for one in every if plain_id(one.id) == plain or one.name == word]
+            hits = exact or [one for one in every if plain_id(one.id).startswith(plain) or word in one.profiles]
         if not hits:
             known = [one.id for one in every] + sorted({name for one in every for name in one.profiles})
             near = get_close_matches(word, known, 3, 0.5)

@@ -79,6 +79,20 @@ class Run:
 
         return headline(self.summary)
 
+    def report(self, format: str = "text", *, colour: bool = False) -> str:
+        """Return the report as ``text``, ``markdown``, ``html`` or ``json``; ``colour`` is for a terminal."""
+        if format == "json":
+            return json.dumps(self.summary, indent=1, ensure_ascii=False) + "\n"
+        if format == "text":
+            from lmtrace.report import text
+
+            return text.render(self, text.coloured if colour else text.plain)
+        if format not in ("markdown", "html"):
+            raise UsageError(f"no format {format!r}; there are: text, markdown, html, json")
+        from importlib import import_module
+
+        return str(import_module(f"lmtrace.report.{format}").render(self))
+
     def __repr__(self) -> str:
         return f"<lmtrace run of {self.title}: {self.headline()}>"
 

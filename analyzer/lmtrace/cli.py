@@ -1,0 +1,377 @@
+"""The command line: each command opens things, calls one library function and prints."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from lmtrace.errors import LmtraceError, UsageError
+
+if TYPE_CHECKING:
+    from lmtrace.run import Run
+
+app = typer.Typer(
+    help="Judges NVMe live migrations from waveforms and PCIe captures.", no_args_is_help=True,
+    pretty_exceptions_enable=False, pretty_exceptions_show_locals=False, rich_markup_mode=None,
+    epilog="Exit status: 0 nothing broken, 1 a rule is broken, 2 could not check.",
+)  # fmt: skip
+
+
+class ReportFormat(StrEnum):
+    """What a report is written as."""
+
+    TEXT = "text"
+    JSON = "json"
+    MARKDOWN = "markdown"
+    HTML = "html"
+
+
+class ListFormat(StrEnum):
+    """What a report or list is printed as."""
+
+    TEXT = "text"
+    JSON = "json"
+    MARKDOWN = "markdown"
+
+
+class Payload(StrEnum):
+    """Whose payload is kept in the table of TLPs."""
+
+    KEEP = "keep"
+    CONTROL = "control"
+    HASH = "hash"
+
+
+Captures = Annotated[
+    list[Path], typer.Argument(metavar="CAPTURE", help="VCD or pcapng, plain, .gz or .zst.", show_default=False)
+]
+Capture = Annotated[
+    Path, typer.Argument(metavar="CAPTURE", help="VCD or pcapng, plain, .gz or .zst.", show_default=False)
+]
+RunFolder = Annotated[
+    Path, typer.Argument(metavar="RUN", help="Folder that a check left, or its capture.", show_default=False)
+]
+Output = Annotated[
+    Path | None,
+    typer.Option("-o", "--output", metavar="DIR", help="Where the run goes.", show_default="CAPTURE.lmtrace"),
+]
+Binding = Annotated[
+    Path | None, typer.Option(metavar="FILE", help="Which signals are which; see lmtrace bind.", show_default=False)
+]
+Config = Annotated[
+    Path | None,
+    typer.Option(metavar="FILE", help="Configuration with waivers and profiles.", show_default="nearest lmtrace.toml"),
+]
+Keep = Annotated[Payload, typer.Option(help="Payload to keep: all, all but user data, or only digests.")]
+First = Annotated[
+    str | None, typer.Option("--from", metavar="TIME", help="First time, with its unit: 1.5us.", show_default=False)
+]
+Last = Annotated[str | None, typer.Option("--to", metavar="TIME", help="Last time, with its unit.", show_default=False)]
+
+
+def _version(asked: bool) -> None:
+    if asked:
+        from lmtrace import __version__
+
+        print(f"lmtrace {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def lmtrace(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    """Judge NVMe live migrations from waveforms and PCIe captures."""
+
+
+@app.command()
+def check(
+    captures: Captures,
+    output: Output = None,
+    binding: Binding = None,
+    config: Config = None,
+    select: Annotated[
+        str | None,
+        typer.Option(
+            metavar="SEL",
+            help="Rules to judge: ids, prefixes, profiles, command=, party=, severity=.",
+            show_default=False,
+        ),
+    ] = None,
+    ignore: Annotated[str | None, typer.Option(metavar="SEL", help="Rules to leave out.", show_default=False)] = None,
+    profile: Annotated[
+        str | None,
+        typer.Option(metavar="NAME", help="A profile of the rules or of the configuration.", show_default=False),
+    ] = None,
+    rules: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="A folder of further rule files.", show_default=False)
+    ] = None,
+    first: First = None,
+    last: Last = None,
+    batch: Annotated[bool, typer.Option("--batch", help="Judge each capture by itself.")] = False,
+    payload: Keep = Payload.CONTROL,
+    strict: Annotated[bool, typer.Option("--strict", help="A broken warning fails too.")] = False,
+    exit_zero: Annotated[bool, typer.Option("--exit-zero", help="Exit with 0 also when a rule is broken.")] = False,
+    format: Annotated[ListFormat, typer.Option(help="What to print.")] = ListFormat.TEXT,
+) -> None:
+    """Decode captures, judge them, leave tables and reports.
+
+    Several captures are one investigation, as the two ends of a migration.
+
+    Example: lmtrace check capture.vcd.zst
+    """
+    from lmtrace.check import check as judge
+
+    if batch and output is not None and len(captures) > 1:
+        raise UsageError("--batch leaves a folder beside each capture; leave -o out")
+    status = 0
+    for group in [[one] for one in captures] if batch else [captures]:
+        try:
+            with _progress() as progress:
+                run = judge(
+                    group, output=output, binding=binding, config=config, select=select, ignore=ignore,
+                    profile=profile, rules=rules, first=first, last=last, payload=payload.value,
+                    strict=strict, progress=progress,
+                )  # fmt: skip
+        except LmtraceError as error:
+            if not batch:
+                raise
+            _complain(error)
+            status = 2
+            continue
+        _print_report(run, format.value)
+        found = 0 if exit_zero and run.exit_status == 1 else run.exit_status
+        status = max(status, found)
+    raise typer.Exit(status)
+
+
+@app.command()
+def decode(
+    captures: Captures, output: Output = None, binding: Binding = None, config: Config = None,
+    payload: Keep = Payload.CONTROL,
+) -> None:  # fmt: skip
+    """Decode captures into tables and judge nothing.
+
+    Example: lmtrace decode capture.pcapng
+    """
+    from lmtrace.check import decode as decoded
+
+    with _progress() as progress:
+        run = decoded(captures, output=output, binding=binding, config=config, payload=payload.value, progress=progress)
+    _print_report(run, "text")
+
+
+@app.command()
+def bind(capture: Capture) -> None:
+    """Find the interfaces in a capture; print a binding to start from.
+
+    Example: lmtrace bind capture.vcd > binding.toml
+    """
+    from lmtrace.check import find_interfaces
+
+    _say(find_interfaces(capture), end="")
+
+
+@app.command("rules")
+def rules_(
+    id: Annotated[
+        str | None, typer.Argument(metavar="[ID]", help="One rule, or what --select takes.", show_default=False)
+    ] = None,
+    rules: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="A folder of further rule files.", show_default=False)
+    ] = None,
+    format: Annotated[ListFormat, typer.Option(help="What to print.")] = ListFormat.TEXT,
+) -> None:
+    """List the rules, or show one rule's page.
+
+    Example: lmtrace rules NVM21_5_1_17_1_2_n1
+    """
+    from lmtrace.report.rule_pages import render
+
+    _say(render(id, rules, format.value), end="")
+
+
+@app.command()
+def log(
+    run: RunFolder,
+    queue: Annotated[int | None, typer.Option(help="Queue identifier.", show_default=False)] = None,
+    controller: Annotated[int | None, typer.Option(help="Controller identifier.", show_default=False)] = None,
+    cid: Annotated[int | None, typer.Option(help="Command identifier.", show_default=False)] = None,
+    first: First = None,
+    last: Last = None,
+) -> None:
+    """Print the transaction log of a run, one event a line.
+
+    Example: lmtrace log capture.vcd.lmtrace --queue 1 --from 1.5ms
+    """
+    from lmtrace.log import Filter, lines
+    from lmtrace.run import open_run
+
+    chosen = Filter(queue, controller, cid, _time(first), _time(last))
+    for line in lines(open_run(run), chosen):
+        if not _say(line):
+            break
+
+
+@app.command()
+def report(
+    run: RunFolder,
+    format: Annotated[ReportFormat, typer.Option(help="What to write.")] = ReportFormat.MARKDOWN,
+    output: Annotated[
+        Path | None, typer.Option("-o", "--output", metavar="FILE", help="Where to.", show_default="standard output")
+    ] = None,
+) -> None:
+    """Write the report of a run again, in another format.
+
+    Example: lmtrace report capture.vcd.lmtrace --format html -o report.html
+    """
+    from lmtrace.run import open_run
+
+    text = open_run(run).report(format.value)
+    if output is None:
+        _say(text, end="")
+    else:
+        output.write_text(text, encoding="utf-8", newline="\n")
+
+
+@app.command()
+def synth(
+    scenario: Annotated[
+        str | None, typer.Argument(metavar="SCENARIO", help="A scenario of --list.", show_default=False)
+    ] = None,
+    fault: Annotated[
+        str | None, typer.Option(metavar="NAME", help="One of the scenario's faults.", show_default=False)
+    ] = None,
+    seed: Annotated[int, typer.Option(help="Seed of everything random.")] = 1,
+    commands: Annotated[
+        int | None, typer.Option(metavar="N", help="How many I/O commands.", show_default=False)
+    ] = None,
+    bus: Annotated[str, typer.Option(metavar="NAME", help="Bus convention of a waveform.")] = "tlp-stream",
+    output: Annotated[
+        Path | None,
+        typer.Option(
+            "-o", "--output", metavar="FILE", help="The capture: .vcd or .pcapng, also .gz or .zst.", show_default=False
+        ),
+    ] = None,
+    list_: Annotated[bool, typer.Option("--list", help="List the scenarios and their faults.")] = False,
+) -> None:
+    """Play a scenario into a sample capture.
+
+    Example: lmtrace synth plain-io -o sample.vcd
+    """
+    from lmtrace import scenario as model
+
+    if list_:
+        for one in model.scenarios().values():
+            _say(f"{one.name}\n    {one.text}")
+            for each in one.faults:
+                _say(f"    --fault {each.name}  ({each.rule}, {each.party})\n        {each.text}")
+        return
+    if scenario is None:
+        raise UsageError("name a scenario; lmtrace synth --list shows them")
+    if output is None:
+        raise UsageError("name the capture to write with -o, as sample.vcd or sample.pcapng")
+    for file in model.synth(scenario, output, fault=fault, seed=seed, commands=commands, bus=bus):
+        _say(str(file))
+
+
+def main() -> None:
+    """Run the command line and exit with 0, 1 or 2."""
+    try:
+        status = app(standalone_mode=False)
+        _say("", end="")
+    except LmtraceError as error:
+        status = _complain(error)
+    except typer.Abort:
+        status = _complain("interrupted; nothing was written")
+    except KeyboardInterrupt:
+        status = _complain("interrupted; nothing was written")
+    except OSError as error:
+        status = _complain(f"{error.filename or 'the system'}: {error.strerror or error}")
+    except Exception as error:
+        if hasattr(error, "format_message") and hasattr(error, "show"):
+            error.show()
+        else:
+            import traceback
+
+            traceback.print_exc()
+            _complain("this is a defect of lmtrace; please report it with the lines above")
+        status = 2
+    sys.exit(status if isinstance(status, int) else 0)
+
+
+def _say(text: str, end: str = "\n") -> bool:
+    """Print; once nobody reads any more, do nothing and return False."""
+    try:
+        print(text, end=end, flush=not end or not text)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return False
+    return True
+
+
+def _complain(error: object) -> int:
+    print(f"lmtrace: {error}", file=sys.stderr)
+    return 2
+
+
+def _time(text: str | None) -> int | None:
+    from lmtrace.units import parse_time
+
+    try:
+        return None if text is None else parse_time(text)
+    except ValueError as error:
+        raise UsageError(str(error)) from None
+
+
+def _print_report(run: Run, format: str) -> None:
+    colour = format == "text" and sys.stdout.isatty() and "NO_COLOR" not in os.environ
+    _say(run.report(format, colour=colour), end="")
+    if format == "text":
+        _say(f"\nTables and reports: {run.folder}")
+
+
+class _progress:
+    """A progress bar on stderr, only on a terminal and only once the work takes over a second."""
+
+    AFTER_S = 1.0
+
+    def __enter__(self) -> Callable[[str, int, int], None] | None:
+        self._bar: Any = None
+        if not sys.stderr.isatty():
+            return None
+        from time import monotonic
+
+        self._clock, self._start = monotonic, monotonic()
+        return self._told
+
+    def _told(self, what: str, done: int, total: int) -> None:
+        if self._bar is None:
+            if self._clock() - self._start < self.AFTER_S:
+                return
+            from rich.console import Console
+            from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+            self._bar = Progress(
+                TextColumn("{task.description}", markup=False), BarColumn(), TimeRemainingColumn(),
+                console=Console(stderr=True), transient=True,
+            )  # fmt: skip
+            self._task = self._bar.add_task(what, total=None)
+            self._bar.start()
+        self._bar.update(self._task, description=what, completed=done, total=total or None)
+
+    def __exit__(self, *_: object) -> None:
+        if self._bar is not None:
+            self._bar.stop()
+
+
+if __name__ == "__main__":
+    main()
