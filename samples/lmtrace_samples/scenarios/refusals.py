@@ -34,7 +34,7 @@ SEND, GET = Admin.MIGRATION_SEND, Admin.MIGRATION_RECEIVE
 @plot("refusals", controllers=3)
 def refusals(world: World) -> Steps[None]:
     """A migration on whose way the host asks for everything that has to be refused."""
-    world.choices.delete_queue = False
+    world.choices.delete_queue, world.choices.vendor_state = False, 24
     side = world.sides[0]
     for nsid, cntlids in ((1, (1, 2, 3)), (2, ())):
         side.namespace(nsid, 128, *cntlids)
