@@ -6,10 +6,11 @@ from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from lmtrace.events import CqePosted, Doorbell, IdentifyController, Initiated, QueueCreated, SqeFetch, Suspend
+from lmtrace.events import CqePosted, Doorbell, Event, IdentifyController, Initiated, QueueCreated, SqeFetch, Suspend
 from lmtrace.known import Known, Timeline, throughout
 from lmtrace.pieces import ControllerState
 from lmtrace.session.controller_memory import ControllerMemory
+from lmtrace.session.interval import Announcement, Resumption, Signals, Silence
 from lmtrace.spec.nvme import Admin
 
 
@@ -131,6 +132,15 @@ class Controller:
     """Order of the last entry it fetched or posted."""
     property_writes: deque[int] = field(default_factory=lambda: deque(maxlen=4096))
     """Orders of the latest property and doorbell writes of the host."""
+    last_suspend: Suspend | None = None
+    """The latest Suspend for it, whether it succeeded or not."""
+    announcement: Announcement | None = None
+    silence: Silence | None = None
+    """What happened since its latest suspension began; meaningful while ``suspension`` lasts."""
+    resumption: Resumption | None = None
+    signals: Signals = field(default_factory=Signals)
+    shadow_doorbells: bool = False
+    """A Doorbell Buffer Config succeeded: doorbells may move without a register write."""
 
     def mmc(self) -> Known:
         """Whether it is a migration management controller: HMLMS set, and no secondary controller."""
@@ -161,6 +171,16 @@ class Controller:
 
     # -- what happens to it -----------------------------------------------------------------------------------
 
+    def watch(self, event: Event) -> None:
+        """Gather evidence about an event before its effect on the queues is noted."""
+        self.signals.observe(event, self)
+        if self.announcement is not None:
+            self.announcement.observe(event, self)
+        if self.silence is not None and self.suspended.now is Known.YES:
+            self.silence.observe(event, self)
+        if self.resumption is not None:
+            self.resumption.observe(event)
+
     def on_created(self, event: QueueCreated) -> None:
         """A queue begins to exist."""
         mid_stream = event.origin in ("inferred", "given")
@@ -178,6 +198,8 @@ class Controller:
     def on_deleted(self, kind: str, qid: int, order: int) -> None:
         """A queue was deleted."""
         self.queues.pop((kind, qid), None)
+        if kind == "SQ":
+            self.outstanding = {key: one for key, one in self.outstanding.items() if key[0] != qid}
         if qid and not self.io:
             self.io_queues.set(order, Known.of(False if self.complete_history else None))
 
@@ -233,6 +255,9 @@ class Controller:
         self.queues.clear()
         self.outstanding.clear()
         self.suspension = self.announced = None
+        self.announcement = self.silence = self.resumption = self.last_suspend = None
+        self.signals = Signals()
+        self.shadow_doorbells = False
         self.committed = self.resumed_state = None
         self.complete_history = certain
         self.suspended.set(order, Known.NO if certain else Known.UNKNOWN)

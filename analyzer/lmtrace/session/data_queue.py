@@ -27,6 +27,8 @@ class DataQueue:
     ended_by: str | None = None
     closed: EntrySequence | None = None
     """ESA of the entry that closed the logging period, until a start or a resume."""
+    marker_order: int = -1
+    """Order of the last entry with ESA=011b."""
 
     @property
     def target(self) -> int:
@@ -65,6 +67,8 @@ class DataQueue:
             self.closed = EntrySequence(event.esa)
         else:
             self.closed = None
+        if event.esa == EntrySequence.SUSPENDED:
+            self.marker_order = event.order
         if event.esa == EntrySequence.FULL:
             self.logging.set(event.order, Known.NO)
 

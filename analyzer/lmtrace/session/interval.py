@@ -211,7 +211,7 @@ class Resumption:
                         queue.head = live.head
                 found.queues[one.kind, one.qid] = queue
         for key, live in controller.queues.items():
-            if key not in found.queues and (restored == [] or (key[1] and not live.restored)):
+            if restored == []:
                 found.queues[key] = _continuing(live)
         return found
 

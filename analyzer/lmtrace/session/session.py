@@ -36,9 +36,10 @@ from lmtrace.events import (
 from lmtrace.known import Known, throughout
 from lmtrace.session.controller import Controller, LostSuspension, Suspension
 from lmtrace.session.data_queue import DataQueue
+from lmtrace.session.interval import Announcement, Resumption, Silence
 from lmtrace.session.subsystem import ControllerLists, entry_format
 from lmtrace.session.transfer import Phase, ReadPart, StateRead, Transfer, read_indices
-from lmtrace.spec.nvme import Cns
+from lmtrace.spec.nvme import Admin, Cns
 
 SECONDARY_OFFLINE, SECONDARY_ASSIGN, SECONDARY_ONLINE = 7, 8, 9
 """ACT of Virtualization Management (8.2.6)."""
@@ -215,7 +216,9 @@ class Session:
                     for one in list(self.queues_of_target(command.target)):
                         self._doubt(one, order)
             case Resume():
-                self.controller(command.target).suspended.set(order, Known.UNKNOWN)
+                target = self.controller(command.target)
+                target.suspended.set(order, Known.UNKNOWN)
+                target.resumption = Resumption.of(command, target)
             case VirtualizationManagement() if command.action in (SECONDARY_OFFLINE, SECONDARY_ONLINE):
                 self.controller(command.target).offline.set(order, Known.UNKNOWN)
             case LogUserDataChanges():
@@ -250,6 +253,9 @@ class Session:
 
     def observe(self, event: Event) -> None:
         """Take note of an event, after the rules were asked about it."""
+        watched = self.functions.get(event.function)
+        if watched is not None:
+            watched.watch(event)
         match event:
             case Command():
                 self.in_flight.pop(event.fetched, None)
@@ -274,7 +280,11 @@ class Session:
                 controller = self.of_function(event.function)
                 controller.enabled.set(event.order, Known.YES)
                 controller.page_size = event.page_size or controller.page_size
-                if not controller.reset_uncertain and controller.suspended.now is Known.UNKNOWN:
+                if controller.suspended.now is Known.YES:
+                    # Only a controller that was reset unseen, or suspended while disabled, is enabled here.
+                    controller.suspended.set(event.order, Known.UNKNOWN)
+                    controller.suspension = None
+                elif not controller.reset_uncertain and controller.suspended.now is Known.UNKNOWN:
                     controller.suspended.set(event.order, Known.NO)
                 if controller.io_queues.now is Known.UNKNOWN and not controller.io:
                     controller.io_queues.set(event.order, Known.NO)
@@ -291,6 +301,8 @@ class Session:
                     queue.on_entry(event)
 
     def _completed(self, command: Command) -> None:
+        if isinstance(command, Suspend) and command.completed:
+            self.controller(command.target).last_suspend = command
         if isinstance(command, Identify):
             self._identified(command)
         if isinstance(command, SetControllerState) and command.failed:
@@ -330,6 +342,8 @@ class Session:
                 self._read(command)
             case VirtualizationManagement():
                 self._virtualized(command)
+            case Command() if command.opcode == Admin.DOORBELL_BUFFER_CONFIG and command.sqid == 0:
+                self.of_function(command.function).shadow_doorbells = True
             case CreateCdq() if command.creates:
                 queue = self.live_queue(command.function, command.cdqid)
                 if queue is not None:
@@ -349,13 +363,16 @@ class Session:
         target = self.controller(command.target)
         if not command.suspends:
             target.announced = command
+            target.announcement = Announcement.of(command, target)
             return
-        target.announced = None
+        target.announced = target.announcement = None
         target.lost_suspension = None
         if target.suspension is None:
             self._end_reads(command.target)
             pointers = {key: queue.tail if key[0] == "SQ" else queue.head for key, queue in target.queues.items()}
             target.suspension = Suspension(command, command.order, pointers)
+            target.silence = Silence(command, unsignalled=dict(target.signals.unsignalled))
+            target.resumption = None
         target.suspended.set(command.order, Known.YES)
         self.suspends.append(command)
         if command.dudmq:
