@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from lmtrace.events import CdqEntry, CreateCdq
+from lmtrace.events import CdqEntry, CreateCdq, LogUserDataChanges
 from lmtrace.known import Known, Timeline
 from lmtrace.spec.migration import CDQ_ENTRY_SIZE, EntrySequence
 
@@ -25,6 +25,11 @@ class DataQueue:
     posted: int = 0
     unconsumed: int = 0
     ended_by: str | None = None
+    page_size: int = 4096
+    passes: int | None = 0
+    """Times the queue was filled to its end, by the entries seen; None once one came out of order."""
+    starts: list[LogUserDataChanges] = field(default_factory=list)
+    """The successful starts of its logging."""
     closed: EntrySequence | None = None
     """ESA of the entry that closed the logging period, until a start or a resume."""
     marker_order: int = -1
@@ -50,9 +55,18 @@ class DataQueue:
         size = self.slots * CDQ_ENTRY_SIZE
         if self.created.field("PC"):
             return [(self.created.base, self.created.base + size)]
-        if self.created.pages is None:
-            return []
-        return [(page, page + 4096) for page in self.created.pages]
+        pages = self.created.pages or ()
+        rests = (size - number * self.page_size for number in range(len(pages)))
+        return [(page, page + min(rest, self.page_size)) for page, rest in zip(pages, rests, strict=True) if rest > 0]
+
+    def slot_at(self, address: int) -> int | None:
+        """Return the slot that ``address`` lies in, or None."""
+        before = 0
+        for first, end in self.spans():
+            if first <= address < end:
+                return (before + address - first) // CDQ_ENTRY_SIZE
+            before += end - first
+        return None
 
     def holds(self, address: int) -> bool:
         """Whether ``address`` lies in its memory."""
@@ -60,7 +74,11 @@ class DataQueue:
 
     def on_entry(self, event: CdqEntry) -> None:
         """An entry was posted."""
+        if event.slot != self.tail:
+            self.passes = None
         self.tail = (event.slot + 1) % max(self.slots, 1)
+        if self.passes is not None and self.tail == 0:
+            self.passes += 1
         self.posted += 1
         self.unconsumed += 1
         if event.esa in (EntrySequence.STOPPED, EntrySequence.SUSPENDED, EntrySequence.FULL):

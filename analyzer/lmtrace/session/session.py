@@ -228,7 +228,8 @@ class Session:
             case DeleteCdq():
                 self._doubt(self.live_queue(command.function, command.cdqid), order)
             case CreateCdq() if command.creates:
-                queue = DataQueue(command.function, command.cdqid, command)
+                page_size = self.of_function(command.function).page_size or 4096
+                queue = DataQueue(command.function, command.cdqid, command, page_size=page_size)
                 queue.live.set(order, Known.UNKNOWN)
                 self.data_queues.append(queue)
 
@@ -354,6 +355,8 @@ class Session:
                 queue = self.live_queue(command.function, command.cdqid)
                 if queue is not None:
                     queue.logging.set(order, Known.of(command.starts))
+                    if command.starts:
+                        queue.starts.append(command)
             case SetFeaturesCdq():
                 queue = self.live_queue(command.function, command.cdqid)
                 if queue is not None:
