@@ -8,7 +8,7 @@ from typing import Any
 from lmtrace.spec.migration import EntrySequence
 from lmtrace.spec.nvme import CONTROLLER_SUSPENDED, INVALID_CONTROLLER_DATA_QUEUE, Property
 from lmtrace_samples.commands import Controller
-from lmtrace_samples.engine import Refused
+from lmtrace_samples.engine import Command, Refused
 from lmtrace_samples.fault import fault, forgets, instead
 from lmtrace_samples.manager import Manager
 from lmtrace_samples.simulation import US, Steps
@@ -194,12 +194,23 @@ def suspend_wants_data_queue(world: World) -> None:
 
 @fault("suspend-half-drained", "HMLM-5.1.17.1.1-n21", "migration")
 def suspend_half_drained(world: World) -> None:
-    """Suspend completes while the last fetched commands still move data and post completions."""
+    """Suspend completes while the last fetched command still has to post its completion."""
     source = _source(world)
+    held: list[Command] = []
+
+    def complete(original: Callable[..., Steps[None]], command: Command, *result: Any) -> Steps[None]:
+        if source.draining and not held:
+            held.append(command)
+            source.settled.fire()
+            while source.suspended_by is None:
+                yield 1 * US
+            yield 4 * US
+        yield from original(command, *result)
 
     def drain(original: Callable[[], Steps[None]]) -> Steps[None]:
         source.draining = True
-        while source.open > 2:
+        while source.busy and not (held and source.open == 1 and not source.fetching):
             yield source.settled
 
+    instead(source, "complete", complete)
     instead(source, "drain", drain)

@@ -59,7 +59,9 @@ class Migration:
         """Copy what changes while the tenant goes on, a few commands at a time so that the log never fills."""
         assert self.reader is not None
         tenant = self.tenant
-        while commands > 0 or tenant.budget > 0 or tenant.active:
+        for _ in range(100 + commands):
+            if commands <= 0 and tenant.budget <= 0 and not tenant.active:
+                return
             if tenant.budget <= 0:
                 tenant.allow(min(4, commands))
                 commands -= 4

@@ -32,7 +32,7 @@ def plain_io(world: World) -> Steps[None]:
     tenants: list[Tenant] = []
     for cntlid in (1, 2):
         tenants.append((yield from open_tenant(side, cntlid, 1, 2048 * cntlid, 6, 64, sizes)))
-    count = world.commands(90)
+    count = world.commands(72)
     for tenant in tenants:
         tenant.allow(count // 2)
     for tenant in tenants:
