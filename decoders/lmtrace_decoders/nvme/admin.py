@@ -1,0 +1,127 @@
+"""What admin commands change: queues made and deleted, formats and identities learnt (NVMe Base 2.1, chapter 5)."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from lmtrace.spec import nvme
+from lmtrace.spec.nvme import IDENTIFY_CONTROLLER, Cns
+from lmtrace_decoders.nvme import spool
+from lmtrace_decoders.nvme.memory_map import READ, SHADOW, WRITE
+from lmtrace_decoders.nvme.queues import CompletionQueue, SubmissionQueue
+from lmtrace_decoders.nvme.transfer import BlockFormat
+
+if TYPE_CHECKING:
+    from lmtrace_decoders.nvme.controller import Function
+    from lmtrace_decoders.nvme.queues import Command
+    from lmtrace_decoders.nvme.reconstruct import Reconstruction
+
+CREATORS = (nvme.Admin.CREATE_IO_SQ, nvme.Admin.CREATE_IO_CQ)
+
+
+class Admin:
+    """Follows the admin queue of every controller."""
+
+    def __init__(self, run: Reconstruction) -> None:
+        self._run = run
+
+    def submitted(self, command: Command) -> None:
+        """An admin command was fetched."""
+        self._run.migration.submitted(command)
+
+    def completed(self, command: Command, time: int, tlp: int) -> None:
+        """An admin command completed."""
+        opcode = command.opcode
+        if command.succeeded:
+            if opcode in CREATORS:
+                self._create(command, time, tlp)
+            elif opcode in (nvme.Admin.DELETE_IO_SQ, nvme.Admin.DELETE_IO_CQ):
+                self._delete(command, time, tlp)
+            elif opcode == nvme.Admin.IDENTIFY:
+                self._identify(command)
+            elif opcode == nvme.Admin.DOORBELL_BUFFER_CONFIG:
+                self._shadow(command)
+        self._run.migration.completed(command, time, tlp)
+        self._run.buffers.queue_lists.pop(command, None)
+
+    def _create(self, command: Command, time: int, tlp: int) -> None:
+        run, controller = self._run, command.controller
+        cdw10, cdw11, base = command.dword(10), command.dword(11), command.qword(24)
+        qid, slots = cdw10 & 0xFFFF, (cdw10 >> 16) + 1
+        contiguous = bool(cdw11 & 1)
+        pages = None if contiguous else run.buffers.queue_pages(command)
+        span = run.buffers.cmb(controller.function)
+        inside = span is not None and span[0] <= base < span[1]
+        queue: SubmissionQueue | CompletionQueue
+        if command.opcode == nvme.Admin.CREATE_IO_SQ:
+            queue = SubmissionQueue(
+                controller, qid, base, slots, controller.io_sqe, "create", contiguous=contiguous, pages=pages,
+                in_cmb=inside, cqid=cdw11 >> 16, priority=cdw11 >> 1 & 3,
+            )  # fmt: skip
+        else:
+            queue = CompletionQueue(
+                controller, qid, base, slots, controller.io_cqe, "create", contiguous=contiguous, pages=pages,
+                in_cmb=inside, vector=cdw11 >> 16, interrupts=bool(cdw11 >> 1 & 1),
+            )  # fmt: skip
+        run.add_queue(queue, time, tlp)
+
+    def _delete(self, command: Command, time: int, tlp: int) -> None:
+        qid = command.dword(10) & 0xFFFF
+        controller = command.controller
+        table = controller.sqs if command.opcode == nvme.Admin.DELETE_IO_SQ else controller.cqs
+        queue = table.get(qid)
+        if queue is not None and qid:
+            self._run.end_queue(queue, time, tlp, "delete", spool.DELETED)
+
+    def _identify(self, command: Command) -> None:
+        if command.buffer is None:
+            return
+        cns, pieces = command.dword(10) & 0xFF, command.buffer
+        function = command.controller.function
+        if cns == Cns.CONTROLLER:
+            cntlid = pieces.field(IDENTIFY_CONTROLLER, "CNTLID")
+            if cntlid is not None:
+                function.cntlid = cntlid
+        elif cns == Cns.NAMESPACE:
+            self._format(function, command.dword(1), pieces.bytes(0, 192) or pieces.bytes(0, 4096))
+        elif cns == Cns.SECONDARY_CONTROLLERS:
+            self._secondary(function, bytes(pieces.data))
+        elif cns == Cns.PRIMARY_CONTROLLER and pieces.known(0, 2):
+            function.cntlid = int.from_bytes(pieces.data[:2], "little")
+
+    def _format(self, function: Function, nsid: int, data: bytes | None) -> None:
+        if data is None or nsid in (0, 0xFFFFFFFF):
+            return
+        flbas, formats = data[26], data[25] + 1
+        index = flbas & 0xF | (flbas >> 5 & 3) << 4 if formats > 16 else flbas & 0xF
+        at = 128 + 4 * index
+        if at + 4 > len(data):
+            return
+        metadata, shift = int.from_bytes(data[at : at + 2], "little"), data[at + 2]
+        if 9 <= shift <= 24:
+            self._run.buffers.blocks[function.link, nsid] = BlockFormat(1 << shift, metadata, bool(flbas >> 4 & 1))
+
+    def _secondary(self, function: Function, data: bytes) -> None:
+        """The list names the CNTLID of each VF (Identify CNS 15h)."""
+        for number in range(data[0] if data else 0):
+            entry = data[32 + 32 * number : 64 + 32 * number]
+            if len(entry) < 32:
+                return
+            cntlid, vf = int.from_bytes(entry[:2], "little"), int.from_bytes(entry[8:10], "little")
+            space = self._run.discovery.config.spaces.get((function.link, function.bdf))
+            routing = space.vf_function(vf) if space is not None and vf else None
+            other = None if routing is None else self._run.function_of(function.link, routing)
+            if other is not None and other.cntlid is None:
+                other.cntlid = cntlid
+
+    def _shadow(self, command: Command) -> None:
+        """Doorbells move to host memory: writes of the host no longer tell every tail (5.2.5)."""
+        run, controller = self._run, command.controller
+        controller.shadow = True
+        text = run.store.owner(f"shadow doorbells of {controller.function.text}")
+        for address, ways in ((command.qword(24), READ), (command.qword(32), WRITE)):
+            controller.laid.append(
+                run.map.add(
+                    controller.function.space, address & ~(controller.page - 1), controller.page, SHADOW, ways, -1, text
+                )
+            )

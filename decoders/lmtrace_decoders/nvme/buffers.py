@@ -1,0 +1,214 @@
+"""Commands' data buffers: mapped when the entry is known, filled as TLPs arrive, and block sizes learnt from them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from lmtrace.pieces import Pieces
+from lmtrace.spec import nvme
+from lmtrace.spec.nvme import Property
+from lmtrace_decoders.nvme import spool
+from lmtrace_decoders.nvme.memory_map import LIST, METADATA, READ, WRITE
+from lmtrace_decoders.nvme.prp import ListReader, PrpTransfer
+from lmtrace_decoders.nvme.transfer import BlockFormat, Entry, admin_bytes, io_bytes, moves_blocks
+
+if TYPE_CHECKING:
+    from lmtrace_decoders.nvme.controller import Function
+    from lmtrace_decoders.nvme.queues import Command
+    from lmtrace_decoders.nvme.reconstruct import Reconstruction
+
+MOST_KEPT = 1 << 20
+"""Admin data buffers up to this size are kept byte for byte."""
+_WAYS = (0, READ, WRITE, READ | WRITE)
+_ASSUMED_BLOCK = BlockFormat(512)
+_QUEUE_CREATORS = (nvme.Admin.CREATE_IO_SQ, nvme.Admin.CREATE_IO_CQ, nvme.Admin.CONTROLLER_DATA_QUEUE)
+
+
+class QueueList:
+    """The PRP list that describes a queue which is not contiguous."""
+
+    __slots__ = ("list", "pages")
+
+    def __init__(self, address: int, needed: int, page: int) -> None:
+        self.list = ListReader(address, needed, page)
+        self.pages: dict[int, int] = {}
+
+
+class Buffers:
+    """Lays commands' buffers into the memory map and collects what is kept of them."""
+
+    def __init__(self, run: Reconstruction) -> None:
+        self._run = run
+        self.blocks: dict[tuple[int, int], BlockFormat] = {}
+        self._moved: dict[tuple[int, int], tuple[int, int]] = {}
+        self.queue_lists: dict[Command, QueueList] = {}
+
+    def prepare(self, command: Command) -> None:
+        """Learn from the entry what the command moves, and lay its buffer."""
+        admin = command.sq.qid == 0
+        entry = Entry(
+            command.opcode, command.dword(1), command.dword(10), command.dword(11), command.dword(12),
+            command.dword(13), command.dword(15),
+        )  # fmt: skip
+        length: int | None
+        if admin:
+            length = command.expected = admin_bytes(entry)
+            if command.opcode in _QUEUE_CREATORS:
+                self._queue_list(command)
+        else:
+            block = self.blocks.get((command.controller.function.link, entry.nsid))
+            length, command.metadata = io_bytes(entry, block)
+            command.expected = length
+            if length is None and moves_blocks(command.opcode):
+                length = io_bytes(entry, _ASSUMED_BLOCK)[0]
+        if length == 0 and not command.metadata:
+            return
+        if command.sqe[1] >> 6 or self._in_cmb(command):
+            command.data_decoded = False
+            return
+        self._lay(command, length, admin)
+
+    def _lay(self, command: Command, length: int | None, admin: bool) -> None:
+        run, controller = self._run, command.controller
+        space, page = controller.function.space, controller.page
+        ways = _WAYS[command.opcode & 3] or READ | WRITE
+        keep = admin and (length is None or length <= MOST_KEPT)
+        work = run.take_work(command, keep)
+        if keep:
+            command.buffer = Pieces()
+        text = run.store.owner(f"data of {controller.function.text}")
+        prp1, prp2 = command.qword(24), command.qword(32)
+        if length is None or (command.expected is None and not admin):
+            length = max(length or 0, page - prp1 % page + (page if prp2 else 0))
+            if length <= 2 * page - prp1 % page:
+                length = 2 * page - prp1 % page if prp2 else page - prp1 % page
+        transfer = command.transfer = PrpTransfer(run.map, space, page, length, ways, work, text)
+        if transfer.lay(prp1, prp2):
+            transfer.lay_list(0, work, run.store.owner(f"PRP list of {controller.function.text}"))
+        if command.metadata:
+            command.mapped = run.map.add(space, command.qword(16), command.metadata, METADATA, ways, work, text)
+
+    def _in_cmb(self, command: Command) -> bool:
+        """Whether PRP1 points into the controller memory buffer (CMBMSC, or the BAR before NVMe 1.4)."""
+        span = self.cmb(command.controller.function)
+        return span is not None and span[0] <= command.qword(24) < span[1]
+
+    def cmb(self, function: Function) -> tuple[int, int] | None:
+        """Return the addresses [start, end) at which a controller takes accesses for its memory buffer."""
+        size = function.dword(Property.CMBSZ)
+        if not size:
+            return None
+        count = (size >> 12) * (4096 << 4 * min(size >> 8 & 0xF, 6))
+        where = function.qword(Property.CMBMSC)
+        if where is not None and where & 2:
+            return where & ~0xFFF, (where & ~0xFFF) + count
+        return None
+
+    def _queue_list(self, command: Command) -> None:
+        """Lay the list of a queue that is not contiguous, to learn its pages when the controller reads it."""
+        cdw11 = command.dword(11)
+        cdq = command.opcode == nvme.Admin.CONTROLLER_DATA_QUEUE
+        if cdw11 & 1 or (cdq and command.dword(10) & 0xFF):
+            return
+        controller = command.controller
+        if cdq:
+            size = 4 * command.dword(12)
+        else:
+            entry = controller.io_sqe if command.opcode == nvme.Admin.CREATE_IO_SQ else controller.io_cqe
+            size = ((command.dword(10) >> 16) + 1) * entry
+        needed = -(-size // controller.page)
+        if needed:
+            run = self._run
+            work = run.take_work(command, False)
+            self.queue_lists[command] = QueueList(command.qword(24), needed, controller.page)
+            self._lay_queue_list(command, 0, work)
+
+    def _lay_queue_list(self, command: Command, index: int, work: int) -> None:
+        run, controller = self._run, command.controller
+        address = self.queue_lists[command].list.list_pages[index][0]
+        size = controller.page - address % controller.page
+        text = run.store.owner(f"PRP list of {controller.function.text}")
+        command.mapped = run.map.add(
+            controller.function.space, address, size, LIST, READ, work, text, offset=index << 32,
+            sibling=command.mapped,
+        )  # fmt: skip
+
+    def queue_pages(self, command: Command) -> list[int] | None:
+        """Return the pages of a queue that the command creates, None unless all were read; the list is dropped."""
+        found = self.queue_lists.pop(command, None)
+        if found is None or len(found.pages) < found.list.needed:
+            return None
+        return [found.pages[position] for position in sorted(found.pages)]
+
+    def list_bytes(self, event: tuple[int, ...]) -> None:
+        """The controller read bytes of a PRP list."""
+        run = self._run
+        _, row, owner, _, place, _, request, time, since, _ = event
+        command = run.commands[owner]
+        if command is None:
+            return
+        index = (place + (1 << 31)) >> 32
+        offset = place - (index << 32)
+        data = run.bytes_of(event)
+        if offset < 0:
+            data, offset = data[-offset:], 0
+        number = run.output.first_transaction + command.number
+        for tlp in (request, run.first + row):
+            run.output.link((tlp, number, spool.PRP_LIST))
+            command.touch(tlp)
+        transfer, queue_list = command.transfer, self.queue_lists.get(command)
+        reader = queue_list.list if queue_list is not None else transfer.list if transfer is not None else None
+        if reader is None or index >= len(reader.list_pages):
+            return
+        if command.list_ps < 0:
+            command.list_ps = since
+        command.children.append(
+            (
+                spool.PRP_LIST,
+                since,
+                time,
+                reader.list_pages[index][0] + offset,
+                len(data),
+                request,
+                run.first + row,
+                1.0,
+            )
+        )
+        found, following = reader.take(index, offset, data)
+        if queue_list is not None:
+            queue_list.pages.update(found)
+            if following is not None:
+                self._lay_queue_list(command, index + 1, owner)
+        elif transfer is not None:
+            if found:
+                transfer.lay_entries(found)
+            if following is not None:
+                transfer.lay_list(index + 1, owner, run.store.owner(f"PRP list of {command.controller.function.text}"))
+
+    def data_bytes(self, event: tuple[int, ...]) -> None:
+        """Bytes of a buffer that is kept."""
+        command = self._run.commands[event[2]]
+        if command is None or command.buffer is None:
+            return
+        data, offset = self._run.bytes_of(event), event[4]
+        if offset < 0:
+            data, offset = data[-offset:], 0
+        command.buffer.put(offset, data)
+
+    def completed(self, command: Command) -> None:
+        """Learn a namespace's block size where Identify did not show it: twice the same, a power of two."""
+        if not moves_blocks(command.opcode) or not command.succeeded or not command.data_decoded:
+            return
+        key = (command.controller.function.link, command.dword(1))
+        if key in self.blocks:
+            return
+        count = (command.dword(12) & 0xFFFF) + 1
+        moved = command.moved[0] if command.opcode & 3 == 1 else command.moved[1]
+        size, rest = divmod(moved, count)
+        if rest or size < 512 or size & (size - 1):
+            return
+        before, times = self._moved.get(key, (size, 0))
+        times = times + 1 if before == size else 1
+        self._moved[key] = (size, times)
+        if times >= 2:
+            self.blocks[key] = BlockFormat(size)

@@ -1,0 +1,112 @@
+"""Functions and the lives of their controllers (NVMe Base 2.1, sections 3.1.4 and 3.7.2)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from lmtrace.spec.nvme import AQA, CAP, CC, CQE_SIZE, SQE_SIZE, Property
+from lmtrace.spec.pcie import bdf_text
+from lmtrace_decoders.nvme.discovery import Facts
+from lmtrace_decoders.nvme.msix import Vectors
+from lmtrace_decoders.nvme.queues import CompletionQueue, SubmissionQueue
+
+CC_CLEARED, NSSR, FLR, BEHAVED = "CC.EN cleared", "NSSR", "FLR", "behaved as reset"
+
+
+@dataclass(slots=True, eq=False)
+class Controller:
+    """One life of a controller: from enabling, or the start of the capture, to its reset."""
+
+    function: Function
+    epoch: int
+    enabled: bool | None = None
+    """None while the capture did not show it."""
+    enabled_ps: int | None = None
+    first_tlp: int | None = None
+    ready: bool = False
+    """CSTS.RDY was read as 1 in this life."""
+    rewritten: tuple[int, int] | None = None
+    """(time, TLP) of the first write to an admin queue property while enabled."""
+    page: int = 4096
+    io_sqe: int = SQE_SIZE
+    io_cqe: int = CQE_SIZE
+    sqs: dict[int, SubmissionQueue] = field(default_factory=dict)
+    cqs: dict[int, CompletionQueue] = field(default_factory=dict)
+    laid: list[int] = field(default_factory=list)
+    """Handles in the memory map that go with this life."""
+    shadow: bool = False
+    """Doorbell Buffer Config is in force, so that doorbell writes do not tell all."""
+
+    def configure(self, cc: int) -> None:
+        """Take in CC; entry sizes of 0 stand for those every controller has."""
+        data = cc.to_bytes(4, "little")
+        self.page = 1 << 12 + CC["MPS"].of(data)
+        self.io_sqe = max(1 << CC["IOSQES"].of(data), SQE_SIZE)
+        self.io_cqe = max(1 << CC["IOCQES"].of(data), CQE_SIZE)
+
+
+@dataclass(slots=True, eq=False)
+class Function:
+    """One function with a controller: where it is, its properties, its present life."""
+
+    facts: Facts
+    number: int
+    vectors: Vectors
+    controller: Controller
+    cntlid: int | None = None
+    registers: dict[int, int] = field(default_factory=dict)
+    """The dwords of the properties as last written or read."""
+    ended: list[tuple[Controller, int, str, int]] = field(default_factory=list)
+    """Earlier lives: (life, end, by what, TLP)."""
+
+    @classmethod
+    def of(cls, facts: Facts, number: int) -> Function:
+        """Return a function whose first life begins with the capture."""
+        function = cls.__new__(cls)
+        function.__init__(facts, number, Vectors(), None, facts.controller)  # type: ignore[misc, arg-type]
+        function.controller = Controller(function, 0)
+        return function
+
+    @property
+    def link(self) -> int:
+        """The link it is on."""
+        return self.facts.link
+
+    @property
+    def bdf(self) -> int:
+        """Its routing id."""
+        return self.facts.function
+
+    @property
+    def space(self) -> int:
+        """The address space of its requests."""
+        return self.facts.space
+
+    @property
+    def text(self) -> str:
+        """Its routing id for people."""
+        return bdf_text(self.facts.function)
+
+    def dword(self, offset: int) -> int | None:
+        """Return a dword of the properties, None while not seen."""
+        return self.registers.get(offset)
+
+    def qword(self, offset: int) -> int | None:
+        """Return 8 bytes of the properties; an upper half never seen is 0."""
+        low = self.registers.get(offset)
+        return None if low is None else low | self.registers.get(offset + 4, 0) << 32
+
+    def admin_queues(self) -> tuple[int, int, int, int] | None:
+        """Return (ASQ, its slots, ACQ, its slots), or None unless all were seen."""
+        asq, acq, aqa = self.qword(Property.ASQ), self.qword(Property.ACQ), self.dword(Property.AQA)
+        if asq is None or acq is None or aqa is None:
+            return None
+        data = aqa.to_bytes(4, "little")
+        return asq & ~0xFFF, AQA["ASQS"].of(data) + 1, acq & ~0xFFF, AQA["ACQS"].of(data) + 1
+
+    def learn_capabilities(self) -> None:
+        """Take the doorbell stride from CAP once its upper half is known."""
+        high = self.registers.get(Property.CAP + 4)
+        if high is not None:
+            self.facts.stride = CAP["DSTRD"].of((high << 32).to_bytes(8, "little"))
+            self.facts.stride_known = True

@@ -1,0 +1,24 @@
+"""The decoder from TLP rows to NVMe tables."""
+
+from __future__ import annotations
+
+from lmtrace.stage import decoder
+from lmtrace.store import Store
+from lmtrace_decoders.nvme.discovery import Discovery
+from lmtrace_decoders.nvme.reconstruct import Reconstruction
+
+
+@decoder(
+    "nvme",
+    takes=("tlps",),
+    gives=(
+        "tlp_transactions", "transactions", "children", "controllers", "queues", "regions", "properties", "doorbells",
+        "command_data", "controller_states", "controller_state_queues", "cdq_entries", "migration_steps", "migrations",
+    ),
+)  # fmt: skip
+def nvme(store: Store) -> None:
+    """Give every TLP of every capture its request, role and owner, and write the NVMe tables."""
+    for capture in store.captures:
+        discovery = Discovery(capture)
+        discovery.run(store, capture)
+        Reconstruction(store, capture, discovery).run()

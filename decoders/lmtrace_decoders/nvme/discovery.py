@@ -1,0 +1,371 @@
+"""Where the controllers are: found before attribution, in one pass over the TLPs that also pairs completions.
+
+In this order: configuration writes, register traffic, doorbell patterns (marked inferred), and given facts where the
+capture shows nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from lmtrace.bindings import Given
+from lmtrace.spec.nvme import CAP, DOORBELL_BASE, Property
+from lmtrace.spec.pcie import COMPLETIONS, CONFIG, Direction, Kind
+from lmtrace.stage import NO_FUNCTION, Flag
+from lmtrace.store import Capture, Store
+from lmtrace_decoders.nvme.config_space import ConfigSpaces
+from lmtrace_decoders.nvme.pairing import OpenRequests, pair
+
+MOST_LOOKS = 4096
+"""Accesses to one page of a BAR that are looked at one by one."""
+PAGE = 4096
+_READ_ONLY = (Property.CAP, Property.CAP + 4, Property.VS)
+
+
+@dataclass(slots=True)
+class Page:
+    """One page of a link's memory space that the host accessed: its first writes and what reads returned."""
+
+    link: int
+    number: int
+    looks: int = 0
+    writes: dict[int, int] = field(default_factory=dict)
+    """The last value written at each offset."""
+    high: bool = False
+    """A multiple of 16 bytes took a value that no doorbell takes."""
+    big: bool = False
+    """A value above 16 bits was written somewhere."""
+    lowest: int = PAGE
+    reads: dict[int, int] = field(default_factory=dict)
+    completer: int | None = None
+    function: int = NO_FUNCTION
+    enabled_at: int | None = None
+    fetcher: int | None = None
+    fetcher_assumed: bool = False
+
+    @property
+    def base(self) -> int:
+        """Address of the page."""
+        return self.number * PAGE
+
+    @property
+    def asq(self) -> int | None:
+        """The admin submission queue that was written here."""
+        low = self.writes.get(Property.ASQ)
+        return None if low is None else (low | self.writes.get(Property.ASQ + 4, 0) << 32) & ~0xFFF
+
+    @property
+    def properties(self) -> bool:
+        """Whether the accesses are those of controller properties."""
+        if any(offset in self.writes for offset in _READ_ONLY):
+            return False
+        setup = sum(one in self.writes for one in (Property.AQA, Property.ASQ, Property.ACQ))
+        if Property.CC in self.writes and setup:
+            return True
+        version = self.reads.get(Property.VS)
+        plausible = version is not None and 1 <= version >> 16 <= 3 and (version >> 8 & 0xFF) < 10
+        return plausible and (0 in self.reads or Property.CSTS in self.reads or Property.CC in self.writes)
+
+    @property
+    def vectors(self) -> bool:
+        """Whether the writes are those of an MSI-X table: message addresses at multiples of 16."""
+        return self.high and not self.properties
+
+    @property
+    def doorbells(self) -> bool:
+        """Whether the writes may be doorbells."""
+        return bool(self.writes) and not self.big
+
+
+@dataclass(slots=True)
+class Facts:
+    """What was found about one function."""
+
+    link: int
+    function: int
+    space: int
+    bar0: int
+    learnt: str
+    confidence: float = 1.0
+    elsewhere: tuple[int, ...] = ()
+    """Other places BAR0 had in the capture."""
+    stride: int = 0
+    stride_known: bool = False
+    msix: tuple[int, int | None] | None = None
+    """Address and entries of the MSI-X table."""
+    msix_learnt: str = "seen"
+    is_virtual: bool | None = None
+    primary: int | None = None
+    vf_number: int | None = None
+    mid_stream: bool = False
+    """No enabling of the controller was seen before its traffic."""
+    controller: int | None = None
+    """CNTLID as given."""
+
+
+class Discovery:
+    """Gathers facts chunk by chunk; `facts` then says which controllers there are."""
+
+    def __init__(self, capture: Capture) -> None:
+        self.links = capture.links
+        self.config = ConfigSpaces()
+        self.requesters: dict[tuple[int, int], int] = {}
+        self._opens = OpenRequests()
+        self._pages: dict[tuple[int, int], Page] = {}
+        self._config_reads: dict[int, tuple[int, int, int, int]] = {}
+        self._reads: dict[int, tuple[Page, int]] = {}
+
+    def run(self, store: Store, capture: Capture) -> None:
+        """Walk the capture once and write ``request`` into its rows."""
+        for first, rows in store.tlp_chunks(capture):
+            pair(self._opens, first, rows)
+            store.update_tlps(first, rows)
+            self._look(store, first, rows)
+
+    def _look(self, store: Store, first: int, rows: np.ndarray) -> None:
+        kind, up = rows["kind"], rows["direction"] == Direction.UPSTREAM
+        memory = (kind == Kind.MRd) | (kind == Kind.MWr)
+        ids = rows["link"].astype(np.int64) << 16 | rows["requester_id"]
+        for one in np.unique(ids[up & (memory | (kind == Kind.DMWr))]).tolist():
+            self.requesters.setdefault((one >> 16, one & 0xFFFF), len(self.requesters))
+        config = np.isin(kind, list(CONFIG))
+        host = memory & ~up
+        answers = up & np.isin(kind, list(COMPLETIONS)) & (rows["request"] >= 0)
+        if not (config | host | answers).any():
+            self._watch(first, rows, up)
+            return
+        pages = rows["link"].astype(np.int64) << 52 | (rows["address"] >> np.uint64(12)).astype(np.int64)
+        wanted = config | answers
+        for one in np.unique(pages[host]).tolist():
+            page = self._page(one >> 52, one & (1 << 52) - 1)
+            if page.looks < MOST_LOOKS:
+                mine = np.flatnonzero(host & (pages == one))[: MOST_LOOKS - page.looks]
+                page.looks += len(mine)
+                wanted[mine] = True
+        for index in np.flatnonzero(wanted).tolist():
+            row = rows[index]
+            if config[index]:
+                self._configuration(store, first + index, row)
+            elif answers[index]:
+                self._answer(store, row)
+            else:
+                self._access(store, first + index, row)
+        self._watch(first, rows, up)
+
+    def _page(self, link: int, number: int) -> Page:
+        page = self._pages.get((link, number))
+        if page is None:
+            page = self._pages[link, number] = Page(link, number)
+        return page
+
+    def _configuration(self, store: Store, tlp: int, row: np.void) -> None:
+        link, target, offset = int(row["link"]), int(row["completer_id"]), int(row["address"])
+        enables = int(row["first_be"])
+        if row["kind"] in (Kind.CfgWr0, Kind.CfgWr1):
+            self.config.of(link, target).write(offset, enables, store.payload(row))
+        else:
+            self._config_reads[tlp] = (link, target, offset, enables)
+
+    def _answer(self, store: Store, row: np.void) -> None:
+        request = int(row["request"])
+        read = self._config_reads.pop(request, None)
+        if read is not None:
+            link, target, offset, enables = read
+            if row["status"] == 0 and row["payload_bytes"] >= 4:
+                self.config.of(link, target).read(offset, enables, store.payload(row))
+            return
+        access = self._reads.pop(request, None)
+        if access is None:
+            return
+        page, offset = access
+        page.completer = int(row["completer_id"])
+        if row["status"] == 0:
+            data = store.payload(row)
+            for at in range(0, min(len(data), 8), 4):
+                page.reads.setdefault(offset + at, int.from_bytes(data[at : at + 4], "little"))
+
+    def _access(self, store: Store, tlp: int, row: np.void) -> None:
+        address = int(row["address"])
+        page, offset = self._page(int(row["link"]), address >> 12), address & 0xFFF
+        page.function = min(page.function, int(row["function"]))
+        if row["kind"] == Kind.MRd:
+            if len(self._reads) < 1 << 16:
+                self._reads[tlp] = (page, offset)
+            return
+        data = store.payload(row)
+        page.lowest = min(page.lowest, offset)
+        for at in range(0, min(len(data), 16), 4):
+            value = int.from_bytes(data[at : at + 4], "little")
+            place = offset + at
+            if value > 0xFFFF:
+                page.big = True
+                if place % 16 == 0:
+                    page.high = True
+            page.writes[place] = value
+            if place == Property.CC and value & 1 and page.enabled_at is None:
+                page.enabled_at = tlp
+
+    def _watch(self, first: int, rows: np.ndarray, up: np.ndarray) -> None:
+        """Find who fetches from the admin queues that were set up."""
+        for page in self._pages.values():
+            if page.enabled_at is None or page.fetcher is not None or page.asq is None:
+                continue
+            asq = np.uint64(page.asq)
+            hit = up & (rows["kind"] == Kind.MRd) & (rows["address"] == asq) & (rows["link"] == page.link)
+            hit &= np.arange(first, first + len(rows)) > page.enabled_at
+            if page.completer is not None and (hit & (rows["requester_id"] == page.completer)).any():
+                page.fetcher = page.completer
+            elif hit.any():
+                at = int(np.argmax(hit))
+                page.fetcher = int(rows["requester_id"][at])
+                page.fetcher_assumed = bool(rows["flags"][at] & Flag.REQUESTER_ASSUMED)
+
+    # -- what it all means ------------------------------------------------------------------------------------
+
+    def space(self, link: int, function: int) -> int:
+        """Return the address space of a function's requests; those of the links come first."""
+        number = self.requesters.setdefault((link, function), len(self.requesters))
+        return len(self.links) + number
+
+    def facts(self) -> list[Facts]:
+        """Return the controllers found, by link and function."""
+        found: dict[tuple[int, int], Facts] = {}
+        for facts in (*self._configured(), *self._registered(found)):
+            known = found.get((facts.link, facts.function))
+            if known is None:
+                found[facts.link, facts.function] = facts
+            elif facts.bar0 != known.bar0 and facts.bar0 not in known.elsewhere:
+                known.elsewhere += (facts.bar0,)
+        for number, link in enumerate(self.links):
+            self._given(number, link.given, found)
+        for facts in self._inferred(found):
+            found.setdefault((facts.link, facts.function), facts)
+        for facts in found.values():
+            self._detail(facts)
+        return [found[key] for key in sorted(found)]
+
+    def _configured(self) -> Iterable[Facts]:
+        for (link, function), space in sorted(self.config.spaces.items()):
+            accessed = [base for base in space.bases if self._accessed(link, base)]
+            if accessed:
+                yield Facts(
+                    link, function, self.space(link, function), accessed[-1], "seen",
+                    elsewhere=tuple(accessed[:-1]), is_virtual=False,
+                )  # fmt: skip
+            for number in range(1, min(space.vf_most, 4096) + 1):
+                base, routing = space.vf_base(number), space.vf_function(number)
+                if base is not None and routing is not None and self._accessed(link, base):
+                    yield Facts(
+                        link, routing, self.space(link, routing), base, "seen", is_virtual=True,
+                        primary=function, vf_number=number,
+                    )  # fmt: skip
+
+    def _accessed(self, link: int, base: int) -> bool:
+        return (link, base >> 12) in self._pages or (link, (base >> 12) + 1) in self._pages
+
+    def _registered(self, found: dict[tuple[int, int], Facts]) -> Iterable[Facts]:
+        for page in self._sorted():
+            if not page.properties:
+                continue
+            taken = {one.bar0 for one in found.values() if one.link == page.link}
+            if page.base in taken or any(page.base in one.elsewhere for one in found.values()):
+                continue
+            function, confidence = self._owner(page, found)
+            space = function
+            if page.fetcher is not None:
+                space = page.fetcher
+                if not page.fetcher_assumed:
+                    function = page.fetcher
+            yield Facts(
+                page.link, function, self.space(page.link, space), page.base, "seen", confidence,
+                mid_stream=page.enabled_at is None,
+            )  # fmt: skip
+
+    def _owner(self, page: Page, found: dict[tuple[int, int], Facts]) -> tuple[int, float]:
+        """Return (function, confidence) that a page of properties or doorbells belongs to."""
+        if page.fetcher is not None and not page.fetcher_assumed:
+            return page.fetcher, 1.0
+        if page.completer:
+            return page.completer, 1.0
+        if page.fetcher is not None:
+            return page.fetcher, 1.0
+        ours = sorted(one for link, one in self.requesters if link == page.link)
+        if page.function != NO_FUNCTION:
+            same = [one for one in ours if one & 0xFF == page.function & 0xFF or one & 7 == page.function & 7]
+            if same:
+                return same[0], 0.9
+        free = [one for one in ours if (page.link, one) not in found]
+        if len(free) == 1:
+            return free[0], 0.9
+        return (free[0], 0.5) if free else (page.completer or 0, 0.5)
+
+    def _sorted(self) -> list[Page]:
+        return [self._pages[key] for key in sorted(self._pages)]
+
+    def _given(self, link: int, given: Given, found: dict[tuple[int, int], Facts]) -> None:
+        for function, base in sorted(given.bar0.items()):
+            if (link, function) not in found:
+                found[link, function] = Facts(
+                    link, function, self.space(link, function), base, "given", mid_stream=True
+                )
+        for facts in found.values():
+            if facts.link == link:
+                facts.controller = given.controller.get(facts.function)
+                if given.doorbell_stride is not None:
+                    facts.stride = given.doorbell_stride
+
+    def _inferred(self, found: dict[tuple[int, int], Facts]) -> Iterable[Facts]:
+        """Pages of nothing but small writes are taken for doorbells where no BAR is known that holds them."""
+        claimed: dict[int, list[int]] = {}
+        for facts in found.values():
+            claimed.setdefault(facts.link, []).extend((facts.bar0, *facts.elsewhere))
+        waiting = dict(found)
+        before = -2
+        for page in self._sorted():
+            inside = any(0 <= page.base - base < 1 << 14 for base in claimed.get(page.link, ()))
+            if inside or not page.doorbells or page.number == 0 or page.number == before + 1:
+                before = page.number if page.doorbells and not inside else before
+                continue
+            if not any(link == page.link for link, _ in self.requesters):
+                continue
+            before = page.number
+            function, confidence = self._owner(page, waiting)
+            facts = Facts(
+                page.link, function, self.space(page.link, function), page.base - DOORBELL_BASE, "inferred",
+                min(confidence, 0.8), mid_stream=True,
+            )  # fmt: skip
+            waiting[page.link, function] = facts
+            yield facts
+
+    def _detail(self, facts: Facts) -> None:
+        page = self._pages.get((facts.link, facts.bar0 >> 12))
+        if page is not None:
+            high = page.reads.get(Property.CAP + 4)
+            if high is not None:
+                facts.stride = CAP["DSTRD"].of((high << 32).to_bytes(8, "little"))
+                facts.stride_known = True
+            facts.mid_stream = page.enabled_at is None
+        else:
+            facts.mid_stream = True
+        space = self.config.spaces.get((facts.link, facts.function))
+        if space is not None:
+            bars = [bar.base for bar in space.bars]
+            if facts.vf_number is not None and facts.primary is not None:
+                primary = self.config.of(facts.link, facts.primary)
+                bars = [primary.vf_base(facts.vf_number, index) for index in range(6)]
+            bars[0] = facts.bar0
+            facts.msix = space.msix_table(bars)
+        if facts.msix is None:
+            self._vectors(facts)
+
+    def _vectors(self, facts: Facts) -> None:
+        """Take the page behind the doorbells for the MSI-X table where message addresses are written to it."""
+        for number in range((facts.bar0 >> 12) + 1, (facts.bar0 >> 12) + 16):
+            page = self._pages.get((facts.link, number))
+            if page is not None and page.vectors:
+                facts.msix = (page.base if page.base > facts.bar0 + DOORBELL_BASE else page.base + page.lowest, None)
+                facts.msix_learnt = "inferred"
+                return

@@ -1,0 +1,207 @@
+"""Queues of a controller that was enabled before the capture: learnt from doorbells, fetches and entries, never sure.
+
+A tail doorbell of an unknown queue is followed by a read of its entries; a queue that is contiguous starts at a
+page, so the address tells the slot modulo 64 and with the doorbell's value the base. A completion entry is a write
+of one whole entry whose CID waits in such a queue; its place in the queue follows from the head doorbell.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from lmtrace.tables import ROLES
+from lmtrace_decoders.nvme import spool
+from lmtrace_decoders.nvme.attribution import ROLE_OF_KIND
+from lmtrace_decoders.nvme.memory_map import SQ
+from lmtrace_decoders.nvme.queues import CompletionQueue, SubmissionQueue
+
+if TYPE_CHECKING:
+    from lmtrace_decoders.nvme.controller import Controller, Function
+    from lmtrace_decoders.nvme.reconstruct import Reconstruction
+
+SURE, LIKELY, GUESSED = 0.9, 0.7, 0.5
+PAGE = 4096
+MOST_STRANGE = 20_000
+"""Requests to nowhere after which a function's are no longer looked at one by one."""
+_CQE, _INTERRUPT = ROLES.index("cqe"), ROLES.index("interrupt")
+_FETCH = int(ROLE_OF_KIND[SQ])
+
+
+@dataclass(slots=True)
+class Unresolved:
+    """A queue of which only doorbells were seen: (value, time, TLP) of each, with the tail before the first."""
+
+    controller: Controller
+    qid: int
+    doorbells: list[tuple[int, int, int]] = field(default_factory=list)
+
+
+class Inference:
+    """What is guessed from patterns; everything it makes is marked inferred."""
+
+    def __init__(self, run: Reconstruction) -> None:
+        self._run = run
+        self._tails: dict[tuple[int, int], Unresolved] = {}
+        self._heads: dict[tuple[int, int], list[tuple[int, int, int]]] = {}
+        self._strange: dict[int, int] = {}
+        self._near: dict[tuple[int, int], int] = {}
+        self._announced: dict[int, bool] = {}
+
+    # -- doorbells of unknown queues --------------------------------------------------------------------------
+
+    def tail_doorbell(self, controller: Controller, qid: int, value: int, time: int, tlp: int) -> None:
+        """A tail doorbell of a queue that is not known."""
+        function = controller.function
+        key = (function.number, qid)
+        waiting = self._tails.get(key)
+        if waiting is None or waiting.controller is not controller:
+            waiting = self._tails[key] = Unresolved(controller, qid)
+        if len(waiting.doorbells) < 1024:
+            waiting.doorbells.append((value, time, tlp))
+        if controller.first_tlp is None:
+            controller.first_tlp = tlp
+        self._run.walk.watch[function.space] = 1
+
+    def head_doorbell(self, controller: Controller, qid: int, value: int, time: int, tlp: int) -> None:
+        """A head doorbell of a queue that is not known."""
+        if controller.first_tlp is None:
+            controller.first_tlp = tlp
+        self._run.walk.watch[controller.function.space] = 1
+
+    def tail_moved(self, sq: SubmissionQueue) -> None:
+        """A tail doorbell of an inferred queue: its memory reaches at least that far."""
+        if sq.slots or sq.tail is None:
+            return
+        self._reach(sq, sq.tail % sq.modulus + 1)
+
+    def head_moved(self, cq: CompletionQueue, value: int) -> None:
+        """A head doorbell of an inferred queue."""
+        if not cq.slots and cq.learnt == spool.INFERRED:
+            self._reach(cq, value + 2)
+
+    def _reach(self, queue: SubmissionQueue | CompletionQueue, slots: int) -> None:
+        """Lay at least ``slots`` entries, in whole pages, one page more for what comes next."""
+        size = slots * queue.entry_size
+        size = -(-size // PAGE) * PAGE
+        if size > queue.laid_bytes:
+            queue.laid_bytes = size
+            self._run.lay_queue(queue, size)
+
+    # -- requests to nowhere ----------------------------------------------------------------------------------
+
+    def strange_read(self, event: tuple[int, ...]) -> None:
+        """The device reads where no region is."""
+        run = self._run
+        _, row, space, length, address, index, tlp, time, _, _ = event
+        address &= (1 << 64) - 1
+        if space >= 0 and run.walk.watch[space] and length and length % 64 == 0 and address % 64 == 0:
+            queue = self._fetched_from(space, address, length // 64)
+            if queue is not None:
+                pool = run.walk.opens.pool[index]
+                if int(pool["request"]) == tlp:
+                    pool["kind"], pool["owner"], pool["text"] = SQ, queue.number, queue.text
+                    pool["role"], pool["offset"] = _FETCH, address - queue.base
+                run.role(tlp, _FETCH, queue.text)
+                return
+        self._stray(row, space, address)
+
+    def _fetched_from(self, space: int, address: int, count: int) -> SubmissionQueue | None:
+        """Return the queue that a read of ``count`` entries most likely fetches from, brought to life."""
+        best: tuple[float, int, int, Unresolved] | None = None
+        candidates = [
+            one for one in self._tails.values()
+            if one.controller.function.space == space and one.controller.function.controller is one.controller
+        ]  # fmt: skip
+        for order, one in enumerate(sorted(candidates, key=lambda one: one.doorbells[0][2])):
+            tail = one.doorbells[-1][0]
+            slot = tail - count - ((tail - count - (address >> 6)) % 64)
+            if slot < 0 and tail - count < 0 and address % PAGE == 0:
+                slot = 0
+            if slot < 0:
+                continue
+            gap = tail - count - slot
+            score = SURE if gap == 0 and len(candidates) == 1 else LIKELY if gap == 0 else GUESSED
+            if best is None or score > best[0]:
+                best = (score, order, slot, one)
+        if best is None:
+            return None
+        confidence, _, slot, one = best
+        controller = one.controller
+        del self._tails[controller.function.number, one.qid]
+        sq = SubmissionQueue(
+            controller, one.qid, address - 64 * slot, 0, 64, "inferred", spool.INFERRED, confidence,
+            cqid=one.qid, first_head=slot, first_tail=slot,
+        )  # fmt: skip
+        sq.fetched = sq.tail = slot
+        _, time, tlp = one.doorbells[0]
+        self._run.add_queue(sq, time, tlp)
+        for value, when, by in one.doorbells:
+            sq.ring(value, when, by)
+            self._run.role(by, ROLES.index("sq_doorbell"), sq.text)
+        self._reach(sq, max((sq.tail or 0) % sq.modulus, slot + count) + 1)
+        return sq
+
+    def strange_write(self, event: tuple[int, ...]) -> None:
+        """The device writes where no region is."""
+        run = self._run
+        _, row, space, length, address, _, tlp, time, _, _ = event
+        address &= (1 << 64) - 1
+        function = run.function_of_space(space) if space >= 0 else None
+        if function is not None and run.walk.watch[space]:
+            if length == 16 and address % 16 == 0 and self._entry(function, address, run.bytes_of(event), time, tlp):
+                return
+            if length == 4 and self._announced.get(space) and not function.vectors.by_message:
+                data = int.from_bytes(run.bytes_of(event), "little")
+                run.interrupts.announce(function, address, data, time, tlp, GUESSED)
+                self._announced[space] = False
+                return
+        self._stray(row, space, address)
+
+    def _entry(self, function: Function, address: int, data: bytes, time: int, tlp: int) -> bool:
+        """Take a write of 16 bytes for a completion entry if its CID waits in an inferred queue."""
+        run, controller = self._run, function.controller
+        sqid, cid = int.from_bytes(data[10:12], "little"), int.from_bytes(data[12:14], "little")
+        waiting = [
+            sq for sq in controller.sqs.values()
+            if cid in sq.outstanding and sq.cqid not in controller.cqs
+        ]  # fmt: skip
+        exact = [sq for sq in waiting if sq.qid == sqid]
+        if len(exact) != 1 and len(waiting) != 1:
+            return False
+        sq = (exact or waiting)[0]
+        # the head doorbell that follows tells the slot; until then the page's start is the first slot
+        cq = CompletionQueue(
+            controller, sq.cqid, address & ~(PAGE - 1), 0, 16, "inferred", spool.INFERRED,
+            LIKELY if exact else GUESSED, head=None, first_phase=bool(data[14] & 1),
+            first_head=address % PAGE // 16, first_tail=address % PAGE // 16,
+        )  # fmt: skip
+        run.add_queue(cq, time, tlp)
+        self._reach(cq, address % PAGE // 16 + 1)
+        run.role(tlp, _CQE, cq.text)
+        run.cqe_bytes(cq, address - cq.base, data, time, tlp)
+        self._announced[function.space] = True
+        return True
+
+    def strange_data(self, event: tuple[int, ...]) -> None:
+        """Data for a read that was marked."""
+
+    def strange_host(self, event: tuple[int, ...]) -> None:
+        """The host accesses what is no known BAR."""
+        self._stray(event[1], int(self._run.rows["link"][event[1]]), event[4] & (1 << 64) - 1)
+
+    def _stray(self, row: int, space: int, address: int) -> None:
+        """Name the nearest region of a TLP that belongs to nothing."""
+        run = self._run
+        if space < 0:
+            return
+        key = (space, address >> 12)
+        if len(self._near) > 4096:
+            self._near.clear()
+        text = self._near.get(key)
+        if text is None:
+            text = self._near[key] = run.nearest(space, address)
+        run.rows["owner"][row] = text
+        count = self._strange[space] = self._strange.get(space, 0) + 1
+        if count > MOST_STRANGE:
+            run.walk.watch[space] = 0

@@ -1,0 +1,197 @@
+"""Properties and what they do to controllers: enabling, resets by CC, NSSR, FLR, or only by behaviour (3.7.2)."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from lmtrace.spec.nvme import CC, CSTS, NSSR_MAGIC, Property
+from lmtrace_decoders.nvme import spool
+from lmtrace_decoders.nvme.config_space import MSI, MSIX, PCI_EXPRESS
+from lmtrace_decoders.nvme.controller import BEHAVED, CC_CLEARED, FLR, NSSR, Controller, Function
+from lmtrace_decoders.nvme.queues import CompletionQueue, SubmissionQueue
+
+if TYPE_CHECKING:
+    from lmtrace_decoders.nvme.reconstruct import Reconstruction
+
+_SETUP = range(Property.AQA, Property.ACQ + 8)
+MOST_READS = 1 << 16
+
+
+class Lives:
+    """Follows property accesses and configuration writes."""
+
+    def __init__(self, run: Reconstruction) -> None:
+        self._run = run
+        self._reads: dict[int, tuple[Function, int, int, int]] = {}
+        self._nssr: int | None = None
+
+    # -- properties -------------------------------------------------------------------------------------------
+
+    def property_write(self, event: tuple[int, ...]) -> None:
+        """A write of the host to a controller property."""
+        run = self._run
+        _, _, owner, length, offset, _, tlp, time, _, _ = event
+        function: Function = run.objects[owner]
+        data = run.bytes_of(event)
+        controller = function.controller
+        run.output.property(controller, True, offset, data, length, time, tlp)
+        if offset % 4 or len(data) % 4:
+            return
+        for at in range(0, len(data), 4):
+            place, value = offset + at, int.from_bytes(data[at : at + 4], "little")
+            if place == Property.CC:
+                self._cc(function, value, time, tlp)
+            elif place == Property.NSSR and value == NSSR_MAGIC:
+                for one in run.functions:
+                    if one.link == function.link:
+                        self.reset(one, NSSR, time, tlp)
+            elif place in _SETUP and controller.enabled and controller.rewritten is None:
+                controller.rewritten = (time, tlp)
+            if place not in (Property.CAP, Property.VS, Property.CSTS, Property.NSSR):
+                function.registers[place] = value
+
+    def property_read(self, event: tuple[int, ...]) -> None:
+        """A read of a property was requested."""
+        _, _, owner, length, offset, _, tlp, time, _, _ = event
+        if len(self._reads) < MOST_READS:
+            self._reads[tlp] = (self._run.objects[owner], offset, length, time)
+
+    def property_value(self, event: tuple[int, ...]) -> None:
+        """A read of a property was answered."""
+        run = self._run
+        _, row, _, length, _, _, request, time, _, status = event
+        read = self._reads.pop(request, None)
+        if read is None:
+            return
+        function, offset, size, since = read
+        data = run.bytes_of(event) if length > 0 and status == 0 else None
+        run.output.property(
+            function.controller, False, offset, data, size, since, request, time, status, run.first + row
+        )
+        if data is None or offset % 4:
+            return
+        for at in range(0, len(data) - 3, 4):
+            self._value(function, offset + at, int.from_bytes(data[at : at + 4], "little"), time, run.first + row)
+
+    def _value(self, function: Function, place: int, value: int, time: int, tlp: int) -> None:
+        controller = function.controller
+        if value == 0xFFFFFFFF and place in (Property.CSTS, Property.CC):
+            return
+        if place == Property.CSTS:
+            ready = bool(CSTS["RDY"].of(value.to_bytes(4, "little")))
+            if controller.ready and not ready and controller.enabled:
+                self.reset(function, BEHAVED, time, tlp)
+            function.controller.ready = ready
+        elif place == Property.CC and not value & 1 and controller.enabled:
+            self.reset(function, BEHAVED, time, tlp)
+        function.registers[place] = value
+        if place == Property.CAP + 4:
+            function.learn_capabilities()
+        if controller.enabled is None and place in (Property.CC, *_SETUP):
+            cc = function.dword(Property.CC)
+            if cc is not None and cc & 1:
+                controller.configure(cc)
+                if not controller.sqs and not controller.cqs:
+                    self._admin_queues(controller, time, tlp, late=True)
+
+    def unanswered(self) -> None:
+        """Write the reads that were never answered."""
+        for tlp, (function, offset, size, since) in sorted(self._reads.items()):
+            self._run.output.property(function.controller, False, offset, None, size, since, tlp)
+        self._reads.clear()
+
+    def _cc(self, function: Function, value: int, time: int, tlp: int) -> None:
+        controller = function.controller
+        enabling = bool(CC["EN"].of(value.to_bytes(4, "little")))
+        if not enabling:
+            if controller.enabled or controller.sqs or controller.cqs:
+                self.reset(function, CC_CLEARED, time, tlp)
+            function.controller.enabled = False
+            return
+        if controller.enabled and controller.rewritten is not None:
+            when, by = controller.rewritten
+            self.reset(function, BEHAVED, when, by)
+            controller = function.controller
+        if controller.enabled:
+            controller.configure(value)
+            return
+        if controller.enabled is None and (controller.sqs or controller.cqs):
+            self.reset(function, BEHAVED, time, tlp)  # it ran before the capture, and starts from scratch here
+            controller = function.controller
+        controller.enabled, controller.enabled_ps, controller.first_tlp = True, time, tlp
+        controller.configure(value)
+        self._run.walk.watch[function.space] = 0
+        self._admin_queues(controller, time, tlp)
+
+    def _admin_queues(self, controller: Controller, time: int, tlp: int, late: bool = False) -> None:
+        function = controller.function
+        found = function.admin_queues()
+        if found is None:
+            self._run.walk.watch[function.space] = 1
+            return
+        asq, sq_slots, acq, cq_slots = found
+        cq = CompletionQueue(controller, 0, acq, cq_slots, 16, "admin")
+        sq = SubmissionQueue(controller, 0, asq, sq_slots, 64, "admin")
+        if late:
+            sq.tail, cq.head = None, None
+        self._run.add_queue(cq, time, tlp)
+        self._run.add_queue(sq, time, tlp)
+
+    # -- resets -----------------------------------------------------------------------------------------------
+
+    def reset(self, function: Function, why: str, time: int, tlp: int) -> None:
+        """End a life: its queues and the commands in them are gone."""
+        run, controller = self._run, function.controller
+        lived = bool(controller.enabled or controller.sqs or controller.cqs)
+        for cq in list(controller.cqs.values()):
+            run.end_queue(cq, time, tlp, "reset", spool.RESET)
+        for sq in list(controller.sqs.values()):
+            run.end_queue(sq, time, tlp, "reset", spool.RESET)
+        for handle in controller.laid:
+            run.map.remove(handle)
+        controller.laid.clear()
+        run.interrupts.drop(function)
+        if lived:
+            function.ended.append((controller, time, why, tlp))
+            run.migration.reset(controller, time, tlp)
+            function.controller = Controller(function, controller.epoch + 1, enabled=False)
+        if why in (FLR, NSSR):
+            function.vectors.reset()
+            for offset in (Property.CC, *range(Property.AQA, Property.ACQ + 8, 4)):
+                function.registers.pop(offset, None)
+
+    # -- configuration ----------------------------------------------------------------------------------------
+
+    def config_write(self, event: tuple[int, ...]) -> None:
+        """A configuration write that may reset a function or change its interrupts."""
+        run = self._run
+        row, target, offset, enables = event[1], event[2], event[4], event[9]
+        tlp, time = run.first + row, event[7]
+        link = int(run.rows["link"][row])
+        space = run.discovery.config.spaces.get((link, target))
+        if space is None:
+            return
+        data = run.bytes_of(event)[:4].ljust(4, b"\0")
+        value = int.from_bytes(data, "little")
+        sriov = space.sriov
+        if sriov is not None and offset == sriov.place + 8 and enables & 1 and not value & 1:
+            for one in run.functions:
+                if one.link == link and one.facts.primary == target:
+                    self.reset(one, FLR, time, tlp)
+        function = run.function_of(link, target)
+        if function is None:
+            return
+        express = space.find(PCI_EXPRESS)
+        if express is not None and offset == express + 8 and enables & 2 and value >> 15 & 1:
+            self.reset(function, FLR, time, tlp)
+        msix = space.find(MSIX)
+        if msix is not None and offset == msix and enables & 8:
+            function.vectors.enabled = bool(value >> 31 & 1)
+            masked = bool(value >> 30 & 1)
+            opened = function.vectors.function_mask and not masked
+            function.vectors.function_mask = masked
+            if opened:
+                run.interrupts.opened(function, list(function.vectors.waiting), time, tlp)
+        msi = space.find(MSI)
+        if msi is not None and 0 <= offset - msi < 0x18:
+            run.interrupts.msi_write(function, offset - msi, value)

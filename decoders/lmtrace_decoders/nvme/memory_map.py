@@ -1,0 +1,169 @@
+"""Who owns which address: pieces of regions in the address spaces of functions and links, found by page.
+
+Every region is cut into pieces that lie in one page of 4 KiB, or of 16 MiB where it is large; pieces hang in the
+bucket of their page, the newest first, so that a region laid over an older one wins.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numba import njit
+
+from lmtrace_decoders.nvme.pairing import bucket
+
+NODE = np.dtype([
+    ("key", "<u8"), ("start", "<u8"), ("last", "<u8"), ("offset", "<i8"), ("owner", "<i4"), ("text", "<i4"),
+    ("next", "<i4"), ("sibling", "<i4"), ("kind", "u1"), ("ways", "u1"),
+])  # fmt: skip
+"""One piece: bytes ``start`` to ``last`` and where ``start`` lies in its region; ``ways`` are READ and WRITE by the
+device (by the host for pieces of a link's own space)."""
+
+DATA, METADATA, LIST, SQ, CQ, CDQ, INTERRUPT, SHADOW, REGISTER, DOORBELL, MSIX, CMB, HMB = range(1, 14)
+READ, WRITE = 1, 2
+MOST_SPACES = 2047
+SMALL, LARGE = 12, 24
+
+
+@njit(cache=True)
+def page_key(space, address, shift):  # type: ignore[no-untyped-def]
+    """Return the key of the page of ``1 << shift`` bytes that holds an address."""
+    level = np.uint64(1) if shift == LARGE else np.uint64(0)
+    return level << np.uint64(63) | np.uint64(space) << np.uint64(52) | np.uint64(address) >> np.uint64(shift)
+
+
+@njit(cache=True)
+def _add(nodes, heads, state, space, start, size, offset, kind, ways, owner, text, shift, sibling):  # type: ignore[no-untyped-def]
+    page = np.uint64(1) << np.uint64(shift)
+    at = np.uint64(start)
+    left = np.uint64(size)
+    while left > 0:
+        count = min(left, page - (at & (page - np.uint64(1))))
+        index = state[0]
+        state[0] = nodes[index]["next"]
+        state[1] += 1
+        key = page_key(space, at, shift)
+        nodes[index]["key"] = key
+        nodes[index]["start"] = at
+        nodes[index]["last"] = at + count - np.uint64(1)
+        nodes[index]["offset"] = offset
+        nodes[index]["owner"] = owner
+        nodes[index]["text"] = text
+        nodes[index]["kind"] = kind
+        nodes[index]["ways"] = ways
+        nodes[index]["sibling"] = sibling
+        place = bucket(key, len(heads))
+        nodes[index]["next"] = heads[place]
+        heads[place] = index
+        sibling = index
+        offset += np.int64(count)
+        left -= count
+        at += count
+    return sibling
+
+
+@njit(cache=True)
+def _add_pages(nodes, heads, state, space, pages, page, size, offset, kind, ways, owner, text, sibling):  # type: ignore[no-untyped-def]
+    for address in pages:
+        if size <= 0:
+            break
+        count = min(size, page)
+        sibling = _add(nodes, heads, state, space, address, count, offset, kind, ways, owner, text, SMALL, sibling)
+        offset += count
+        size -= count
+    return sibling
+
+
+@njit(cache=True)
+def _remove(nodes, heads, state, index):  # type: ignore[no-untyped-def]
+    while index >= 0:
+        following = nodes[index]["sibling"]
+        place = bucket(nodes[index]["key"], len(heads))
+        at, before = heads[place], -1
+        while at != index:
+            before, at = at, nodes[at]["next"]
+        if before < 0:
+            heads[place] = nodes[index]["next"]
+        else:
+            nodes[before]["next"] = nodes[index]["next"]
+        nodes[index]["next"] = state[0]
+        state[0] = index
+        state[1] -= 1
+        index = following
+
+
+@njit(cache=True)
+def _rehash(nodes, old, heads):  # type: ignore[no-untyped-def]
+    for place in range(len(old)):
+        at = old[place]
+        tail = -1
+        while at >= 0:  # reverse the chain so that inserting at the head keeps its order
+            following = nodes[at]["next"]
+            nodes[at]["next"] = tail
+            tail = at
+            at = following
+        while tail >= 0:
+            following = nodes[tail]["next"]
+            where = bucket(nodes[tail]["key"], len(heads))
+            nodes[tail]["next"] = heads[where]
+            heads[where] = tail
+            tail = following
+
+
+class MemoryMap:
+    """The pieces of every live region, to be handed to the attribution kernel as they are."""
+
+    def __init__(self) -> None:
+        self.nodes = np.zeros(4096, NODE)
+        self.heads = np.full(8192, -1, np.int32)
+        self.state = np.zeros(2, np.int64)
+        self._free(0)
+
+    def _free(self, first: int) -> None:
+        links = np.arange(first + 1, len(self.nodes) + 1, dtype=np.int32)
+        links[-1] = self.state[0] if first else -1
+        self.nodes["next"][first:] = links
+        self.state[0] = first
+
+    def _reserve(self, count: int) -> None:
+        have = len(self.nodes)
+        if int(self.state[1]) + count < have:
+            return
+        self.nodes = np.concatenate([self.nodes, np.zeros(max(count, have), NODE)])
+        self._free(have)
+        if len(self.nodes) > len(self.heads):
+            heads = np.full(2 * len(self.nodes), -1, np.int32)
+            heads = np.full(1 << (len(heads) - 1).bit_length(), -1, np.int32)
+            _rehash(self.nodes, self.heads, heads)
+            self.heads = heads
+
+    def add(
+        self, space: int, start: int, size: int, kind: int, ways: int, owner: int, text: int, *,
+        offset: int = 0, sibling: int = -1,
+    ) -> int:  # fmt: skip
+        """Lay a region of ``size`` bytes over what is there; return a handle for `remove`.
+
+        ``sibling`` is the handle of an earlier part of the same region, which the new handle then includes.
+        """
+        size = min(size, (1 << 64) - start)
+        shift = SMALL if size <= 1 << 22 else LARGE
+        self._reserve((size >> shift) + 2)
+        return int(
+            _add(self.nodes, self.heads, self.state, np.int64(space), np.uint64(start), np.uint64(size),
+                 np.int64(offset), kind, ways, owner, text, shift, sibling)
+        )  # fmt: skip
+
+    def add_pages(
+        self, space: int, pages: np.ndarray, page: int, size: int, kind: int, ways: int, owner: int, text: int, *,
+        offset: int, sibling: int,
+    ) -> int:  # fmt: skip
+        """Lay a region of ``size`` bytes over whole pages of ``page`` bytes each (uint64 addresses)."""
+        self._reserve(len(pages) * ((page >> SMALL) + 2))
+        return int(
+            _add_pages(self.nodes, self.heads, self.state, np.int64(space), pages, np.int64(page), np.int64(size),
+                       np.int64(offset), kind, ways, owner, text, sibling)
+        )  # fmt: skip
+
+    def remove(self, handle: int) -> None:
+        """Take a region out again; -1 is none."""
+        if handle >= 0:
+            _remove(self.nodes, self.heads, self.state, handle)

@@ -1,0 +1,196 @@
+"""What the reconstruction leaves behind: rows of every NVMe table, as things end."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from lmtrace.spec.nvme import Property
+from lmtrace.store import Capture, Store
+from lmtrace_decoders.nvme import spool
+from lmtrace_decoders.nvme.controller import Controller, Function
+from lmtrace_decoders.nvme.queues import Command, CompletionQueue, Queue, SubmissionQueue
+from lmtrace_decoders.nvme.spool import Spill, write_batches
+
+PROPERTY_NAMES = (*(one.name for one in Property), "reserved")
+_PROPERTY_NUMBER = {int(one): number for number, one in enumerate(Property)}
+_RESERVED = len(PROPERTY_NAMES) - 1
+for _one in (Property.CAP, Property.ASQ, Property.ACQ, Property.BPMBL, Property.CMBMSC):
+    _PROPERTY_NUMBER[int(_one) + 4] = _PROPERTY_NUMBER[int(_one)]
+
+
+@dataclass(slots=True, eq=False)
+class Region:
+    """One region for the table ``regions`` and for naming what is nearest to a TLP that belongs to nothing."""
+
+    function: Function
+    kind: str
+    owner: str
+    start: int
+    end: int
+    from_ps: int
+    learnt: int
+    confidence: float
+    space: int
+    text: int
+    to_ps: int | None = None
+
+
+class Output:
+    """The rows of one capture."""
+
+    def __init__(self, store: Store, capture: Capture) -> None:
+        self.store, self.capture = store, capture
+        self.links = [link.name for link in capture.links]
+        self.first_transaction = store.writer("transactions").count
+        self.first_queue = 0
+        self.spills = {
+            name: Spill(store.folder / f"{name}.spill", dtype)
+            for name, dtype in (
+                ("transactions", spool.TRANSACTION), ("children", spool.CHILD), ("tlp_transactions", spool.TLP_LINK),
+                ("doorbells", spool.DOORBELL_ROW), ("properties", spool.PROPERTY_ROW),
+            )
+        }  # fmt: skip
+        self.add_child = self.spills["children"].append
+        self.link = self.spills["tlp_transactions"].append
+        self.queues: list[dict[str, Any]] = []
+        self.regions: list[Region] = []
+        self.data: list[tuple[int, int, Any]] = []
+
+    def bulk_links(self, first: int, rows: np.ndarray, numbers: np.ndarray) -> None:
+        """Link the data TLPs of a chunk to their commands."""
+        at = np.flatnonzero(numbers >= 0)
+        records = np.zeros(len(at), spool.TLP_LINK)
+        records["tlp_id"] = first + at
+        records["transaction_id"] = numbers[at]
+        metadata = rows["role"][at] == 8
+        records["kind"] = np.where(metadata, spool.METADATA_CHILD, spool.DATA_CHILD)
+        self.spills["tlp_transactions"].extend(records)
+
+    def doorbell(self, controller: Controller, is_cq: bool, qid: int, value: int, time: int, tlp: int) -> None:
+        """Add one doorbell write."""
+        function = controller.function
+        self.spills["doorbells"].append(
+            (function.link, function.bdf, -1, controller.epoch, int(is_cq), qid, value, time, tlp)
+        )
+
+    def property(
+        self, controller: Controller, write: bool, offset: int, data: bytes | None, size: int, time: int, tlp: int,
+        end: int = -1, status: int = -1, completion: int = -1,
+    ) -> None:  # fmt: skip
+        """Add one property access."""
+        function = controller.function
+        value = 0 if data is None else int.from_bytes(data[:8], "little")
+        name = _PROPERTY_NUMBER.get(offset & ~3, _RESERVED)
+        self.spills["properties"].append(
+            (function.link, function.bdf, -1, controller.epoch, time, end, int(write), offset, name, size, value,
+             int(data is not None), status, tlp, completion)
+        )  # fmt: skip
+
+    def transaction(self, command: Command) -> None:
+        """Add a command whose life is over."""
+        sq, cqe = command.sq, command.cqe
+        function = command.controller.function
+        dw = [command.dword(n) for n in (2, 3, 10, 11, 12, 13, 14, 15)]
+        if cqe is None:
+            result = (-1, -1, -1, -1, -1, -1, -1, -1)
+        else:
+            status = cqe[14] | cqe[15] << 8
+            result = (
+                status >> 9 & 7, status >> 1 & 0xFF, status >> 15, status >> 14 & 1,
+                int.from_bytes(cqe[:4], "little"), int.from_bytes(cqe[4:8], "little"),
+                cqe[8] | cqe[9] << 8, status & 1,
+            )  # fmt: skip
+        to_device, from_device, first_ps, last_ps = command.moved
+        inferred = sq.learnt
+        self.spills["transactions"].put(
+            command.number,
+            (
+                function.link, -1, function.bdf, command.controller.epoch, sq.qid, sq.cqid, command.cid, command.opcode,
+                command.dword(1), command.sqe[1] >> 6, command.sqe[1] & 3, command.qword(24), command.qword(32),
+                command.qword(16), *dw, command.sq_slot, command.cq_slot, command.sq_doorbell_ps, command.fetch_ps,
+                command.list_ps, first_ps, last_ps, command.cqe_ps, command.interrupt_ps, command.masked_ps,
+                command.cq_doorbell_ps, command.unmask_ps, *result,
+                -1 if command.expected is None else command.expected, to_device, from_device, command.outcome,
+                int(command.data_decoded), inferred, command.fetch_tlp, command.cqe_tlp, command.first_tlp,
+                command.last_tlp,
+            ),
+        )  # fmt: skip
+        number = self.first_transaction + command.number
+        for child in command.children:
+            self.add_child((number, *child))
+        if command.buffer is not None and (command.buffer.ranges or command.expected):
+            self.data.append((command.number, command.expected or 0, (command.opcode & 3 == 1, command.buffer)))
+
+    def queue_ended(self, queue: Queue, time: int | None, tlp: int | None, why: str | None) -> None:
+        """Add a queue whose life is over, or that lives at the end of the capture."""
+        function = queue.controller.function
+        row: dict[str, Any] = {
+            "capture": self.capture.name, "link": self.links[function.link], "function": function.bdf,
+            "epoch": queue.controller.epoch, "kind": "SQ", "qid": queue.qid, "base": queue.base,
+            "size": queue.slots or None, "entry_size": queue.entry_size, "contiguous": queue.contiguous,
+            "pages": queue.pages, "origin": queue.origin, "first_head": queue.first_head,
+            "first_tail": queue.first_tail, "created_ps": queue.created_ps,
+            "created_tlp_id": queue.created_tlp if queue.created_tlp >= 0 else None, "deleted_ps": time,
+            "deleted_tlp_id": tlp, "ended_by": why, "learnt": spool.LEARNT[queue.learnt],
+            "confidence": queue.confidence,
+        }  # fmt: skip
+        if isinstance(queue, SubmissionQueue):
+            row |= {"cqid": queue.cqid, "priority": queue.priority}
+        elif isinstance(queue, CompletionQueue):
+            row |= {
+                "kind": "CQ", "vector": queue.vector, "interrupts": queue.interrupts, "first_phase": queue.first_phase,
+            }  # fmt: skip
+        row["_key"] = (function.link, function.bdf)
+        self.queues.append(row)
+
+    def controllers(self, function: Function, end_of_lives: bool = True) -> None:
+        """Add every life of a function's controller that was enabled or active."""
+        now = function.controller
+        lives = [*function.ended]
+        if now.enabled or now.first_tlp is not None or now.sqs:
+            lives.append((now, -1, "", -1))
+        facts, writer = function.facts, self.store.writer("controllers")
+        for life, end, why, tlp in lives:
+            writer.add({
+                "capture": self.capture.name, "link": self.links[function.link], "function": function.bdf,
+                "epoch": life.epoch, "controller": function.cntlid, "bar0": facts.bar0,
+                "doorbell_stride": facts.stride, "page_size": life.page, "io_sqe_size": life.io_sqe,
+                "io_cqe_size": life.io_cqe, "msix_table": facts.msix[0] if facts.msix else None,
+                "is_virtual": facts.is_virtual, "enabled_ps": life.enabled_ps, "ended_ps": end if why else None,
+                "ended_by": why or None, "ended_tlp_id": tlp if tlp >= 0 else None, "first_tlp_id": life.first_tlp,
+                "learnt": facts.learnt, "confidence": facts.confidence,
+            })  # fmt: skip
+
+    def finish(self, functions: list[Function]) -> None:
+        """Write every table of this capture."""
+        cntlid = {(one.link, one.bdf): one.cntlid for one in functions if one.cntlid is not None}
+        words = {
+            "transactions": {"outcome": spool.OUTCOMES, "learnt": spool.LEARNT},
+            "children": {"kind": spool.CHILD_KINDS}, "tlp_transactions": {"kind": spool.CHILD_KINDS},
+            "doorbells": {"kind": spool.QUEUE_KINDS}, "properties": {"name": PROPERTY_NAMES},
+        }  # fmt: skip
+        for name, spill in self.spills.items():
+            write_batches(self.store, name, spill, self.capture.name, self.links, words[name], cntlid)
+        for function in functions:
+            self.controllers(function)
+        writer = self.store.writer("queues")
+        for row in self.queues:
+            writer.add(row | {"controller": cntlid.get(row["_key"])})
+        writer = self.store.writer("regions")
+        for one in self.regions:
+            writer.add({
+                "capture": self.capture.name, "link": self.links[one.function.link], "function": one.function.bdf,
+                "kind": one.kind, "owner": one.owner, "start": one.start, "end": min(one.end, (1 << 64) - 1),
+                "from_ps": one.from_ps, "to_ps": one.to_ps, "learnt": spool.LEARNT[one.learnt],
+                "confidence": one.confidence,
+            })  # fmt: skip
+        writer = self.store.writer("command_data")
+        for number, expected, (to_device, pieces) in sorted(self.data, key=lambda one: one[0]):
+            writer.add({
+                "transaction_id": self.first_transaction + number, "to_device": to_device,
+                "size": max(expected, len(pieces.data)), "data": bytes(pieces.data),
+                "seen": [at for pair in pieces.ranges for at in pair],
+            })  # fmt: skip

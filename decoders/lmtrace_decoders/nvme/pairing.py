@@ -1,0 +1,242 @@
+"""Completions paired with their requests: per link and direction by requester and tag (PCIe Base 5.0, 2.2.9).
+
+A request stays open until its last byte arrived or a completion without success ended it. Both passes over the TLPs
+run the same steps, so that an open request has the same place in the pool each time.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numba import njit
+
+from lmtrace.spec.pcie import COMPLETIONS, NON_POSTED, Kind
+from lmtrace.stage import Flag
+
+OPEN = np.dtype([
+    ("key", "<u8"), ("start", "<u8"), ("request", "<i8"), ("time", "<i8"), ("offset", "<i8"), ("number", "<i8"),
+    ("bytes", "<i4"), ("received", "<i4"), ("next", "<i4"), ("owner", "<i4"), ("text", "<i4"), ("assumed", "u1"),
+    ("kind", "u1"), ("role", "u1"), ("weak", "u1"),
+])  # fmt: skip
+"""One open request. ``start`` and ``bytes`` are what it asks for, ``received`` what came so far. The rest is for the
+pass that attributes: what the request belongs to."""
+
+MOST_SAME = 64
+"""Open requests with the same requester and tag that are kept; more mean that no completions are captured."""
+
+OTHER, REQUEST, COMPLETION = 0, 1, 2
+CLASS = np.zeros(32, np.uint8)
+for _kind in NON_POSTED:
+    CLASS[_kind] = REQUEST
+for _kind in COMPLETIONS:
+    CLASS[_kind] = COMPLETION
+
+_MRD, _MRDLK = int(Kind.MRd), int(Kind.MRdLk)
+_CPLD, _CPLDLK = int(Kind.CplD), int(Kind.CplDLk)
+_TAG_ASSUMED = Flag.TAG_ASSUMED
+
+
+class OpenRequests:
+    """The pool of open requests, its buckets, and (first free place, places in use)."""
+
+    def __init__(self) -> None:
+        self.pool = np.zeros(1024, OPEN)
+        self.heads = np.full(4096, -1, np.int32)
+        self.state = np.zeros(2, np.int64)
+        self._free(0)
+
+    def reserve(self, count: int) -> None:
+        """Make room for ``count`` more requests."""
+        have = len(self.pool)
+        if int(self.state[1]) + count <= have:
+            return
+        more = np.zeros(max(count, have), OPEN)
+        self.pool = np.concatenate([self.pool, more])
+        self._free(have)
+
+    def _free(self, first: int) -> None:
+        links = np.arange(first + 1, len(self.pool) + 1, dtype=np.int32)
+        links[-1] = self.state[0] if first else -1
+        self.pool["next"][first:] = links
+        self.state[0] = first
+
+
+@njit(cache=True)
+def enabled_span(address, length_dw, first_be, last_be):  # type: ignore[no-untyped-def]
+    """Return (first byte, bytes) that a memory request of these byte enables covers (2.2.5)."""
+    if length_dw == 0:
+        return address, np.int64(0)
+    lead = 0
+    while lead < 4 and not first_be >> lead & 1:
+        lead += 1
+    if length_dw == 1:
+        if lead == 4:
+            return address, np.int64(0)
+        top = 3
+        while not first_be >> top & 1:
+            top -= 1
+        return address + np.uint64(lead), np.int64(top - lead + 1)
+    lead &= 3
+    tail = 0
+    while tail < 4 and not last_be >> (3 - tail) & 1:
+        tail += 1
+    return address + np.uint64(lead), np.int64(4) * length_dw - lead - (tail & 3)
+
+
+@njit(cache=True)
+def open_key(link, direction, requester, tag):  # type: ignore[no-untyped-def]
+    """Return the key of a request that travels in ``direction``."""
+    return (
+        np.uint64(link) << np.uint64(40)
+        | np.uint64(direction) << np.uint64(32)
+        | np.uint64(requester) << np.uint64(16)
+        | np.uint64(tag)
+    )
+
+
+@njit(cache=True)
+def bucket(key, size):  # type: ignore[no-untyped-def]
+    """Return the bucket of a key among ``size``, a power of two."""
+    mixed = key * np.uint64(0x9E3779B97F4A7C15)
+    return np.int64((mixed >> np.uint64(32)) & np.uint64(size - 1))
+
+
+@njit(cache=True)
+def release(pool, heads, state, index):  # type: ignore[no-untyped-def]
+    """Take a request out of the pool."""
+    place = bucket(pool[index]["key"], len(heads))
+    at, before = heads[place], -1
+    while at != index:
+        before, at = at, pool[at]["next"]
+    if before < 0:
+        heads[place] = pool[index]["next"]
+    else:
+        pool[before]["next"] = pool[index]["next"]
+    pool[index]["next"] = state[0]
+    state[0] = index
+    state[1] -= 1
+
+
+@njit(cache=True)
+def post(pool, heads, state, rows, i, number):  # type: ignore[no-untyped-def]
+    """Open the request in row ``i`` whose TLP id is ``number``; return its place."""
+    key = open_key(rows[i]["link"], rows[i]["direction"], rows[i]["requester_id"], rows[i]["tag"])
+    place = bucket(key, len(heads))
+    same, oldest, at = 0, -1, heads[place]
+    while at >= 0:
+        if pool[at]["key"] == key:
+            same += 1
+            oldest = at
+        at = pool[at]["next"]
+    if same >= MOST_SAME:
+        release(pool, heads, state, oldest)
+    index = state[0]
+    state[0] = pool[index]["next"]
+    state[1] += 1
+    pool[index]["key"] = key
+    pool[index]["request"] = number
+    pool[index]["time"] = rows[i]["time_ps"]
+    kind = rows[i]["kind"]
+    if kind == _MRD or kind == _MRDLK:
+        start, count = enabled_span(rows[i]["address"], rows[i]["length_dw"], rows[i]["first_be"], rows[i]["last_be"])
+        pool[index]["start"] = start
+        pool[index]["bytes"] = count
+    else:
+        pool[index]["start"] = rows[i]["address"]
+        pool[index]["bytes"] = 4
+    pool[index]["received"] = 0
+    pool[index]["assumed"] = 1 if rows[i]["flags"] & _TAG_ASSUMED else 0
+    pool[index]["kind"] = 0
+    pool[index]["role"] = 255
+    pool[index]["weak"] = 0
+    pool[index]["owner"] = -1
+    pool[index]["text"] = -1
+    pool[index]["number"] = -1
+    pool[index]["offset"] = 0
+    pool[index]["next"] = heads[place]
+    heads[place] = index
+    return index
+
+
+@njit(cache=True)
+def answered(pool, heads, state, rows, i):  # type: ignore[no-untyped-def]
+    """Return the place of the open request that the completion in row ``i`` answers, or -1.
+
+    Among requests of one requester and tag it is the oldest whose remaining bytes the completion names. Where none
+    fits it is the newest, since a tag that is used again is free, but the oldest where tags are assumed.
+    """
+    key = open_key(rows[i]["link"], 1 - rows[i]["direction"], rows[i]["requester_id"], rows[i]["tag"])
+    at = heads[bucket(key, len(heads))]
+    newest, oldest, exact = -1, -1, -1
+    while at >= 0:
+        if pool[at]["key"] == key:
+            if newest < 0:
+                newest = at
+            oldest = at
+            left = max(pool[at]["bytes"] - pool[at]["received"], 1)
+            if left == rows[i]["byte_count"]:
+                exact = at
+        at = pool[at]["next"]
+    if newest < 0 or newest == oldest:
+        return newest
+    if exact >= 0:
+        return exact
+    if pool[newest]["assumed"]:
+        return oldest
+    at = pool[newest]["next"]
+    while at >= 0:
+        following = pool[at]["next"]
+        if pool[at]["key"] == key:
+            release(pool, heads, state, at)
+        at = following
+    return newest
+
+
+@njit(cache=True)
+def carried(pool, index, rows, i):  # type: ignore[no-untyped-def]
+    """Return (offset in the request, bytes, lead bytes of the payload to skip) of a completion's data.
+
+    The offset is what the byte count says, unless that goes back behind what came already.
+    """
+    kind = rows[i]["kind"]
+    if kind != _CPLD and kind != _CPLDLK:
+        return np.int64(pool[index]["received"]), np.int64(0), np.int64(0)
+    received = np.int64(pool[index]["received"])
+    lead = np.int64(0)
+    if received == 0:
+        lead = np.int64(pool[index]["start"] & np.uint64(3))
+    count = min(np.int64(rows[i]["payload_bytes"]) - lead, np.int64(rows[i]["byte_count"]))
+    offset = np.int64(pool[index]["bytes"]) - np.int64(rows[i]["byte_count"])
+    if offset < received:
+        offset = received
+    count = min(count, np.int64(pool[index]["bytes"]) - offset)
+    return offset, max(count, 0), lead
+
+
+@njit(cache=True)
+def settle(pool, heads, state, index, rows, i, offset, count):  # type: ignore[no-untyped-def]
+    """Count a completion's data; return True and free the place when it was the last."""
+    pool[index]["received"] = offset + count
+    if rows[i]["status"] or count == 0 or pool[index]["received"] >= pool[index]["bytes"]:
+        release(pool, heads, state, index)
+        return True
+    return False
+
+
+@njit(cache=True)
+def _pair(rows, first, pool, heads, state, classes):  # type: ignore[no-untyped-def]
+    for i in range(len(rows)):
+        kind = classes[rows[i]["kind"]]
+        if kind == REQUEST:
+            post(pool, heads, state, rows, i, first + i)
+        elif kind == COMPLETION:
+            index = answered(pool, heads, state, rows, i)
+            if index >= 0:
+                rows[i]["request"] = pool[index]["request"]
+                offset, count, _ = carried(pool, index, rows, i)
+                settle(pool, heads, state, index, rows, i, offset, count)
+
+
+def pair(opens: OpenRequests, first: int, rows: np.ndarray) -> None:
+    """Write ``request`` into the completions among ``rows``, TLPs ``first`` and following."""
+    opens.reserve(len(rows) + 1)
+    _pair(rows, first, opens.pool, opens.heads, opens.state, CLASS)

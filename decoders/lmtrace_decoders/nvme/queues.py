@@ -1,0 +1,204 @@
+"""Submission and completion queues, and the commands in them (NVMe Base 2.1, sections 3.3.1, 4.1 and 4.2)."""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from lmtrace.pieces import Pieces
+from lmtrace_decoders.nvme.spool import OUTSTANDING, SEEN
+
+if TYPE_CHECKING:
+    from lmtrace_decoders.nvme.controller import Controller
+    from lmtrace_decoders.nvme.prp import PrpTransfer
+
+MOST_DOORBELLS = 4096
+
+
+class Command:
+    """One command from the fetch of its entry on. Times are ps, -1 where nothing was seen."""
+
+    __slots__ = (
+        "buffer", "cdw", "children", "cid", "controller", "cq", "cq_doorbell_ps", "cq_slot", "cqe", "cqe_ps", "cqe_tlp",
+        "data_decoded", "expected", "fetch_ps", "fetch_tlp", "first_tlp", "interrupt_ps", "last_tlp", "list_ps",
+        "mapped", "masked_ps", "metadata", "moved", "number", "opcode", "outcome", "sq", "sq_doorbell_ps", "sq_index",
+        "sq_slot", "sqe", "transfer", "unmask_ps", "waiting", "work",
+    )  # fmt: skip
+
+    def __init__(self, number: int, sq: SubmissionQueue, slot: int, index: int, sqe: bytes) -> None:
+        self.number = number
+        self.sq = sq
+        self.controller = sq.controller
+        self.sq_slot = slot
+        self.sq_index = index
+        self.sqe = sqe
+        self.opcode = sqe[0]
+        self.cid = sqe[2] | sqe[3] << 8
+        self.sq_doorbell_ps = self.fetch_ps = self.list_ps = self.cqe_ps = self.interrupt_ps = -1
+        self.masked_ps = self.cq_doorbell_ps = self.unmask_ps = -1
+        self.fetch_tlp = self.cqe_tlp = self.cq_slot = self.last_tlp = -1
+        self.first_tlp = -1
+        self.cqe: bytes | None = None
+        self.cq: CompletionQueue | None = None
+        self.expected: int | None = 0
+        self.metadata = 0
+        self.data_decoded = True
+        self.outcome = OUTSTANDING
+        self.work = -1
+        self.mapped = -1
+        self.moved = (0, 0, -1, -1)
+        """Data bytes to and from the device, time of the first and last data TLP."""
+        self.transfer: PrpTransfer | None = None
+        self.buffer: Pieces | None = None
+        self.children: list[tuple[int, int, int, int, int, int, int, float]] = []
+        self.waiting = 0
+        """What still holds the record open after the completion: 1 the interrupt, 2 the head doorbell."""
+
+    def dword(self, number: int) -> int:
+        """Return a dword of the entry."""
+        return int.from_bytes(self.sqe[4 * number : 4 * number + 4], "little")
+
+    def qword(self, offset: int) -> int:
+        """Return 8 bytes of the entry as a number."""
+        return int.from_bytes(self.sqe[offset : offset + 8], "little")
+
+    @property
+    def succeeded(self) -> bool:
+        """Whether it completed with status 0/00h."""
+        return self.cqe is not None and not (self.cqe[14] >> 1 or self.cqe[15] & 0x0F)
+
+    @property
+    def dnr(self) -> bool:
+        """Do Not Retry of the completion."""
+        return self.cqe is not None and bool(self.cqe[15] & 0x80)
+
+    @property
+    def dw0(self) -> int:
+        """Dword 0 of the completion."""
+        return int.from_bytes(self.cqe[:4], "little") if self.cqe else 0
+
+    def touch(self, tlp: int) -> None:
+        """Note a TLP that belongs to it."""
+        if self.first_tlp < 0 or tlp < self.first_tlp:
+            self.first_tlp = tlp
+        self.last_tlp = max(self.last_tlp, tlp)
+
+
+@dataclass(slots=True, eq=False)
+class Queue:
+    """What submission and completion queues share. ``slots`` of 0 is a size not known."""
+
+    controller: Controller
+    qid: int
+    base: int
+    slots: int
+    entry_size: int
+    origin: str
+    learnt: int = SEEN
+    confidence: float = 1.0
+    contiguous: bool = True
+    pages: list[int] | None = None
+    number: int = -1
+    """Its number among the owners in the memory map."""
+    mapped: int = -1
+    text: int = -1
+    created_ps: int = 0
+    created_tlp: int = -1
+    first_head: int = 0
+    first_tail: int = 0
+    in_cmb: bool = False
+    laid_bytes: int = 0
+    """Bytes laid into the memory map while the size is not known."""
+
+    @property
+    def modulus(self) -> int:
+        """Slots, or more than any queue has while the size is not known."""
+        return self.slots or 1 << 16
+
+
+@dataclass(slots=True, eq=False)
+class SubmissionQueue(Queue):
+    """A submission queue; positions are counted from its creation and never wrap."""
+
+    cqid: int = 0
+    priority: int = 0
+    tail: int | None = 0
+    """Position of the tail by doorbells; None while no doorbell was seen of a queue learnt late."""
+    fetched: int = 0
+    """Position behind the newest entry fetched."""
+    doorbells: deque[tuple[int, int, int]] = field(default_factory=deque)
+    """(tail position, time, TLP) of doorbells whose entries were not all fetched."""
+    outstanding: dict[int, Command] = field(default_factory=dict)
+    by_slot: dict[int, Command] = field(default_factory=dict)
+    holes: set[int] = field(default_factory=set)
+    """Positions before ``fetched`` that were passed over."""
+    partial: dict[int, tuple[Pieces, int, int, list[int]]] = field(default_factory=dict)
+    """Entries fetched in part by slot: bytes, time and TLP of the first read, TLPs."""
+    early: dict[int, tuple[bytes, int, int, int, list[int]]] = field(default_factory=dict)
+    """Entries read beyond the tail by slot: bytes, time and TLP of the read, end, TLPs."""
+
+    def ring(self, value: int, time: int, tlp: int) -> None:
+        """Take in a tail doorbell."""
+        slot = value % self.modulus
+        if self.tail is None:
+            self.tail = slot
+            if self.fetched > self.tail or self.fetched == 0:
+                self.fetched = self.tail
+        else:
+            self.tail += (slot - self.tail) % self.modulus
+        self.doorbells.append((self.tail, time, tlp))
+        if len(self.doorbells) > MOST_DOORBELLS:
+            self.doorbells.popleft()
+
+    def exposing(self, index: int) -> tuple[int, int, int] | None:
+        """Return the doorbell that exposed the entry at position ``index``."""
+        while self.doorbells and self.doorbells[0][0] <= index and self.doorbells[0][0] <= self.fetched - self.modulus:
+            self.doorbells.popleft()
+        return next((one for one in self.doorbells if one[0] > index), None)
+
+    def position(self, slot: int) -> tuple[int, bool]:
+        """Return (position of an entry now read from ``slot``, is it exposed by a doorbell)."""
+        for hole in self.holes:
+            if hole % self.modulus == slot:
+                return hole, True
+        ahead = (slot - self.fetched) % self.modulus
+        index = self.fetched + ahead
+        if self.tail is None or index < self.tail:
+            return index, True
+        return index, False
+
+
+@dataclass(slots=True, eq=False)
+class CompletionQueue(Queue):
+    """A completion queue and the commands whose entries wait in it."""
+
+    vector: int = 0
+    interrupts: bool = True
+    first_phase: bool = True
+    head: int | None = 0
+    posted: dict[int, Command] = field(default_factory=dict)
+    """Commands by slot whose entry the host has not taken."""
+    partial: dict[int, tuple[Pieces, int]] = field(default_factory=dict)
+    """Entries written in part by slot: bytes, TLP of the first write."""
+
+    def consumed(self, value: int) -> list[Command]:
+        """Take in a head doorbell; return the commands whose entries it consumed, in order."""
+        head = value % self.modulus
+        if self.head is None or not self.slots:
+            taken = [slot for slot in self.posted if slot < head or self.head is None]
+            self.head = head
+            return [self.posted.pop(slot) for slot in sorted(taken)]
+        found = []
+        at = self.head
+        steps = (head - at) % self.slots
+        if steps > len(self.posted):
+            taken = sorted((slot - at) % self.slots for slot in self.posted)
+            found = [self.posted.pop((at + one) % self.slots) for one in taken if one < steps]
+        else:
+            for step in range(steps):
+                command = self.posted.pop((at + step) % self.slots, None)
+                if command is not None:
+                    found.append(command)
+        self.head = head
+        return found

@@ -1,0 +1,519 @@
+"""From TLPs to commands: the walk over one capture, and what each event of it means."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from lmtrace.pieces import Pieces
+from lmtrace.spec.nvme import DOORBELL_BASE, doorbell
+from lmtrace.store import Capture, Store
+from lmtrace.tables import ROLES
+from lmtrace_decoders.migration import Migration
+from lmtrace_decoders.nvme import attribution as at
+from lmtrace_decoders.nvme import spool
+from lmtrace_decoders.nvme.admin import Admin
+from lmtrace_decoders.nvme.attribution import Walk
+from lmtrace_decoders.nvme.buffers import Buffers
+from lmtrace_decoders.nvme.controller import Controller, Function
+from lmtrace_decoders.nvme.discovery import Discovery
+from lmtrace_decoders.nvme.inference import Inference
+from lmtrace_decoders.nvme.interrupts import Interrupts
+from lmtrace_decoders.nvme.lives import Lives
+from lmtrace_decoders.nvme.memory_map import (
+    CQ, DOORBELL, MSIX, READ, REGISTER, SQ, WRITE,
+)  # fmt: skip
+from lmtrace_decoders.nvme.output import Output, Region
+from lmtrace_decoders.nvme.queues import Command, CompletionQueue, Queue, SubmissionQueue
+
+ROLE = {name: number for number, name in enumerate(ROLES)}
+_SQ_DOORBELL, _CQ_DOORBELL = ROLE["sq_doorbell"], ROLE["cq_doorbell"]
+
+
+class Reconstruction:
+    """One capture on its way from TLPs to tables."""
+
+    def __init__(self, store: Store, capture: Capture, discovery: Discovery) -> None:
+        self.store, self.capture, self.discovery = store, capture, discovery
+        facts = discovery.facts()
+        ids = sorted((link << 16 | requester, number) for (link, requester), number in discovery.requesters.items())
+        ids = [one for one in ids if len(capture.links) + one[1] < 2047]
+        spaces = [len(capture.links) + number for _, number in ids]
+        count = len(capture.links) + len(discovery.requesters)
+        self.walk = Walk(np.array([one for one, _ in ids]), np.array(spaces), count)
+        self.map = self.walk.map
+        self.output = Output(store, capture)
+        self.objects: list[Any] = []
+        self.functions: list[Function] = []
+        self.regions: dict[int, list[Region]] = {}
+        self.commands: list[Command | None] = [None] * len(self.walk.work)
+        self._free_work = list(range(len(self.walk.work) - 1, -1, -1))
+        self.next_number = 0
+        self.first = 0
+        self.rows: np.ndarray = np.zeros(0)
+        self.payload: np.ndarray = np.zeros(0, np.uint8)
+        self.lives = Lives(self)
+        self.buffers = Buffers(self)
+        self.admin = Admin(self)
+        self.interrupts = Interrupts(self)
+        self.inference = Inference(self)
+        self.migration = Migration(self)
+        for one in facts:
+            self._place(Function.of(one, len(self.functions)))
+
+    def _place(self, function: Function) -> None:
+        """Lay a function's BAR into the space of its link."""
+        self.functions.append(function)
+        facts = function.facts
+        owner = self.own(function)
+        learnt = spool.LEARNT.index(facts.learnt)
+        for base in (*facts.elsewhere, facts.bar0):
+            for kind, what, start, size in (
+                (REGISTER, "bar0", base, DOORBELL_BASE),
+                (DOORBELL, "doorbells", base + DOORBELL_BASE, DOORBELL_BASE),
+            ):
+                text = f"{what} of {function.text}"
+                number = self.store.owner(text)
+                self.map.add(facts.link, start, size, kind, READ | WRITE, owner, number)
+                self.region(function, what, text, start, size, 0, learnt, facts.confidence, facts.link, number)
+        if facts.msix is not None:
+            start, entries = facts.msix
+            size = 16 * entries if entries else 4096 - start % 4096
+            text = f"MSI-X table of {function.text}"
+            number = self.store.owner(text)
+            self.map.add(facts.link, start, size, MSIX, READ | WRITE, owner, number)
+            known = facts.msix_learnt == "seen"
+            self.region(
+                function, "msix_table", text, start, size, 0, spool.SEEN if known else spool.INFERRED,
+                1.0 if known else 0.8, facts.link, number,
+            )  # fmt: skip
+
+    def own(self, thing: Any) -> int:
+        """Return the number that stands for an owner in the memory map."""
+        self.objects.append(thing)
+        return len(self.objects) - 1
+
+    def region(
+        self, function: Function, kind: str, owner: str, start: int, size: int, time: int, learnt: int,
+        confidence: float, space: int, text: int,
+    ) -> Region:  # fmt: skip
+        """Note a region for its table and for naming neighbours."""
+        region = Region(function, kind, owner, start, start + size, time, learnt, confidence, space, text)
+        self.output.regions.append(region)
+        self.regions.setdefault(space, []).append(region)
+        return region
+
+    def function_of_space(self, space: int) -> Function | None:
+        """Return the function whose requests are in a space."""
+        return next((one for one in self.functions if one.space == space), None)
+
+    def function_of(self, link: int, bdf: int) -> Function | None:
+        """Return a function by its link and routing id."""
+        return next((one for one in self.functions if one.link == link and one.bdf == bdf), None)
+
+    # -- the walk ---------------------------------------------------------------------------------------------
+
+    def run(self) -> None:
+        """Walk the capture, give every TLP its role, and write the tables."""
+        handlers: dict[int, Callable[[tuple[int, ...]], None]] = {
+            at.SQE_BYTES: self._sqe_bytes, at.CQE_WRITE: self._cqe_write, at.LIST_BYTES: self.buffers.list_bytes,
+            at.PROPERTY_WRITE: self.lives.property_write, at.PROPERTY_READ: self.lives.property_read,
+            at.PROPERTY_VALUE: self.lives.property_value, at.DOORBELL_WRITE: self._doorbell,
+            at.MSIX_WRITE: self.interrupts.table_write, at.INTERRUPT_WRITE: self.interrupts.message,
+            at.CDQ_WRITE: self.migration.entry_write, at.DATA_BYTES: self.buffers.data_bytes,
+            at.SHADOW_BYTES: self._nothing, at.CONFIG_WRITE: self.lives.config_write,
+            at.STRANGE_READ: self.inference.strange_read, at.STRANGE_WRITE: self.inference.strange_write,
+            at.STRANGE_HOST: self.inference.strange_host, at.STRANGE_DATA: self.inference.strange_data,
+        }  # fmt: skip
+        table = [handlers[code] for code in range(len(handlers))]
+        for first, rows in self.store.tlp_chunks(self.capture):
+            self.first, self.rows = first, rows
+            base, self.payload = self.store.payload_span(rows)
+            numbers = self.walk.begin(rows)
+            while (events := self.walk.step(rows, first, base, numbers)) is not None:
+                for event in events:
+                    table[event[0]](event)
+            numbers[numbers >= 0] += self.output.first_transaction
+            self.output.bulk_links(first, rows, numbers)
+            self.store.update_tlps(first, rows)
+        self._finish()
+
+    def _nothing(self, event: tuple[int, ...]) -> None:
+        pass
+
+    def bytes_of(self, event: tuple[int, ...]) -> bytes:
+        """Return the bytes an event carries."""
+        start = event[5]
+        data: bytes = self.payload[start : start + event[3]].tobytes()
+        return data
+
+    def role(self, tlp: int, role: int, text: int) -> None:
+        """Give a TLP of this chunk or an earlier one another role and owner."""
+        if tlp >= self.first:
+            self.rows["role"][tlp - self.first] = role
+            self.rows["owner"][tlp - self.first] = text
+            return
+        row = self.store.tlps(tlp, tlp + 1)
+        row["role"], row["owner"] = role, text
+        self.store.update_tlps(tlp, row)
+
+    def nearest(self, space: int, address: int) -> int:
+        """Return the text of the region nearest to an address in a space, -1 where there is none."""
+        best, distance = -1, 1 << 65
+        for one in self.regions.get(space, ()):
+            if one.to_ps is None:
+                away = max(one.start - address, address - one.end + 1, 0)
+                if away < distance:
+                    best, distance = one.text, away
+        return best
+
+    # -- doorbells --------------------------------------------------------------------------------------------
+
+    def _doorbell(self, event: tuple[int, ...]) -> None:
+        _, row, owner, length, offset, _, tlp, time, _, _ = event
+        function: Function = self.objects[owner]
+        found = doorbell(DOORBELL_BASE + offset, function.facts.stride)
+        if found is None or length < 2:
+            return
+        qid, is_cq = found
+        value = int.from_bytes(self.bytes_of(event)[:4], "little") & 0xFFFF
+        controller = function.controller
+        self.rows["role"][row] = _CQ_DOORBELL if is_cq else _SQ_DOORBELL
+        self.output.doorbell(controller, is_cq, qid, value, time, tlp)
+        if is_cq:
+            cq = controller.cqs.get(qid)
+            if cq is None:
+                self.inference.head_doorbell(controller, qid, value, time, tlp)
+                return
+            self.rows["owner"][row] = cq.text
+            for command in cq.consumed(value):
+                self._consumed(command, value, time, tlp)
+            self.inference.head_moved(cq, value)
+            return
+        sq = controller.sqs.get(qid)
+        if sq is None:
+            self.inference.tail_doorbell(controller, qid, value, time, tlp)
+            return
+        self.rows["owner"][row] = sq.text
+        sq.ring(value, time, tlp)
+        if sq.learnt != spool.SEEN:
+            self.inference.tail_moved(sq)
+        if sq.early:
+            self._promote(sq)
+
+    def _consumed(self, command: Command, value: int, time: int, tlp: int) -> None:
+        command.cq_doorbell_ps = time
+        command.children.append((spool.CQ_DOORBELL, time, time, value, 4, tlp, tlp, 1.0))
+        self.output.link((tlp, self.output.first_transaction + command.number, spool.CQ_DOORBELL))
+        command.touch(tlp)
+        command.waiting &= ~2
+        if not command.waiting:
+            self.output.transaction(command)
+
+    def _promote(self, sq: SubmissionQueue) -> None:
+        """Take entries read beyond the tail for commands now that the tail passed them."""
+        for slot in sorted(sq.early, key=lambda one: (one - sq.fetched) % sq.modulus):
+            index, exposed = sq.position(slot)
+            if exposed:
+                sqe, since, request, end, tlps = sq.early.pop(slot)
+                self._create(sq, slot, index, sqe, since, request, end, tlps)
+
+    # -- submission -------------------------------------------------------------------------------------------
+
+    def _sqe_bytes(self, event: tuple[int, ...]) -> None:
+        _, row, owner, _, offset, _, request, time, since, _ = event
+        sq: SubmissionQueue = self.objects[owner]
+        data = self.bytes_of(event)
+        self.sqe_bytes(sq, offset, data, since, request, time, self.first + row)
+
+    def sqe_bytes(
+        self, sq: SubmissionQueue, offset: int, data: bytes, since: int, request: int, time: int, tlp: int
+    ) -> None:
+        """Take in bytes that the controller read from a queue, ``offset`` from its base."""
+        size, start = sq.entry_size, 0
+        while start < len(data):
+            slot, within = divmod(offset + start, size)
+            count = min(size - within, len(data) - start)
+            piece = data[start : start + count]
+            start += count
+            if count == size:
+                sq.partial.pop(slot, None)
+                self._entry(sq, slot, piece, since, request, time, [tlp])
+                continue
+            pieces, first_ps, first_tlp, tlps = sq.partial.get(slot) or (Pieces(), since, request, [])
+            if pieces.known(within, within + count):  # a new read of the slot starts over
+                pieces, first_ps, first_tlp, tlps = Pieces(), since, request, []
+            pieces.put(within, piece)
+            for one in (request, tlp):
+                if one not in tlps:
+                    tlps.append(one)
+            if pieces.known(0, 64):
+                sq.partial.pop(slot, None)
+                self._entry(sq, slot, bytes(pieces.data), first_ps, first_tlp, time, tlps)
+            else:
+                sq.partial[slot] = (pieces, first_ps, first_tlp, tlps)
+
+    def _entry(
+        self, sq: SubmissionQueue, slot: int, sqe: bytes, since: int, request: int, time: int, tlps: list[int]
+    ) -> None:
+        index, exposed = sq.position(slot)
+        if not exposed and not (sq.controller.shadow and sq.qid):
+            before = sq.by_slot.get(slot)
+            if before is not None and before.cqe is None and before.sqe == sqe:
+                self._fetch_links(before, request, tlps)
+            else:
+                sq.early[slot] = (sqe, since, request, time, tlps)
+            return
+        self._create(sq, slot, index, sqe, since, request, time, tlps)
+
+    def _fetch_links(self, command: Command, request: int, tlps: list[int]) -> None:
+        number = self.output.first_transaction + command.number
+        for tlp in {request, *tlps}:
+            self.output.link((tlp, number, spool.SQE_FETCH))
+            command.touch(tlp)
+
+    def _create(
+        self, sq: SubmissionQueue, slot: int, index: int, sqe: bytes, since: int, request: int, time: int,
+        tlps: list[int],
+    ) -> Command:  # fmt: skip
+        sq.early.pop(slot, None)
+        command = Command(self.next_number, sq, slot, index, sqe)
+        self.next_number += 1
+        if index >= sq.fetched:
+            if index - sq.fetched < 4096:
+                sq.holes.update(range(sq.fetched, index))
+            sq.fetched = index + 1
+            if sq.tail is not None and sq.tail < sq.fetched and (sq.controller.shadow and sq.qid):
+                sq.tail = sq.fetched
+        else:
+            sq.holes.discard(index)
+        rung = sq.exposing(index)
+        number = self.output.first_transaction + command.number
+        if rung is not None:
+            command.sq_doorbell_ps = rung[1]
+            command.children.append((spool.SQ_DOORBELL, rung[1], rung[1], slot, 4, rung[2], rung[2], 1.0))
+            self.output.link((rung[2], number, spool.SQ_DOORBELL))
+            command.touch(rung[2])
+        command.fetch_ps, command.fetch_tlp = since, request
+        address = sq.base + slot * sq.entry_size if sq.contiguous else 0
+        command.children.append(
+            (spool.SQE_FETCH, since, time, address, sq.entry_size, request, max(tlps), sq.confidence)
+        )
+        self._fetch_links(command, request, tlps)
+        before = sq.outstanding.pop(command.cid, None)
+        if before is not None:
+            self.end(before, spool.OUTSTANDING)
+        sq.outstanding[command.cid] = command
+        sq.by_slot[slot] = command
+        self.buffers.prepare(command)
+        if sq.qid == 0:
+            self.admin.submitted(command)
+        return command
+
+    def take_work(self, command: Command, keep: bool) -> int:
+        """Return a place among the kernel's counters for a command's data."""
+        if not self._free_work:
+            have = len(self.commands)
+            self.walk.grow_work()
+            self.commands += [None] * have
+            self._free_work = list(range(2 * have - 1, have - 1, -1))
+        slot = self._free_work.pop()
+        self.walk.work[slot] = (command.number, 0, 0, 0, -1, -1, -1, -1, keep)
+        self.commands[slot] = command
+        command.work = slot
+        return slot
+
+    def drop_work(self, command: Command) -> None:
+        """Give a command's counters and its memory back, and keep what they counted."""
+        slot = command.work
+        if slot < 0:
+            return
+        _, to_device, from_device, metadata, first_ps, last_ps, first_tlp, last_tlp, _ = self.walk.work[slot].item()
+        if first_tlp >= 0:
+            command.touch(first_tlp)
+            command.touch(last_tlp)
+            if to_device or from_device or not metadata:
+                command.moved = (to_device, from_device, first_ps, last_ps)
+                command.children.append(
+                    (spool.DATA_CHILD, first_ps, last_ps, command.qword(24), to_device + from_device, first_tlp,
+                     last_tlp, command.sq.confidence)
+                )  # fmt: skip
+            if metadata:
+                command.children.append(
+                    (spool.METADATA_CHILD, first_ps, last_ps, command.qword(16), metadata, first_tlp, last_tlp, 1.0)
+                )
+        if command.transfer is not None:
+            command.transfer.drop()
+        self.map.remove(command.mapped)
+        command.mapped = -1
+        self.walk.work["number"][slot] = -1
+        self.commands[slot] = None
+        command.work = -1
+        self._free_work.append(slot)
+
+    # -- completion -------------------------------------------------------------------------------------------
+
+    def _cqe_write(self, event: tuple[int, ...]) -> None:
+        _, _, owner, _, offset, _, tlp, time, _, _ = event
+        self.cqe_bytes(self.objects[owner], offset, self.bytes_of(event), time, tlp)
+
+    def cqe_bytes(self, cq: CompletionQueue, offset: int, data: bytes, time: int, tlp: int) -> None:
+        """Take in bytes the controller wrote to a completion queue, ``offset`` from its base."""
+        size, start = cq.entry_size, 0
+        while start < len(data):
+            slot, within = divmod(offset + start, size)
+            count = min(size - within, len(data) - start)
+            piece = data[start : start + count]
+            start += count
+            if within == 0 and count >= 16:
+                cq.partial.pop(slot, None)
+                self._posted(cq, slot, piece[:16], time, tlp, tlp)
+                continue
+            pieces, first_tlp = cq.partial.get(slot) or (Pieces(), tlp)
+            pieces.put(within, piece)
+            if pieces.known(0, 16):
+                cq.partial.pop(slot, None)
+                self._posted(cq, slot, bytes(pieces.data[:16]), time, tlp, first_tlp)
+            elif within < 16:
+                cq.partial[slot] = (pieces, first_tlp)
+
+    def _posted(self, cq: CompletionQueue, slot: int, cqe: bytes, time: int, tlp: int, first_tlp: int) -> None:
+        command, confidence = self._match(cq, cqe)
+        if command is None:
+            return
+        sq = command.sq
+        sq.outstanding.pop(command.cid, None)
+        command.cqe, command.cqe_ps, command.cqe_tlp = cqe, time, tlp
+        command.cq, command.cq_slot = cq, slot
+        command.outcome = spool.COMPLETED
+        address = cq.base + slot * cq.entry_size if cq.contiguous else 0
+        command.children.append((spool.CQE_CHILD, time, time, address, 16, first_tlp, tlp, confidence))
+        number = self.output.first_transaction + command.number
+        for one in {first_tlp, tlp}:
+            self.output.link((one, number, spool.CQE_CHILD))
+        self.drop_work(command)
+        command.touch(first_tlp)
+        command.touch(tlp)
+        before = cq.posted.pop(slot, None)
+        if before is not None:
+            self.released(before, 2)
+        cq.posted[slot] = command
+        command.waiting = 2
+        self.interrupts.posted(cq, command, time, tlp)
+        if sq.qid == 0:
+            self.admin.completed(command, time, tlp)
+        else:
+            self.buffers.completed(command)
+
+    def _match(self, cq: CompletionQueue, cqe: bytes) -> tuple[Command | None, float]:
+        """Return (the command that an entry completes, confidence): by SQID and CID, else by CID alone."""
+        sqid, cid = cqe[10] | cqe[11] << 8, cqe[12] | cqe[13] << 8
+        sqs = cq.controller.sqs
+        sq = sqs.get(sqid)
+        if sq is not None and sq.cqid == cq.qid:
+            command = sq.outstanding.get(cid)
+            if command is not None:
+                return command, cq.confidence
+            for slot, (sqe, since, request, end, tlps) in list(sq.early.items()):
+                if int.from_bytes(sqe[2:4], "little") == cid:
+                    index, _ = sq.position(slot)
+                    return self._create(sq, slot, index, sqe, since, request, end, tlps), 0.8
+        others = [one.outstanding[cid] for one in sqs.values() if one.cqid == cq.qid and cid in one.outstanding]
+        return (others[0], min(cq.confidence, 0.7)) if len(others) == 1 else (None, 0.0)
+
+    def released(self, command: Command, bits: int) -> None:
+        """The record of a completed command need not wait any more: 1 the interrupt, 2 the head doorbell."""
+        if command.waiting & bits:
+            command.waiting &= ~bits
+            if not command.waiting:
+                self.output.transaction(command)
+
+    def end(self, command: Command, outcome: int) -> None:
+        """A command's life ends without a completion."""
+        command.outcome = outcome
+        self.drop_work(command)
+        self.output.transaction(command)
+
+    # -- queues -----------------------------------------------------------------------------------------------
+
+    def add_queue(self, queue: Queue, time: int, tlp: int) -> None:
+        """Bring a queue to life; one with its identifier that lives ends."""
+        controller = queue.controller
+        function = controller.function
+        is_sq = isinstance(queue, SubmissionQueue)
+        table: dict[int, Any] = controller.sqs if is_sq else controller.cqs
+        if queue.qid in table:
+            self.end_queue(table[queue.qid], time, tlp, "delete", spool.DELETED)
+        table[queue.qid] = queue
+        queue.number = self.own(queue)
+        name = f"{'SQ' if is_sq else 'CQ'} {queue.qid} of {function.text}"
+        queue.text = self.store.owner(name)
+        queue.created_ps, queue.created_tlp = time, tlp
+        self.lay_queue(queue, queue.slots * queue.entry_size)
+
+    def lay_queue(self, queue: Queue, size: int) -> None:
+        """Lay a queue's memory into the map, in place of what was laid for it before."""
+        function = queue.controller.function
+        self.map.remove(queue.mapped)
+        queue.mapped = -1
+        if queue.in_cmb or not size:
+            return
+        kind, ways = (SQ, READ) if isinstance(queue, SubmissionQueue) else (CQ, WRITE)
+        page = queue.controller.page
+        if queue.contiguous:
+            queue.mapped = self.map.add(function.space, queue.base, size, kind, ways, queue.number, queue.text)
+            spans = [(queue.base, size)]
+        else:
+            pages = np.array(queue.pages or [], np.uint64)
+            queue.mapped = self.map.add_pages(
+                function.space, pages, page, size, kind, ways, queue.number, queue.text, offset=0, sibling=-1
+            )
+            spans = [(one, page) for one in (queue.pages or [])]
+        known = next(
+            (one for one in self.regions.get(function.space, ()) if one.text == queue.text and one.to_ps is None), None
+        )
+        if known is not None:
+            known.end = max(known.end, known.start + size)
+            return
+        for start, count in spans:
+            self.region(
+                function, "sq" if kind == SQ else "cq", self.store.owners[queue.text], start, count, queue.created_ps,
+                queue.learnt, queue.confidence, function.space, queue.text,
+            )  # fmt: skip
+
+    def end_queue(self, queue: Queue, time: int | None, tlp: int | None, why: str | None, outcome: int) -> None:
+        """End a queue's life, and with it that of its commands without a completion."""
+        controller = queue.controller
+        self.map.remove(queue.mapped)
+        queue.mapped = -1
+        space = controller.function.space
+        for one in self.regions.get(space, ()):
+            if one.text == queue.text and one.to_ps is None:
+                one.to_ps = time
+        if time is not None:
+            self.regions[space] = [one for one in self.regions.get(space, ()) if one.to_ps is None]
+        if isinstance(queue, SubmissionQueue):
+            controller.sqs.pop(queue.qid, None)
+            for command in list(queue.outstanding.values()):
+                self.end(command, outcome)
+            queue.outstanding.clear()
+        elif isinstance(queue, CompletionQueue):
+            controller.cqs.pop(queue.qid, None)
+            for command in list(queue.posted.values()):
+                self.released(command, 3)
+            queue.posted.clear()
+        self.output.queue_ended(queue, time, tlp, why)
+
+    def _finish(self) -> None:
+        self.lives.unanswered()
+        for function in self.functions:
+            controller = function.controller
+            for cq in list(controller.cqs.values()):
+                self.end_queue(cq, None, None, None, spool.OUTSTANDING)
+            for sq in list(controller.sqs.values()):
+                self.end_queue(sq, None, None, None, spool.OUTSTANDING)
+            self.interrupts.drop(function)
+        self.migration.finish()
+        self.output.finish(self.functions)
