@@ -7,7 +7,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import sys
+from importlib import import_module
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from lmtrace.check import check, decode
@@ -17,22 +20,36 @@ if TYPE_CHECKING:
 __all__ = ["LmtraceError", "Run", "__version__", "check", "decode", "open_run"]
 
 _HOMES = {
-    "check": "lmtrace.check", "decode": "lmtrace.check", "open_run": "lmtrace.run", "Run": "lmtrace.run",
+    "decode": "lmtrace.check",
+    "open_run": "lmtrace.run",
+    "Run": "lmtrace.run",
     "LmtraceError": "lmtrace.errors",
-}  # fmt: skip
+}
+
+
+class _Package(ModuleType):
+    """The package, whose function ``check`` stands before its module ``check`` however that one was imported."""
+
+    @property
+    def check(self) -> Any:
+        return import_module("lmtrace.check").check
+
+    @check.setter
+    def check(self, module: ModuleType) -> None:
+        """Let the import of the module pass; it stays reachable through ``from lmtrace.check import ...``."""
+
+
+sys.modules[__name__].__class__ = _Package
 
 
 def __getattr__(name: str) -> object:
     """Import what is asked for when it is asked for, so that ``import lmtrace`` costs nothing."""
-    from importlib import import_module, metadata
-
     if name == "__version__":
-        return metadata.version("lmtrace")
+        from importlib.metadata import version
+
+        return version("lmtrace")
     if name in _HOMES:
-        # The submodule would else stand in the place of its function of the same name.
-        value = getattr(import_module(_HOMES[name]), name)
-        globals()[name] = value
-        return value
+        return getattr(import_module(_HOMES[name]), name)
     raise AttributeError(f"module 'lmtrace' has no attribute {name!r}")
 
 

@@ -37,12 +37,13 @@ class Finding:
 
     def place(self) -> str:
         """Where it happened: controller, queue, command, else the TLP."""
-        about = [who(self.row if self.row["controller"] is not None or not self.command else self.command)]
+        row = self.row if self.row["controller"] is not None or self.command is None else self.command
+        about = [] if row["controller"] is None and row.get("function") is None else [who(row)]
         if self.command is not None:
             about.append(command_words(self.command))
         elif self.tlp is not None:
             about.append(tlp_words(self.tlp))
-        return ", ".join(about)
+        return ", ".join(about) or f"link {self.row['link']}"
 
 
 @dataclass(slots=True)
@@ -102,7 +103,7 @@ def gather(run: Run, evidence: bool = False) -> Content:
 def _groups(violations: list[Row], outcomes: list[Row]) -> tuple[list[Group], int]:
     """Return the violations by rule, severity and waiver, worst first, and the number of groups left out."""
     texts = _rule_texts()
-    unlisted = {one["rule"]: one["broken"] for one in outcomes}
+    unlisted = Counter({one["rule"]: one["broken"] for one in outcomes})
     groups: dict[tuple[str, str, str | None], Group] = {}
     for row in violations:
         key = (row["rule"], row["severity"], row["waived"])

@@ -54,9 +54,9 @@ def capture_line(capture: Mapping[str, Any]) -> str:
 
 def who(row: Mapping[str, Any]) -> str:
     """Return the controller of a row: its CNTLID, else its function."""
-    if row.get("controller") is not None:
+    if row["controller"] is not None:
         return f"controller {row['controller']}"
-    return f"function {bdf_text(row['function'])}" if row.get("function") is not None else "controller ?"
+    return f"function {bdf_text(row['function'])}"
 
 
 def command_words(transaction: Mapping[str, Any]) -> str:
