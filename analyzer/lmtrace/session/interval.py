@@ -5,6 +5,7 @@ A rule about a whole interval ("nothing is fetched") is asked when the interval 
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
@@ -13,6 +14,7 @@ from lmtrace.events import (
     CqePosted,
     Doorbell,
     Event,
+    Initiated,
     Interrupt,
     PropertyAccess,
     QueueCreated,
@@ -45,6 +47,8 @@ class Silence:
     event_completions: int = 0
     """Completions of Asynchronous Event Requests."""
     interrupts: int = 0
+    requests: Counter[str] = field(default_factory=Counter)
+    """Requests of the controller by role."""
     unsignalled: Mapping[int, CqePosted] = field(default_factory=dict)
     """By CQ, the last completion before the suspension that no interrupt and no head doorbell followed."""
 
@@ -65,6 +69,8 @@ class Silence:
                 self.event_completions += completes_event_request(event, controller)
             case Interrupt():
                 self.interrupts += 1
+            case Initiated():
+                self.requests[event.role] += 1
 
 
 def completes_event_request(event: CqePosted, controller: Controller) -> bool:

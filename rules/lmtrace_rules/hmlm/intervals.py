@@ -1,0 +1,37 @@
+"""When a suspended interval ends: the moment at which rules about the whole of it answer."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from lmtrace.events import EndOfCapture, Event, Reset, Resume
+from lmtrace.known import Known
+from lmtrace.session import Controller, Session
+
+ELSEWHERE = "the suspended controller's own traffic is not on this link"
+
+
+def ended(event: Event, session: Session) -> Iterator[Controller]:
+    """Yield the controllers that were known to be suspended until ``event``, which ends that for certain.
+
+    It is a Resume that succeeds (whose effect began at its fetch), a reset of the controller or of the MMC that
+    suspended it, or the end of the capture. A reset that is only inferred may have happened earlier.
+    """
+    match event:
+        case Resume() if event.succeeded:
+            target = session.controller(event.target)
+            if target.suspension is not None and session.suspended(event.target, event) is Known.YES:
+                yield target
+        case Reset() if not event.inferred and event.how != "behaved as reset":
+            for one in _suspended(session):
+                assert one.suspension is not None
+                if event.how == "NSSR" or event.function in (one.function, one.suspension.command.function):
+                    yield one
+        case EndOfCapture():
+            yield from _suspended(session)
+
+
+def _suspended(session: Session) -> Iterator[Controller]:
+    for one in session.identifiers.values():
+        if one.suspension is not None and one.suspended.now is Known.YES:
+            yield one

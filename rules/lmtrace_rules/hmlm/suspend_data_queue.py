@@ -1,0 +1,252 @@
+"""hmlm 6.8: what a Suspend does to the User Data Migration Queue of its target."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from lmtrace.events import CdqCommand, CdqEntry, GetFeaturesCdq, LogUserDataChanges, Stray, Suspend
+from lmtrace.known import Known, throughout
+from lmtrace.rule import Verdict, broken, held, not_a_rule, not_observable, rule
+from lmtrace.session import DataQueue, Session
+from lmtrace.spec.migration import CDQ_ENTRY_SIZE
+from lmtrace.spec.nvme import INVALID_CONTROLLER_DATA_QUEUE, INVALID_FIELD
+from lmtrace_rules.hmlm.causes import excused
+
+SECTION = "6.8 Suspend"
+PROFILE = "suspend"
+DUDMQ = "Suspend with DUDMQ"
+
+
+@rule("HMLM-5.1.17.1.1-n15", spec="NVMe Base 2.1, 5.1.17.1.1", party="controller")
+def data_queue_outlived_suspension(event: CdqCommand | CdqEntry | Stray, session: Session) -> Iterator[Verdict]:
+    """Suspend with DUDMQ deletes the controller's User Data Migration Queue before it completes.
+
+    The host frees the queue's memory then; a queue that lives on writes into memory of others.
+
+    Holds::
+
+        1us create_cdq cdqid=1 target=1 pc=1 cdqsize=64 prp1=40000h
+        3us suspend target=1 stype=1 dudmq=1
+        5us delete_cdq cdqid=1 status=1/37h
+
+    Silent::
+
+        1us create_cdq cdqid=1 target=1 pc=1 cdqsize=64 prp1=40000h
+        3us suspend target=1 stype=1 dudmq=1
+        4us create_cdq cdqid=1 target=2 pc=1 cdqsize=64 prp1=50000h
+        5us set_features_cdq cdqid=1 hp=0
+
+    Silent::
+
+        1us create_cdq cdqid=1 target=1 pc=1 cdqsize=64 prp1=40000h
+        3us suspend target=1 stype=1 dudmq=1
+        5us stray function=01:00.2 address=40000h length=32
+
+    Breaks::
+
+        1us create_cdq cdqid=1 target=1 pc=1 cdqsize=64 prp1=40000h
+        3us suspend target=1 stype=1 dudmq=1
+        5us set_features_cdq cdqid=1 hp=0
+
+    Breaks::
+
+        1us create_cdq cdqid=1 target=1 pc=1 cdqsize=64 prp1=40000h
+        3us suspend target=1 stype=1 dudmq=1
+        5us stray function=01:00.1 address=40000h length=32
+    """
+    match event:
+        case CdqCommand():
+            queue = session.live_queue(event.function, event.cdqid)
+            if queue is None or not _deleted(queue, event.fetched) or _asks_for_no_queue(event):
+                return
+            if session.cdq_exists(event.function, event.cdqid, event) is not Known.NO:
+                return
+            if event.succeeded:
+                yield broken(
+                    f"{event.title} for CDQ {event.cdqid} succeeded although the Suspend of controller {queue.target} "
+                    "deleted that queue", event,
+                )  # fmt: skip
+            elif event.status == INVALID_CONTROLLER_DATA_QUEUE:
+                yield held(event)
+        case CdqEntry():
+            queue = session.live_queue(event.owner, event.cdqid)
+            if queue is not None and _deleted(queue, event.order):
+                yield broken(
+                    f"an entry was posted to slot {event.slot} of CDQ {event.cdqid} after the Suspend of controller "
+                    f"{queue.target} deleted it", event,
+                )  # fmt: skip
+        case Stray():
+            queue = _deleted_below(event, session)
+            if queue is not None:
+                yield broken(
+                    f"{event.length} bytes were written to {event.address:X}h, the next slot of CDQ {queue.cdqid}, "
+                    f"after the Suspend of controller {queue.target} deleted it", event,
+                )  # fmt: skip
+
+
+def _deleted(queue: DataQueue, order: int) -> bool:
+    """Whether a Suspend deleted a queue before ``order``."""
+    return queue.live.now is Known.NO and queue.ended_by == DUDMQ and order > queue.live.since
+
+
+def _asks_for_no_queue(command: CdqCommand) -> bool:
+    """Whether a command succeeds without a queue: Get Features of the default, saved or supported values."""
+    return isinstance(command, GetFeaturesCdq) and command.field("SELECT") != 0
+
+
+def _deleted_below(event: Stray, session: Session) -> DataQueue | None:
+    """Return the deleted queue whose next slot a write fills, by a function that had to do with it."""
+    if event.kind != "MWr" or event.length > CDQ_ENTRY_SIZE:
+        return None
+    for queue in reversed(session.data_queues):
+        if not queue.holds(event.address):
+            continue
+        if not _deleted(queue, event.order) or not queue.created.field("PC"):
+            return None
+        slot, offset = divmod(event.address - queue.created.base, CDQ_ENTRY_SIZE)
+        ends = (queue.owner, session.controller(queue.target).function)
+        fits = slot == queue.tail and offset + event.length == CDQ_ENTRY_SIZE and event.function in ends
+        return queue if fits else None
+    return None
+
+
+@rule("HMLM-5.1.17.1.1-n16", spec="NVMe Base 2.1, 5.1.17.1.1, Figure 351", party="controller")
+def data_queue_lost_by_failed_suspend(command: CdqCommand, session: Session) -> Iterator[Verdict]:
+    """A Suspend with DUDMQ that fails leaves the User Data Migration Queue where it is.
+
+    The controller runs on, and what it changes must still be logged.
+
+    Holds::
+
+        1us create_cdq cdqid=1 target=1 pc=1 cdqsize=64 prp1=40000h
+        3us suspend target=1 stype=5 dudmq=1 status=0/02h
+        5us set_features_cdq cdqid=1 hp=0
+
+    Silent::
+
+        1us create_cdq cdqid=1 target=1 pc=1 cdqsize=64 prp1=40000h
+        3us suspend target=1 stype=5 dudmq=1 status=0/02h
+        4us delete_cdq cdqid=1
+        5us set_features_cdq cdqid=1 hp=0 status=1/37h
+
+    Silent::
+
+        1us create_cdq cdqid=1 target=1 pc=1 cdqsize=64 prp1=40000h
+        2us log_user_data_changes cdqid=1 lact=1
+        3us suspend target=1 stype=5 dudmq=1 status=0/02h
+        5us log_user_data_changes cdqid=1 lact=1 status=1/37h
+
+    Breaks::
+
+        1us create_cdq cdqid=1 target=1 pc=1 cdqsize=64 prp1=40000h
+        3us suspend target=1 stype=5 dudmq=1 status=0/02h
+        5us set_features_cdq cdqid=1 hp=0 status=1/37h
+    """
+    last = _suspend_of_kept_queue(command, session)
+    if last is not None and last.failed and last.dudmq:
+        yield from _kept(command, f"the Suspend with DUDMQ of controller {last.target} failed with {last.status}")
+
+
+@rule("HMLM-5.1.17.1.1-n17", spec="NVMe Base 2.1, 5.1.17.1.1, Figure 351", party="controller")
+def data_queue_deleted_unasked(command: CdqCommand, session: Session) -> Iterator[Verdict]:
+    """A Suspend without DUDMQ leaves the User Data Migration Queue where it is.
+
+    The host still reads the last entries, up to the one that closes the log.
+
+    Holds::
+
+        1us create_cdq cdqid=1 target=1 pc=1 cdqsize=64 prp1=40000h
+        3us suspend target=1 stype=1
+        5us delete_cdq cdqid=1
+
+    Silent::
+
+        1us create_cdq cdqid=1 target=1 pc=1 cdqsize=64 prp1=40000h
+        3us suspend target=1 stype=1
+        4us delete_cdq cdqid=1
+        5us delete_cdq cdqid=1 status=1/37h
+
+    Breaks::
+
+        1us create_cdq cdqid=1 target=1 pc=1 cdqsize=64 prp1=40000h
+        3us suspend target=1 stype=1
+        5us set_features_cdq cdqid=1 hp=0 status=1/37h
+    """
+    last = _suspend_of_kept_queue(command, session)
+    if last is not None and last.succeeded and last.suspends and not last.dudmq:
+        yield from _kept(command, f"the Suspend of controller {last.target} did not ask for its deletion")
+
+
+def _suspend_of_kept_queue(command: CdqCommand, session: Session) -> Suspend | None:
+    """Return the last Suspend for the target of a command's queue, if the queue is alive and older than that."""
+    queue = session.live_queue(command.function, command.cdqid)
+    if queue is None or throughout(queue.live, command.fetched, command.order) is not Known.YES:
+        return None
+    if _asks_for_no_queue(command) or (isinstance(command, LogUserDataChanges) and command.lact != 0):
+        return None
+    last = session.controller(queue.target).last_suspend
+    if last is None or last.function != command.function:
+        return None
+    return last if queue.created.order < last.fetched and last.order < command.fetched else None
+
+
+def _kept(command: CdqCommand, what: str) -> Iterator[Verdict]:
+    if command.succeeded:
+        yield held(command)
+    elif command.status == INVALID_CONTROLLER_DATA_QUEUE:
+        yield broken(f"{command.title} does not find CDQ {command.cdqid} although {what}", command)
+
+
+@rule("HMLM-5.1.17.1.1-n18", spec="NVMe Base 2.1, 5.1.17.1.1, Figure 351", party="controller", severity="warning")
+def missing_data_queue_refused(command: Suspend, session: Session) -> Iterator[Verdict]:
+    """DUDMQ asks nothing of a controller that has no User Data Migration Queue.
+
+    A host may set it always; a refusal would leave the controller running.
+
+    Holds::
+
+        5us suspend target=1 stype=1 dudmq=1
+
+    Silent::
+
+        1us create_cdq cdqid=1 target=1 pc=1 cdqsize=64 prp1=40000h
+        5us suspend target=1 stype=1 dudmq=1 status=1/37h
+
+    Silent::
+
+        0us midway
+        5us suspend target=1 stype=1 dudmq=1 status=1/37h
+
+    Breaks::
+
+        5us suspend target=1 stype=1 dudmq=1 status=1/37h
+    """
+    if not (command.suspends and command.dudmq and command.completed):
+        return
+    none = _has_no_data_queue(command, session)
+    if none is Known.NO:
+        return
+    if none is Known.UNKNOWN:
+        if command.status == INVALID_CONTROLLER_DATA_QUEUE:
+            yield not_observable("the capture does not show whether the controller has a data queue", command)
+        return
+    if command.succeeded:
+        yield held(command)
+    elif command.status in (INVALID_CONTROLLER_DATA_QUEUE, INVALID_FIELD) and not excused(command, session, ""):
+        yield broken(
+            f"{command.title} was refused with {command.status} although controller {command.target} merely has no "
+            "data queue to delete", command,
+        )  # fmt: skip
+
+
+def _has_no_data_queue(command: Suspend, session: Session) -> Known:
+    states = [throughout(one.live, command.fetched, command.order)
+              for one in session.data_queues if one.target == command.target]  # fmt: skip
+    states += [Known.UNKNOWN for one in session.unseen_creates if getattr(one, "target", None) == command.target]
+    if not session.of_function(command.function).complete_history:
+        states.append(Known.UNKNOWN)
+    return ~Known.any(states)
+
+
+not_a_rule("HMLM-5.1.17.1.1-n19", "not judged: when the closing entry is due is left to the vendor")
+not_a_rule("HMLM-5.1.17.1.1-n20", "not judged: needs every change and every entry of a whole logging period")
