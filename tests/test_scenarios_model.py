@@ -15,7 +15,7 @@ from lmtrace_samples.choices import Choices
 from lmtrace_samples.record import Done, Record
 
 NAMES = [
-    "migration", "migration-two-captures", "plain-io", "refusals", "reset-while-suspended", "rollback",
+    "log-full", "migration", "migration-two-captures", "plain-io", "refusals", "reset-while-suspended", "rollback",
     "state-in-one", "state-in-pieces",
 ]  # fmt: skip
 SEEDS = (1, 2, 3, 8)
@@ -191,6 +191,23 @@ def test_seeds_vary_what_may_vary() -> None:
     drawn = [Choices.draw(seed) for seed in range(1, 40)]
     for field in ("mps", "delete_queue", "notify", "pieces", "iommu", "late_marker", "enumerate", "controllers"):
         assert len({getattr(one, field) for one in drawn}) > 1
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_full_log_ends_with_one_entry_that_says_so(seed: int) -> None:
+    _, record = read("log-full", seed)
+    reasons = [entry[4][31] >> 1 & 7 for entry in record.entries]
+    assert reasons.count(7) == 1 and reasons.count(2) == 1 and reasons[0] == 1
+    events = [done for done in record.commands if done.opcode == EVENT_REQUEST and done.dw0 == 0x104]
+    assert len(events) == 1 and events[0].dw1 == record.entries[0][2]
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_completion_queue_overruns_with_its_fault(seed: int) -> None:
+    _, record = read("migration", seed, "completion-overruns-queue")
+    until = _step(record, "resume", 2) + 40_000_000
+    early = [done for done in record.commands if done.cntlid == 2 and done.sqid and (done.cqe_ps or until) < until]
+    assert len(early) > 3
 
 
 def test_data_queue_wraps_in_some_seed() -> None:

@@ -17,9 +17,7 @@ NO_RANGE = 2
 class DataQueue:
     """One queue of Type 0 entries in the memory of the controller that owns it."""
 
-    def __init__(
-        self, cdqid: int, owner: ManagementController, cntlid: int, pages: list[int], slots: int
-    ) -> None:
+    def __init__(self, cdqid: int, owner: ManagementController, cntlid: int, pages: list[int], slots: int) -> None:
         self.cdqid = cdqid
         self.owner = owner
         self.cntlid = cntlid

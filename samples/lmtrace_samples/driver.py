@@ -251,9 +251,7 @@ class Driver:
         """Do what a driver does first: identify, ask for queues, post an event request."""
         yield from self.identify(Cns.CONTROLLER)
         asked = queues - 1
-        yield from self.command(
-            Admin.SET_FEATURES, cdw={10: Feature.NUMBER_OF_QUEUES, 11: asked << 16 | asked}
-        )
+        yield from self.command(Admin.SET_FEATURES, cdw={10: Feature.NUMBER_OF_QUEUES, 11: asked << 16 | asked})
         self.root.clock.start(self._listen(self.queues[0]))
         if nsid is not None:
             yield from self.identify(Cns.ACTIVE_NAMESPACES)

@@ -109,9 +109,7 @@ class Engine:
         self.admin: dict[int, Handler] = {}
         self.nvm: dict[int, Handler] = {}
         self.registers = bytearray(0x40)
-        self.registers[:8] = CAP.encode(
-            MQES=choices.mqes, CQR=1, TO=4, DSTRD=choices.stride, CSS=1, MPSMIN=0, MPSMAX=0
-        )
+        self.registers[:8] = CAP.encode(MQES=choices.mqes, CQR=1, TO=4, DSTRD=choices.stride, CSS=1, MPSMIN=0, MPSMAX=0)
         self._put(Property.VS, 0x00020100)
         self.online = True
         self.suspended_by: Engine | None = None

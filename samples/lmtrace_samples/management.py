@@ -5,6 +5,7 @@ Every reason to refuse has a name, so that a fault can make the controller forge
 
 from __future__ import annotations
 
+from itertools import pairwise
 from random import Random
 
 from lmtrace.spec.migration import (
@@ -53,7 +54,7 @@ LIST_ENTRIES = 8
 
 def count_ranges(pages: list[int]) -> int:
     """Return how many runs of contiguous pages there are."""
-    return 1 + sum(after != page + PAGE for page, after in zip(pages, pages[1:], strict=False))
+    return 1 + sum(after != page + PAGE for page, after in pairwise(pages))
 
 
 class ManagementController(Controller):

@@ -103,9 +103,7 @@ class Root:
 
     def write(self, address: int, data: bytes) -> None:
         """Write a register: posted, so nothing comes back."""
-        self.link.send(
-            Direction.DOWNSTREAM, tlp.memory_write(HOST, address, data), self._device_write, address, data
-        )
+        self.link.send(Direction.DOWNSTREAM, tlp.memory_write(HOST, address, data), self._device_write, address, data)
 
     def read(self, address: int, length: int) -> Steps[int | None]:
         """Read a register and return its value, or None when the device answers Unsupported Request."""

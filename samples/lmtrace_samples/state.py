@@ -105,15 +105,11 @@ def load(target: Engine, state: bytes, manager: Engine) -> None:
     submissions = [IO_SQ_STATE.decode(state, at + 24 * index) for index in range(sqs)]
     completions = [IO_CQ_STATE.decode(state, at + 24 * (sqs + index)) for index in range(cqs)]
     for cq in completions:
-        queue = target.completion_queue(
-            cq["IOCQQID"], cq["IOCQPRP1"], cq["IOCQQSIZE"] + 1, bool(cq["IEN"]), cq["IV"]
-        )
+        queue = target.completion_queue(cq["IOCQQID"], cq["IOCQPRP1"], cq["IOCQQSIZE"] + 1, bool(cq["IEN"]), cq["IV"])
         queue.head, queue.tail = cq["IOCQHP"], cq["IOCQTP"]
         queue.phase = cq["S0PT"] if cq["IOCQTP"] else cq["S0PT"] ^ 1
         target.cqs[queue.qid] = queue
     for sq in submissions:
-        restored = SubmissionQueue(
-            sq["IOSQQID"], sq["IOSQPRP1"], sq["IOSQQSIZE"] + 1, sq["IOSQCQID"], sq["QPRIO"]
-        )
+        restored = SubmissionQueue(sq["IOSQQID"], sq["IOSQPRP1"], sq["IOSQQSIZE"] + 1, sq["IOSQCQID"], sq["QPRIO"])
         restored.head, restored.tail = sq["IOSQHP"], sq["IOSQTP"]
         target.sqs[restored.qid] = restored

@@ -107,9 +107,7 @@ class Worker:
     def _deallocate(self, first: int, count: int) -> Steps[None]:
         head = max(1, count // 2)
         ranges = [(first, head)] + ([(first + head, count - head)] if count > head else [])
-        data = b"".join(
-            bytes(4) + size.to_bytes(4, "little") + start.to_bytes(8, "little") for start, size in ranges
-        )
+        data = b"".join(bytes(4) + size.to_bytes(4, "little") + start.to_bytes(8, "little") for start, size in ranges)
         self.buffer.write(data)
         words = {10: len(ranges) - 1, 11: 1 << 2}
         yield from self._do(Nvm.DATASET_MANAGEMENT, 0, 0, words, len(data))

@@ -63,15 +63,11 @@ def config_write(requester: int, tag: int, function: int, offset: int, payload: 
     return header + _aligned(offset, payload)
 
 
-def completion(
-    completer: int, requester: int, tag: int, byte_count: int, address: int, payload: bytes
-) -> bytes:
+def completion(completer: int, requester: int, tag: int, byte_count: int, address: int, payload: bytes) -> bytes:
     """Return a completion with data; ``address`` is that of the payload's first byte (2.2.9)."""
     data = _aligned(address, payload)
     return (
-        _COMPLETION.pack(
-            0x4A, 0, len(data) >> 2 & 0x3FF, completer, byte_count & 0xFFF, requester, tag, address & 0x7F
-        )
+        _COMPLETION.pack(0x4A, 0, len(data) >> 2 & 0x3FF, completer, byte_count & 0xFFF, requester, tag, address & 0x7F)
         + data
     )
 

@@ -8,7 +8,10 @@ A fault breaks one rule by changing one method of the model before the run begin
   choices of the seed without which nothing would show (``world.choices.delete_queue = True``).
 * Where the managing controller merely fails to refuse something, one line of
   :func:`~lmtrace_samples.fault.forgets` names the reason that it forgets (see ``ManagementController.check``).
-* ``party="host"`` is for what the host does wrong: hooks of ``manager``, ``driver`` and ``tenant``.
+  Where the host has to ask for something it should not ask for, so that it can be refused, ``forgets`` also adds
+  the reason to ``World.provoked``; the script sends that request only if ``world.provokes(reason)``.
+* ``party="host"`` is for what the host does wrong: ``World.while_suspended`` and
+  ``World.afterwards`` are its hooks.
 
 Choices that shape a world while it is built (sizes, number of controllers) cannot be fixed any more; those a
 script reads while it runs can.

@@ -16,19 +16,19 @@ from lmtrace_samples.world import World
 
 forgets(
     "resume-running", "HMLM-5.1.17.1.2-n1", "refusals", "resume-running",
-    "Resume of a controller that is not suspended succeeds",
+    "Resume of a controller that is not suspended succeeds.",
 )  # fmt: skip
 forgets(
     "resume-uncommitted", "HMLM-5.1.17.1.2-n2", "refusals", "resume-open",
-    "Resume succeeds while the state received for the controller is not complete",
+    "Resume succeeds while the state received for the controller is not complete.",
 )  # fmt: skip
 forgets(
     "resume-nobody", "HMLM-5.1.17.1.2-n4", "refusals", "resume-unknown",
-    "Resume of a controller that does not exist succeeds",
+    "Resume of a controller that does not exist succeeds.",
 )  # fmt: skip
 forgets(
     "resume-manager", "HMLM-5.1.17.1.2-n4", "refusals", "resume-manager",
-    "Resume of the managing controller itself succeeds",
+    "Resume of the managing controller itself succeeds.",
 )  # fmt: skip
 
 
@@ -140,7 +140,7 @@ def wrong_vector_after_resume(world: World) -> None:
 @fault("completion-overruns-queue", "HMLM-5.1.17.1.2-n12", "migration")
 def completion_overruns_queue(world: World) -> None:
     """The destination posts a completion over one that the host has not taken."""
-    world.choices.small_queues = True
+    world.choices.small_queues, world.choices.queues = True, 1
     instead(_destination(world), "has_room", lambda original, queue: True)
 
 

@@ -16,19 +16,19 @@ from lmtrace_samples.world import World
 
 forgets(
     "migration-send-reserved-select", "HMLM-5.1.17-n1", "refusals", "migration-select",
-    "Migration Send with a reserved operation succeeds",
+    "Migration Send with a reserved operation succeeds.",
 )  # fmt: skip
 forgets(
     "suspend-reserved-type", "HMLM-5.1.17.1.1-n1", "refusals", "suspend-type",
-    "Suspend with a reserved suspend type succeeds",
+    "Suspend with a reserved suspend type succeeds.",
 )  # fmt: skip
 forgets(
     "suspend-nobody", "HMLM-5.1.17.1.1-n2", "refusals", "suspend-unknown",
-    "Suspend of a controller that does not exist succeeds",
+    "Suspend of a controller that does not exist succeeds.",
 )  # fmt: skip
 forgets(
     "suspend-manager", "HMLM-5.1.17.1.1-n3", "refusals", "suspend-manager",
-    "Suspend of the managing controller itself succeeds",
+    "Suspend of the managing controller itself succeeds.",
 )  # fmt: skip
 
 

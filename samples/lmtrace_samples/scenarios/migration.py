@@ -114,7 +114,7 @@ class Migration:
         yield from self.there.resume(self.target)
         for qid in [qid for qid in old.queues if qid]:
             del old.queues[qid]
-        yield 20 * US
+        yield 40 * US
         receiver.thaw()
         yield from self.settle()
 

@@ -65,7 +65,13 @@ def refused_queues(manager: Manager) -> Steps[None]:
     page = memory.allocate(4)
 
     def create(
-        expect: Status, sel: int = 0, kind: int = 0, cntlid: int = SOURCE, dwords: int = 128, prp: int = page, pc: int = 1
+        expect: Status,
+        sel: int = 0,
+        kind: int = 0,
+        cntlid: int = SOURCE,
+        dwords: int = 128,
+        prp: int = page,
+        pc: int = 1,
     ) -> Steps[int]:
         words = {10: kind << 16 | sel, 11: cntlid << 16 | pc, 12: dwords}
         ticket = yield from manager.send(CDQ, words, expect, (prp, 0))

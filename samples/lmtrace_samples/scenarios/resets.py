@@ -96,5 +96,3 @@ def _new_tenant(move: Migration, first: int) -> Steps[Tenant]:
 def _work(move: Migration, tenant: Tenant, commands: int) -> Steps[None]:
     tenant.allow(commands)
     yield from move.settle()
-
-
