@@ -1,18 +1,350 @@
+"""Live migration above the commands: data queues, controller states, the queues they bring, steps (NVMe Base 2.1, 8.1.12).
+
+A state that was committed makes I/O queues on its target without any Create command; they are handed back to the
+reconstruction so that their traffic is followed.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from lmtrace.pieces import ControllerState, Pieces, QueueState
+from lmtrace.spec.migration import CDQ_ENTRY, CDQ_ENTRY_SIZE, CdqSelect, MigrationSelect, SequenceIndicator, TrackSelect
+from lmtrace.spec.nvme import Admin, Feature, Status
+from lmtrace_decoders.data_queue import DataQueue
+from lmtrace_decoders.migration_record import Destination, Source, Steps
+from lmtrace_decoders.nvme import spool
+from lmtrace_decoders.nvme.queues import CompletionQueue, SubmissionQueue
+
+if TYPE_CHECKING:
+    from lmtrace_decoders.nvme.controller import Controller, Function
+    from lmtrace_decoders.nvme.queues import Command
+    from lmtrace_decoders.nvme.reconstruct import Reconstruction
+
+MOST_LINGERING = 64
+"""Deleted data queues whose late entries are still recognised."""
+_SEQUENCES = {one.value: one.name.lower() for one in SequenceIndicator}
+
+
+@dataclass(slots=True)
+class Waiting:
+    """Queues of a committed state whose controller's function is not known yet."""
+
+    link: int
+    target: int
+    queues: list[QueueState]
+    time: int
+    tlp: int
+
+
+@dataclass(slots=True)
+class Transfers:
+    """State of one target as one managing controller reads and sets it."""
+
+    read: Pieces = field(default_factory=Pieces)
+    written: Pieces = field(default_factory=Pieces)
+
+
 class Migration:
-    def __init__(self, run):
-        pass
+    """Follows the migration commands of every managing controller in one capture."""
 
-    def submitted(self, c):
-        pass
+    def __init__(self, run: Reconstruction) -> None:
+        self._run = run
+        self.steps = Steps(run.capture.name, run.output.links)
+        self._cdqs: dict[tuple[int, int], DataQueue] = {}
+        self._lingering: list[DataQueue] = []
+        self._transfers: dict[tuple[int, int], Transfers] = {}
+        self._waiting: list[Waiting] = []
 
-    def completed(self, c, time, tlp):
-        pass
+    # -- commands ---------------------------------------------------------------------------------------------
 
-    def reset(self, controller, time, tlp):
-        pass
+    def completed(self, command: Command, time: int, tlp: int) -> None:
+        """An admin command completed."""
+        opcode, select = command.opcode, command.dword(10) & 0xFF
+        cdw11 = command.dword(11)
+        match opcode:
+            case Admin.CONTROLLER_DATA_QUEUE if select == CdqSelect.CREATE:
+                self._step(command, "create CDQ", cdw11 >> 16)
+                if command.succeeded and not command.dnr:
+                    self._create(command, time, tlp)
+            case Admin.CONTROLLER_DATA_QUEUE if select == CdqSelect.DELETE:
+                cdq = self._cdqs.get((command.controller.function.number, cdw11 & 0xFFFF))
+                self._step(command, "delete CDQ", cdq.target if cdq else None)
+                if command.succeeded and cdq is not None:
+                    self._delete(cdq, time)
+            case Admin.TRACK_SEND if select == TrackSelect.LOG_USER_DATA_CHANGES:
+                cdq = self._cdqs.get((command.controller.function.number, cdw11 & 0xFFFF))
+                start = command.dword(10) >> 16 & 0xF == 1
+                self._step(command, "start logging" if start else "stop logging", cdq.target if cdq else None)
+            case Admin.TRACK_SEND if select == TrackSelect.TRACK_MEMORY_CHANGES:
+                start = command.dword(10) >> 16 & 1 == 1
+                self._step(command, "start tracking" if start else "stop tracking", cdw11 & 0xFFFF)
+            case Admin.TRACK_RECEIVE if select == 0:
+                self._step(command, "read changes", cdw11 & 0xFFFF)
+            case Admin.SET_FEATURES if select == Feature.CONTROLLER_DATA_QUEUE:
+                cdq = self._cdqs.get((command.controller.function.number, cdw11 & 0xFFFF))
+                self._step(command, "move CDQ head", cdq.target if cdq else None)
+            case Admin.MIGRATION_RECEIVE if select == 0:
+                self._step(command, "get state", cdw11 & 0xFFFF)
+                if command.succeeded:
+                    self._get(command, time)
+            case Admin.MIGRATION_SEND:
+                self._send(command, select, time, tlp)
 
-    def entry_write(self, event):
-        pass
+    def _send(self, command: Command, select: int, time: int, tlp: int) -> None:
+        cdw11 = command.dword(11)
+        target = cdw11 & 0xFFFF
+        if select == MigrationSelect.SUSPEND:
+            final = cdw11 >> 16 & 0xFF == 1
+            self._step(command, "suspend" if final else "suspend notification", target)
+            if command.succeeded and final:
+                self._suspended(command, target, time, bool(cdw11 >> 31))
+        elif select == MigrationSelect.RESUME:
+            self._step(command, "resume", target)
+            if command.succeeded:
+                self._resumed(command, target, time)
+        elif select == MigrationSelect.SET_CONTROLLER_STATE:
+            self._step(command, "set state", target)
+            if command.succeeded:
+                self._set(command, time, tlp)
 
-    def finish(self):
-        pass
+    def _step(self, command: Command, step: str, target: int | None) -> None:
+        cqe = command.cqe
+        status = None if cqe is None else Status(cqe[15] >> 1 & 7, cqe[14] >> 1 | (cqe[15] & 1) << 7).name
+        function = command.controller.function
+        self.steps.add(
+            function.link, function.bdf, step, target, command.fetch_ps, command.cqe_ps, status,
+            self._run.output.first_transaction + command.number,
+        )  # fmt: skip
+
+    def target(self, link: int, cntlid: int) -> Function | None:
+        """Return the function of a CNTLID, on the same link first."""
+        found = [one for one in self._run.functions if one.cntlid == cntlid]
+        near = [one for one in found if one.link == link]
+        return (near or found or [None])[0]  # type: ignore[list-item]
+
+    # -- controller data queues -------------------------------------------------------------------------------
+
+    def _create(self, command: Command, time: int, tlp: int) -> None:
+        run, function = self._run, command.controller.function
+        cdqid, target, size = command.dw0 & 0xFFFF, command.dword(11) >> 16, 4 * command.dword(12)
+        pages = None if command.dword(11) & 1 else run.buffers.queue_pages(command)
+        before = self._cdqs.pop((function.number, cdqid), None)
+        if before is not None:
+            self._lingering.append(before)
+        cdq = DataQueue(command.controller, cdqid, target, command.qword(24), size, pages, time)
+        self._cdqs[function.number, cdqid] = cdq
+        other = self.target(function.link, target)
+        others = [other] if other else [one for one in run.functions if one.link == function.link]
+        cdq.lay(run, [function, *(one for one in others if one is not function)])
+        while len(self._lingering) > MOST_LINGERING:
+            self._lingering.pop(0).drop(run)
+
+    def _delete(self, cdq: DataQueue, time: int) -> None:
+        """A deleted queue's memory stays recognised: the last entry may come behind the completion."""
+        self._cdqs.pop((cdq.controller.function.number, cdq.cdqid), None)
+        cdq.ended(time)
+        self._lingering.append(cdq)
+
+    def entry_write(self, event: tuple[int, ...]) -> None:
+        """The device wrote to a data queue."""
+        run = self._run
+        _, row, owner, _, offset, _, tlp, time, _, requester = event
+        cdq: DataQueue = run.objects[owner]
+        data, start = run.bytes_of(event), 0
+        while start < len(data):
+            slot, within = divmod(offset + start, CDQ_ENTRY_SIZE)
+            piece = data[start : start + CDQ_ENTRY_SIZE - within]
+            start += len(piece)
+            done = cdq.put(slot, within, piece, tlp)
+            if done is None:
+                continue
+            entry, first = done
+            fields = CDQ_ENTRY.decode(entry)
+            function = cdq.controller.function
+            run.store.writer("cdq_entries").add({
+                "capture": run.capture.name, "link": run.output.links[function.link], "controller": function.cntlid,
+                "function": function.bdf, "requester_id": requester, "epoch": cdq.controller.epoch,
+                "cdqid": cdq.cdqid, "target": cdq.target, "slot": slot, "time_ps": time, "first_tlp_id": first,
+                "last_tlp_id": tlp, "phase_tlp_id": tlp, "nsid": fields["NSID"], "nlb": fields["NLB"],
+                "slba": fields["SLBA"], "cdqp": bool(fields["CDQP"]), "esa": fields["ESA"],
+                "dlba": bool(fields["DLBA"]), "lbacir": fields["LBACIR"], "data": entry,
+            })  # fmt: skip
+
+    # -- suspension -------------------------------------------------------------------------------------------
+
+    def _suspended(self, command: Command, target: int, time: int, delete_queue: bool) -> None:
+        manager = command.controller.function
+        if delete_queue:
+            for cdq in [one for one in self._cdqs.values() if one.target == target]:
+                self._delete(cdq, time)
+        function = self.target(manager.link, target)
+        self._transfers[manager.link, target] = Transfers()
+        self.steps.suspended(
+            Source(
+                self._run.capture.name, manager.link, target, command.fetch_ps, time,
+                self._run.output.first_transaction + command.number, manager=manager.number,
+                last_completion_ps=None if function is None or function.last_cqe_ps < 0 else function.last_cqe_ps,
+            ),
+            manager.bdf,
+        )  # fmt: skip
+
+    def _resumed(self, command: Command, target: int, time: int) -> None:
+        link = command.controller.function.link
+        self._transfers.pop((link, target), None)
+        self.steps.resumed(
+            link, target, command.fetch_ps, time, self._run.output.first_transaction + command.number
+        )
+        function = self.target(link, target)
+        if function is not None:
+            function.resumed_as = (link, target)
+
+    def first_completion(self, function: Function, time: int, tlp: int, transaction: int) -> None:
+        """A controller posted its first I/O completion after it was resumed."""
+        assert function.resumed_as is not None
+        link, target = function.resumed_as
+        function.resumed_as = None
+        self.steps.first_completion(link, function.bdf, target, time, transaction)
+
+    def reset(self, controller: Controller, time: int, tlp: int) -> None:
+        """A controller was reset: its data queues, its suspension, and those it suspended are gone."""
+        function = controller.function
+        for key, cdq in list(self._cdqs.items()):
+            if cdq.controller is controller:
+                del self._cdqs[key]
+                cdq.ended(time)
+                cdq.drop(self._run)
+        for cdq in [one for one in self._lingering if one.controller is controller]:
+            self._lingering.remove(cdq)
+            cdq.drop(self._run)
+        self.steps.reset(function.link, function.cntlid, function.number, time)
+
+    # -- controller state -------------------------------------------------------------------------------------
+
+    def _get(self, command: Command, time: int) -> None:
+        link, cdw11 = command.controller.function.link, command.dword(11)
+        target = cdw11 & 0xFFFF
+        offset = command.dword(12) | command.dword(13) << 32
+        transfers = self._transfers.setdefault((link, target), Transfers())
+        piece = command.buffer or Pieces()
+        if offset == 0 or transfers.read.known(offset, offset + 1):
+            transfers.read = Pieces()
+        transfers.read.merge(offset, piece)
+        self.steps.read(link, target, command.fetch_ps, time, command.moved[1], transfers.read)
+        self._row(
+            command, False, target, None, offset, command.moved[1], command.dword(10) >> 16 & 0xFF,
+            cdw11 >> 16 & 0xFF, False, transfers.read,
+        )  # fmt: skip
+
+    def _set(self, command: Command, time: int, tlp: int) -> None:
+        link, cdw11 = command.controller.function.link, command.dword(11)
+        target, sequence = cdw11 & 0xFFFF, command.dword(10) >> 16 & 3
+        offset = command.dword(12) | command.dword(13) << 32
+        transfers = self._transfers.setdefault((link, target), Transfers())
+        first = sequence in (SequenceIndicator.FIRST, SequenceIndicator.ONLY)
+        if first:
+            transfers.written = Pieces()
+        transfers.written.merge(offset, command.buffer or Pieces())
+        committed = sequence in (SequenceIndicator.LAST, SequenceIndicator.ONLY)
+        self._row(
+            command, True, target, _SEQUENCES[sequence], offset, command.moved[0], cdw11 >> 16 & 0xFF, cdw11 >> 24,
+            committed, transfers.written,
+        )  # fmt: skip
+        self.steps.written(link, target, command.fetch_ps, time, committed, transfers.written)
+        if committed:
+            self._commit(link, target, transfers.written, time, tlp)
+
+    def _row(
+        self, command: Command, is_set: bool, target: int, sequence: str | None, offset: int, length: int, csvi: int,
+        csuuidi: int, committed: bool, pieces: Pieces,
+    ) -> None:  # fmt: skip
+        store, state = self._run.store, ControllerState(pieces)
+        number = store.writer("controller_states").add({
+            "transaction_id": self._run.output.first_transaction + command.number, "set": is_set, "target": target,
+            "sequence": sequence, "offset": offset, "length": length, "csvi": csvi, "csuuidi": csuuidi,
+            "committed": committed, "ver": state.header("VER"), "cp": _bool(state.header("CP")),
+            "nvmecss": _u64(state.header("NVMECSS")), "vss": _u64(state.header("VSS")),
+            "niosq": state.nvme("NIOSQ"), "niocq": state.nvme("NIOCQ"), "data": bytes(pieces.data),
+            "seen": [one for pair in pieces.ranges for one in pair],
+        })  # fmt: skip
+        writer = store.writer("controller_state_queues")
+        for queue in state.queues() or ():
+            writer.add({
+                "controller_state_id": number, "kind": queue.kind, "qid": queue.qid, "prp1": queue.prp1,
+                "size": queue.size, "contiguous": queue.contiguous, "cqid": queue.cqid, "priority": queue.priority,
+                "vector": queue.vector, "interrupts": queue.interrupts, "phase": queue.slot0_phase,
+                "head": queue.head, "tail": queue.tail,
+            })  # fmt: skip
+
+    # -- queues that a state brings ---------------------------------------------------------------------------
+
+    def _commit(self, link: int, target: int, pieces: Pieces, time: int, tlp: int) -> None:
+        queues = ControllerState(pieces).queues()
+        if not queues:
+            return
+        function = self.target(link, target)
+        if function is None:
+            self._waiting.append(Waiting(link, target, queues, time, tlp))
+            for one in self._run.discovery.requesters:
+                if one[0] == link:
+                    self._run.walk.watch[self._run.discovery.space(*one)] = 1
+            return
+        self._restore(function, queues, time, tlp, spool.SEEN, 1.0)
+
+    def claim(self, function: Function, address: int) -> bool:
+        """Give a waiting state to the function that reads from one of its submission queues; return whether one did."""
+        for waiting in self._waiting:
+            if waiting.link != function.link or function.cntlid not in (None, waiting.target):
+                continue
+            starts = [(one.prp1 + 64 * one.head, one.prp1 + 64 * one.size) for one in waiting.queues if one.kind == "SQ"]
+            if any(start <= address < end for start, end in starts):
+                self._waiting.remove(waiting)
+                function.cntlid = waiting.target
+                function.resumed_as = (waiting.link, waiting.target)
+                self._restore(function, waiting.queues, waiting.time, waiting.tlp, spool.INFERRED, 0.9)
+                return True
+        return False
+
+    def _restore(
+        self, function: Function, queues: list[QueueState], time: int, tlp: int, learnt: int, confidence: float
+    ) -> None:
+        run, controller = self._run, function.controller
+        if controller.first_tlp is None:
+            controller.first_tlp = tlp
+        for one in sorted(queues, key=lambda one: one.kind):
+            common: dict[str, Any] = {
+                "learnt": learnt, "confidence": confidence, "contiguous": one.contiguous,
+                "pages": None if one.contiguous else [], "first_head": one.head, "first_tail": one.tail,
+            }  # fmt: skip
+            if one.kind == "CQ":
+                phase = one.slot0_phase if one.tail else None
+                run.add_queue(
+                    CompletionQueue(
+                        controller, one.qid, one.prp1, one.size, controller.io_cqe, "state data",
+                        vector=one.vector or 0, interrupts=bool(one.interrupts), first_phase=phase, head=one.head,
+                        **common,
+                    ),
+                    time, tlp,
+                )  # fmt: skip
+                continue
+            sq = SubmissionQueue(
+                controller, one.qid, one.prp1, one.size, controller.io_sqe, "state data", cqid=one.cqid or 0,
+                priority=one.priority or 0, **common,
+            )  # fmt: skip
+            sq.fetched = one.head
+            sq.tail = one.head + (one.tail - one.head) % max(one.size, 1)
+            run.add_queue(sq, time, tlp)
+
+    def finish(self) -> None:
+        """Write the steps of the capture."""
+        self.steps.write(self._run.store)
+
+
+def _bool(value: int | None) -> bool | None:
+    return None if value is None else bool(value)
+
+
+def _u64(value: int | None) -> int | None:
+    """Return a 128-bit count as far as 64 bits hold it."""
+    return None if value is None else min(value, (1 << 64) - 1)

@@ -25,10 +25,6 @@ class Admin:
     def __init__(self, run: Reconstruction) -> None:
         self._run = run
 
-    def submitted(self, command: Command) -> None:
-        """An admin command was fetched."""
-        self._run.migration.submitted(command)
-
     def completed(self, command: Command, time: int, tlp: int) -> None:
         """An admin command completed."""
         opcode = command.opcode

@@ -94,7 +94,8 @@ def _find(nodes, heads, space, start, count, way):  # type: ignore[no-untyped-de
                 kind = nodes[at]["kind"]
                 if start >= nodes[at]["start"] and nodes[at]["ways"] & way:
                     if kind == CDQ or kind == HMB:
-                        if weak < 0:
+                        within = (nodes[at]["offset"] + np.int64(start - nodes[at]["start"])) & 31
+                        if weak < 0 and (kind == HMB or within + count <= 32):
                             weak = at
                     else:
                         return at, True

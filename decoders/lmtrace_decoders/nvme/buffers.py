@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from lmtrace_decoders.nvme.queues import Command
     from lmtrace_decoders.nvme.reconstruct import Reconstruction
 
-MOST_KEPT = 1 << 20
+MOST_KEPT = 1 << 26
 """Admin data buffers up to this size are kept byte for byte."""
 _WAYS = (0, READ, WRITE, READ | WRITE)
 _ASSUMED_BLOCK = BlockFormat(512)

@@ -54,6 +54,10 @@ class Function:
     vectors: Vectors
     controller: Controller
     cntlid: int | None = None
+    last_cqe_ps: int = -1
+    """Time of its last completion queue entry."""
+    resumed_as: tuple[int, int] | None = None
+    """(link, CNTLID) under which it was resumed, until its first I/O completion after that."""
     registers: dict[int, int] = field(default_factory=dict)
     """The dwords of the properties as last written or read."""
     ended: list[tuple[Controller, int, str, int]] = field(default_factory=list)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from lmtrace.stage import decoder
 from lmtrace.store import Store
+from lmtrace_decoders.migration_record import write_migrations
 from lmtrace_decoders.nvme.discovery import Discovery
 from lmtrace_decoders.nvme.reconstruct import Reconstruction
 
@@ -18,7 +19,11 @@ from lmtrace_decoders.nvme.reconstruct import Reconstruction
 )  # fmt: skip
 def nvme(store: Store) -> None:
     """Give every TLP of every capture its request, role and owner, and write the NVMe tables."""
+    steps = []
     for capture in store.captures:
         discovery = Discovery(capture)
         discovery.run(store, capture)
-        Reconstruction(store, capture, discovery).run()
+        run = Reconstruction(store, capture, discovery)
+        run.run()
+        steps.append(run.migration.steps)
+    write_migrations(store, steps)

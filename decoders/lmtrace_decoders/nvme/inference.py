@@ -96,7 +96,7 @@ class Inference:
         _, row, space, length, address, index, tlp, time, _, _ = event
         address &= (1 << 64) - 1
         if space >= 0 and run.walk.watch[space] and length and length % 64 == 0 and address % 64 == 0:
-            queue = self._fetched_from(space, address, length // 64)
+            queue = self._fetched_from(space, address, length // 64) or self._restored(space, address)
             if queue is not None:
                 pool = run.walk.opens.pool[index]
                 if int(pool["request"]) == tlp:
@@ -105,6 +105,16 @@ class Inference:
                 run.role(tlp, _FETCH, queue.text)
                 return
         self._stray(row, space, address)
+
+    def _restored(self, space: int, address: int) -> SubmissionQueue | None:
+        """Return the queue of a committed state that this read shows to belong to the function."""
+        function = self._run.function_of_space(space)
+        if function is None or not self._run.migration.claim(function, address):
+            return None
+        for sq in function.controller.sqs.values():
+            if sq.base <= address < sq.base + sq.slots * sq.entry_size:
+                return sq
+        return None
 
     def _fetched_from(self, space: int, address: int, count: int) -> SubmissionQueue | None:
         """Return the queue that a read of ``count`` entries most likely fetches from, brought to life."""

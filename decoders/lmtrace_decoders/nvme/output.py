@@ -57,7 +57,6 @@ class Output:
         self.link = self.spills["tlp_transactions"].append
         self.queues: list[dict[str, Any]] = []
         self.regions: list[Region] = []
-        self.data: list[tuple[int, int, Any]] = []
 
     def bulk_links(self, first: int, rows: np.ndarray, numbers: np.ndarray) -> None:
         """Link the data TLPs of a chunk to their commands."""
@@ -122,7 +121,14 @@ class Output:
         for child in command.children:
             self.add_child((number, *child))
         if command.buffer is not None and (command.buffer.ranges or command.expected):
-            self.data.append((command.number, command.expected or 0, (command.opcode & 3 == 1, command.buffer)))
+            pieces = command.buffer
+            self.store.writer("command_data").add(
+                {
+                    "transaction_id": number, "to_device": command.opcode & 3 == 1,
+                    "size": max(command.expected or 0, len(pieces.data)), "data": bytes(pieces.data),
+                    "seen": [at for pair in pieces.ranges for at in pair],
+                }
+            )  # fmt: skip
 
     def queue_ended(self, queue: Queue, time: int | None, tlp: int | None, why: str | None) -> None:
         """Add a queue whose life is over, or that lives at the end of the capture."""
@@ -186,11 +192,4 @@ class Output:
                 "kind": one.kind, "owner": one.owner, "start": one.start, "end": min(one.end, (1 << 64) - 1),
                 "from_ps": one.from_ps, "to_ps": one.to_ps, "learnt": spool.LEARNT[one.learnt],
                 "confidence": one.confidence,
-            })  # fmt: skip
-        writer = self.store.writer("command_data")
-        for number, expected, (to_device, pieces) in sorted(self.data, key=lambda one: one[0]):
-            writer.add({
-                "transaction_id": self.first_transaction + number, "to_device": to_device,
-                "size": max(expected, len(pieces.data)), "data": bytes(pieces.data),
-                "seen": [at for pair in pieces.ranges for at in pair],
             })  # fmt: skip

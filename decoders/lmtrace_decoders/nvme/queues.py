@@ -175,7 +175,7 @@ class CompletionQueue(Queue):
 
     vector: int = 0
     interrupts: bool = True
-    first_phase: bool = True
+    first_phase: bool | None = True
     head: int | None = 0
     posted: dict[int, Command] = field(default_factory=dict)
     """Commands by slot whose entry the host has not taken."""

@@ -308,8 +308,6 @@ class Reconstruction:
         sq.outstanding[command.cid] = command
         sq.by_slot[slot] = command
         self.buffers.prepare(command)
-        if sq.qid == 0:
-            self.admin.submitted(command)
         return command
 
     def take_work(self, command: Command, keep: bool) -> int:
@@ -402,10 +400,14 @@ class Reconstruction:
         cq.posted[slot] = command
         command.waiting = 2
         self.interrupts.posted(cq, command, time, tlp)
+        function = cq.controller.function
+        function.last_cqe_ps = time
         if sq.qid == 0:
             self.admin.completed(command, time, tlp)
-        else:
-            self.buffers.completed(command)
+            return
+        self.buffers.completed(command)
+        if function.resumed_as is not None:
+            self.migration.first_completion(function, time, tlp, number)
 
     def _match(self, cq: CompletionQueue, cqe: bytes) -> tuple[Command | None, float]:
         """Return (the command that an entry completes, confidence): by SQID and CID, else by CID alone."""

@@ -1,0 +1,81 @@
+"""A controller data queue in host memory and the entries written to it (NVMe Base 2.1, 8.1.6)."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from lmtrace.pieces import Pieces
+from lmtrace.spec.migration import CDQ_ENTRY_SIZE
+from lmtrace_decoders.nvme import spool
+from lmtrace_decoders.nvme.memory_map import CDQ, WRITE
+
+if TYPE_CHECKING:
+    from lmtrace_decoders.nvme.controller import Controller, Function
+    from lmtrace_decoders.nvme.output import Region
+    from lmtrace_decoders.nvme.reconstruct import Reconstruction
+
+PHASE_BYTE = CDQ_ENTRY_SIZE - 1
+
+
+class DataQueue:
+    """One life of a data queue: ``size`` bytes at ``base``, or in ``pages``, owned by a controller."""
+
+    __slots__ = ("_handles", "_partial", "_regions", "base", "cdqid", "controller", "created_ps", "pages", "size", "target")
+
+    def __init__(
+        self, controller: Controller, cdqid: int, target: int, base: int, size: int, pages: list[int] | None,
+        created_ps: int,
+    ) -> None:  # fmt: skip
+        self.controller, self.cdqid, self.target = controller, cdqid, target
+        self.base, self.size, self.pages, self.created_ps = base, size, pages, created_ps
+        self._handles: list[int] = []
+        self._regions: list[Region] = []
+        self._partial: dict[int, tuple[Pieces, int]] = {}
+
+    def lay(self, run: Reconstruction, functions: list[Function]) -> None:
+        """Lay the queue into the spaces of the functions that may write to it; the first one owns it."""
+        if not self.size:
+            return
+        number = run.own(self)
+        name = f"CDQ {self.cdqid} of {self.controller.function.text}"
+        text = run.store.owner(name)
+        page = self.controller.page
+        for function in functions:
+            if self.pages is None:
+                spans = [(self.base, self.size)]
+                handle = run.map.add(function.space, self.base, self.size, CDQ, WRITE, number, text)
+            else:
+                spans = [(one, page) for one in self.pages]
+                handle = run.map.add_pages(
+                    function.space, np.array(self.pages, np.uint64), page, self.size, CDQ, WRITE, number, text,
+                    offset=0, sibling=-1,
+                )  # fmt: skip
+            self._handles.append(handle)
+            if function is functions[0]:
+                for start, size in spans:
+                    self._regions.append(
+                        run.region(function, "cdq", name, start, size, self.created_ps, spool.SEEN, 1.0,
+                                   function.space, text)
+                    )  # fmt: skip
+
+    def put(self, slot: int, within: int, data: bytes, tlp: int) -> tuple[bytes, int] | None:
+        """Take bytes of an entry; return (entry, TLP of its first write) once its phase tag was written."""
+        pieces, first = self._partial.pop(slot, None) or (Pieces(), tlp)
+        pieces.put(within, data)
+        if within + len(data) <= PHASE_BYTE:
+            self._partial[slot] = (pieces, first)
+            return None
+        return bytes(pieces.data), first
+
+    def ended(self, time: int) -> None:
+        """The queue was deleted."""
+        for region in self._regions:
+            region.to_ps = time
+
+    def drop(self, run: Reconstruction) -> None:
+        """Take the queue out of the memory map."""
+        for handle in self._handles:
+            run.map.remove(handle)
+        self._handles.clear()
