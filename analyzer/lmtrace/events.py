@@ -515,6 +515,8 @@ class Initiated(Event):
     role: str = "data"
     address: int = 0
     length: int = 4
+    code: int | None = None
+    """Message code of a message."""
 
 
 @dataclass(slots=True, kw_only=True)

@@ -295,7 +295,8 @@ class LinkSource:
                     yield place["order"], False, ev.Stray(**place)
                 if any(start <= tlp <= end for start, end in windows.get(function, ())):
                     role = ROLES[row["role"]] if row["role"] < len(ROLES) else "unrelated"
-                    yield place["order"], False, ev.Initiated(role=role, **place)
+                    code = int(row["message_code"]) if row["kind"] in (Kind.Msg, Kind.MsgD) else None
+                    yield place["order"], False, ev.Initiated(role=role, code=code, **place)
 
     def _windows(self, commands: list[ev.Command]) -> dict[int, list[tuple[int, int]]]:
         """Return, by function, the spans of TLP ids from the fetch of a Suspend that succeeded to its end.
