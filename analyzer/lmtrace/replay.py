@@ -12,9 +12,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from lmtrace.events import Command, Event
-from lmtrace.rule import SEVERITIES, Rule, Severity, Verdict
+from lmtrace.rule import SEVERITIES, Broken, Rule, Severity, Verdict
 from lmtrace.session import Options, Session
-from lmtrace.sources import LinkSource
+from lmtrace.sources import ORDER_STEP, LinkSource
 from lmtrace.store import Capture, Store
 from lmtrace.tables import TABLES
 
@@ -79,9 +79,7 @@ class Replay:
         for number, capture in enumerate(self._store.captures):
             for link in capture.links:
                 self._walk(number, capture, link.name)
-        for rule in self._rules:
-            if rule.table is not None:
-                self._columns(rule)
+        self._columns()
         self._write()
 
     def _walk(self, number: int, capture: Capture, link: str) -> None:
@@ -164,39 +162,45 @@ class Replay:
 
     # -- column rules -----------------------------------------------------------------------------------------
 
-    def _columns(self, rule: Rule) -> None:
-        """Ask a column rule about every row of its table, batch by batch."""
-        assert rule.table is not None
-        tally = self._tallies[rule.id]
-        numbers = {capture.name: number for number, capture in enumerate(self._store.captures)}
-        for batch in self._batches(rule.table):
-            found = rule.function(batch)
-            tally.held += found.applied - len(found.rows)
-            for row in found.rows:
-                values = {name: batch.column(name)[int(row)].as_py() for name in batch.schema.names if name in _PLACES}
-                time = values.get("time_ps") or values.get("fetch_ps") or 0
-                if not self._inside(time):
-                    continue
-                capture, link = values.get("capture") or "", values.get("link") or ""
-                about_tlp = rule.table == "tlps"
-                severity = rule.severity
-                if values.get("learnt") == "inferred":
-                    severity = "info"
-                tlp = values["id"] if about_tlp else values.get("tlp_id") or values.get("fetch_tlp_id")
-                self._violation(
-                    (numbers.get(capture, 0), 64 * (tlp or 0), rule.id), rule, severity, found.message(int(row)),
-                    capture, link, values.get("controller"), time, f"{rule.id}|{link}|{values.get('controller')}",
-                    values["id"] if rule.table == "transactions" else None, tlp,
-                )  # fmt: skip
+    def _columns(self) -> None:
+        """Ask the column rules about every row of their tables, each table read once, batch by batch."""
+        by_table: dict[str, list[Rule]] = {}
+        for rule in self._rules:
+            if rule.table is not None:
+                by_table.setdefault(rule.table, []).append(rule)
+        for table, rules in sorted(by_table.items()):
+            wanted = {name for rule in rules for name in rule.columns} | _PLACES
+            for batch in self._batches(table, wanted):
+                for rule in rules:
+                    self._found_rows(rule, batch, rule.function(batch))
 
-    def _batches(self, table: str) -> Iterable[pa.RecordBatch]:
+    def _found_rows(self, rule: Rule, batch: pa.RecordBatch, found: Broken) -> None:
+        """Count what a column rule found in one batch."""
+        numbers = {capture.name: number for number, capture in enumerate(self._store.captures)}
+        self._tallies[rule.id].held += found.applied - len(found.rows)
+        for row in found.rows:
+            values = {name: batch.column(name)[int(row)].as_py() for name in batch.schema.names if name in _PLACES}
+            time = values.get("time_ps") or values.get("cqe_ps") or values.get("fetch_ps") or 0
+            if not self._inside(time):
+                continue
+            capture, link = values.get("capture") or "", values.get("link") or ""
+            severity: Severity = "info" if values.get("learnt") == "inferred" else rule.severity
+            tlp = values["id"] if rule.table == "tlps" else values.get("cqe_tlp_id") or values.get("fetch_tlp_id")
+            place = f"{rule.id}|{link}|{values.get('controller')}|{values.get('sqid')}|{values.get('opcode')}"
+            self._violation(
+                (numbers.get(capture, 0), ORDER_STEP * (tlp or 0), rule.id), rule, severity, found.message(int(row)),
+                capture, link, values.get("controller"), time, place,
+                values["id"] if rule.table == "transactions" else None, tlp,
+            )  # fmt: skip
+
+    def _batches(self, table: str, wanted: set[str]) -> Iterable[pa.RecordBatch]:
+        """Yield the wanted columns of a table in batches."""
         file = self._store.folder / f"{table}.parquet"
         if not file.exists():
             return
-        schema = TABLES[table].schema()
+        names = [name for name in TABLES[table].names if name in wanted]
         with pq.ParquetFile(file) as parquet:
-            for batch in parquet.iter_batches(1 << 16):
-                yield pa.RecordBatch.from_arrays([batch.column(name) for name in schema.names], schema=schema)
+            yield from parquet.iter_batches(1 << 16, columns=names)
 
     # -- tables -----------------------------------------------------------------------------------------------
 
@@ -231,8 +235,10 @@ class Replay:
 
 
 _PLACES = frozenset((
-    "id", "capture", "link", "controller", "time_ps", "fetch_ps", "tlp_id", "fetch_tlp_id", "learnt",
+    "id", "capture", "link", "controller", "sqid", "opcode", "time_ps", "fetch_ps", "cqe_ps", "fetch_tlp_id",
+    "cqe_tlp_id", "learnt",
 ))  # fmt: skip
+"""Columns that say where a row belongs."""
 
 
 def replay(

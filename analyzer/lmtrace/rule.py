@@ -96,6 +96,8 @@ class Rule:
     """The event it reads, or the nearest common base of those it reads; None for a column rule."""
     table: str | None
     """The table it reads; None for an event rule."""
+    columns: tuple[str, ...]
+    """The columns of that table it reads."""
     profiles: tuple[str, ...]
     local: bool
     """Its evidence lies in the event itself, so that what was lost elsewhere cannot make it wrong."""
@@ -147,12 +149,15 @@ def rule(
 
 
 def column_rule(
-    id: str, *, table: str, spec: str, party: Party, severity: Severity = "error"
+    id: str, *, table: str, columns: tuple[str, ...], spec: str, party: Party, severity: Severity = "error"
 ) -> Callable[[ColumnFunction], ColumnFunction]:
-    """Register a column rule over batches of a table; it returns what it applied to and the rows that broke."""
+    """Register a column rule over batches of a table; it returns what it applied to and the rows that broke.
+
+    ``columns`` are those it reads; a batch may hold more.
+    """
 
     def add(function: ColumnFunction) -> ColumnFunction:
-        _register(id, function, spec, party, severity, True, table=table)
+        _register(id, function, spec, party, severity, True, table=table, columns=columns)
         return function
 
     return add
@@ -165,7 +170,7 @@ def not_a_rule(id: str, reason: str) -> None:
 
 def _register(
     id: str, function: Callable[..., Any], spec: str, party: Party, severity: Severity, local: bool,
-    events: tuple[type[Event], ...] = (), table: str | None = None,
+    events: tuple[type[Event], ...] = (), table: str | None = None, columns: tuple[str, ...] = (),
 ) -> None:  # fmt: skip
     if id in _rules and _rules[id].function.__code__.co_filename != function.__code__.co_filename:
         raise ValueError(f"rule {id} is written twice: {_rules[id].function.__module__}, {function.__module__}")
@@ -176,7 +181,7 @@ def _register(
     )
     _rules[id] = Rule(
         id, function.__name__.replace("_", "-"), spec, party, severity, str(getattr(module, "SECTION", "")), text, why,
-        stories["Holds"], stories["Breaks"], stories["Silent"], function, _common(events), table,
+        stories["Holds"], stories["Breaks"], stories["Silent"], function, _common(events), table, columns,
         tuple(sorted(profiles - {""})), local, events,
     )  # fmt: skip
 

@@ -1,0 +1,1 @@
+"""The rules of PCI Express that every TLP answers by itself, as column rules."""

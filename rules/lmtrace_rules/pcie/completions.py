@@ -1,0 +1,67 @@
+"""nvme-checklist G02: completions, as far as their own header tells."""
+
+from __future__ import annotations
+
+import numpy as np
+import pyarrow as pa
+
+from lmtrace.rule import Broken, column_rule
+from lmtrace_rules.pcie.columns import found, numbers, there, words
+
+SECTION = "G02 Completions"
+PROFILE = "pcie"
+
+HEADER = ("kind", "length_dw", "byte_count", "lower_address", "status", "damaged")
+
+
+def _completions(batch: pa.RecordBatch, *kinds: str) -> np.ndarray:
+    return words(batch, "kind", kinds) & there(batch, "byte_count") & (numbers(batch, "damaged") == 0)
+
+
+@column_rule("PCIE-2.2.9-n8", table="tlps", columns=HEADER, spec="PCIe Base 5.0, 2.2.9", party="both")
+def more_data_than_byte_count(batch: pa.RecordBatch) -> Broken:
+    """A completion carries no more dwords than its byte count leaves.
+
+    The byte count includes what this completion brings.
+
+    Holds::
+
+        1us tlps kind=CplD length_dw=32 byte_count=4096 lower_address=0 status=0 damaged=no
+
+    Holds::
+
+        1us tlps kind=CplD length_dw=2 byte_count=5 lower_address=2 status=0 damaged=no
+
+    Breaks::
+
+        1us tlps kind=CplD length_dw=32 byte_count=64 lower_address=0 status=0 damaged=no
+    """
+    length, count = numbers(batch, "length_dw"), numbers(batch, "byte_count")
+    room = (count + numbers(batch, "lower_address") % 4 + 3) // 4
+    return found(
+        _completions(batch, "CplD", "CplDLk"), length > room,
+        lambda row: f"{length[row]} dwords with a byte count of {count[row]}",
+    )  # fmt: skip
+
+
+@column_rule(
+    "PCIE-2.2.9-n10", table="tlps", columns=HEADER, spec="PCIe Base 5.0, 2.2.9", party="both", severity="warning"
+)
+def reserved_completion_status(batch: pa.RecordBatch) -> Broken:
+    """A completion's status is one of the defined ones.
+
+    A requester has to take any other for Unsupported Request.
+
+    Holds::
+
+        1us tlps kind=Cpl length_dw=0 byte_count=4 lower_address=0 status=1 damaged=no
+
+    Breaks::
+
+        1us tlps kind=Cpl length_dw=0 byte_count=4 lower_address=0 status=5 damaged=no
+    """
+    status = numbers(batch, "status")
+    return found(
+        _completions(batch, "Cpl", "CplD", "CplLk", "CplDLk"), ~np.isin(status, (0, 1, 2, 4)),
+        lambda row: f"the status is {status[row]:03b}b",
+    )  # fmt: skip
