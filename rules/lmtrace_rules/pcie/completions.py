@@ -15,7 +15,8 @@ HEADER = ("kind", "length_dw", "byte_count", "lower_address", "status", "damaged
 
 
 def _completions(batch: pa.RecordBatch, *kinds: str) -> np.ndarray:
-    return words(batch, "kind", kinds) & there(batch, "byte_count") & (numbers(batch, "damaged") == 0)
+    sound: np.ndarray = words(batch, "kind", kinds) & there(batch, "byte_count")
+    return np.logical_and(sound, numbers(batch, "damaged") == 0)
 
 
 @column_rule("PCIE-2.2.9-n8", table="tlps", columns=HEADER, spec="PCIe Base 5.0, 2.2.9", party="both")

@@ -12,13 +12,14 @@ SECTION = "G01 TLP header format"
 PROFILE = "pcie"
 
 MEMORY = ("MRd", "MWr", "MRdLk", "DMWr", "FetchAdd", "Swap", "CAS")
-HEADER = ("kind", "address", "length_dw", "first_be", "last_be", "damaged", "poisoned")
+HEADER = ("kind", "address", "length_dw", "first_be", "last_be", "damaged")
 PAGE = 4096
 
 
 def _memory(batch: pa.RecordBatch, *needed: str) -> np.ndarray:
     """Return the sound memory requests of which every needed field is known."""
-    return words(batch, "kind", MEMORY) & there(batch, "address", *needed) & (numbers(batch, "damaged") == 0)
+    sound: np.ndarray = words(batch, "kind", MEMORY) & there(batch, "address", *needed)
+    return np.logical_and(sound, numbers(batch, "damaged") == 0)
 
 
 @column_rule(
@@ -116,29 +117,4 @@ def scattered_enables(batch: pa.RecordBatch) -> Broken:
     return found(
         _memory(batch, "first_be", "last_be") & (length > 1) & ~empty, ~whole & ~free,
         lambda row: f"the byte enables {first[row]:04b}b first and {last[row]:04b}b last leave a gap",
-    )  # fmt: skip
-
-
-@column_rule("PCIE-2.2.1-n5", table="tlps", columns=(*HEADER, "header_dw"), spec="PCIe Base 5.0, 2.2.4.1", party="both")
-def long_header_for_a_low_address(batch: pa.RecordBatch) -> Broken:
-    """An address below 4 GiB is sent with a 3-dword header.
-
-    A receiver may take the longer header with a zero upper half for an error.
-
-    Holds::
-
-        1us tlps kind=MRd address=0x1000 length_dw=1 header_dw=3 direction=upstream damaged=no
-
-    Breaks::
-
-        1us tlps kind=MRd address=0x1000 length_dw=1 header_dw=4 direction=upstream damaged=no
-
-    Silent::
-
-        1us tlps kind=MRd address=0x1000 length_dw=1 direction=upstream damaged=no
-    """
-    address = numbers(batch, "address")
-    return found(
-        _memory(batch, "header_dw"), (numbers(batch, "header_dw") == 4) & (address < np.uint64(1 << 32)),
-        lambda row: f"address {int(address[row]):#x} has a 4-dword header",
     )  # fmt: skip
