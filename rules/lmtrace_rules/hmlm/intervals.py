@@ -35,3 +35,14 @@ def _suspended(session: Session) -> Iterator[Controller]:
     for one in session.identifiers.values():
         if one.suspension is not None and one.suspended.now is Known.YES:
             yield one
+
+
+def suspended_now(event: Event, session: Session) -> Controller | None:
+    """Return the controller of an event if it is known to be suspended just before it."""
+    one = session.functions.get(event.function)
+    return one if one is not None and one.suspended.now is Known.YES and one.suspension is not None else None
+
+
+def name(one: Controller) -> str:
+    """Name a controller, for messages."""
+    return f"controller {one.cntlid}"
