@@ -332,7 +332,7 @@ class Session:
                 target.suspension = target.lost_suspension = None
                 target.resumed_order, target.resumed_time = order, command.time
                 target.resumed_state, target.committed = target.committed, None
-                self.transfer(command.function, command.target).phase.set(order, Phase.NONE)
+                self.transfer(command.function, command.target).end(order, Phase.NONE)
                 self._end_reads(command.target)
             case SetControllerState():
                 transfer = self.transfer(command.function, command.target)
@@ -481,7 +481,7 @@ class Session:
                     queue.ended_by = "NSSR" if event.how == "NSSR" else "reset of its owner"
             for (function, cntlid), transfer in self.transfers.items():
                 if function == owner or cntlid == controller.cntlid:
-                    transfer.phase.set(event.order, Phase.UNKNOWN)
+                    transfer.end(event.order, Phase.UNKNOWN)
             for other in self.identifiers.values():
                 if other.suspension is not None and other.suspension.command.function == owner:
                     other.suspension = None

@@ -61,6 +61,11 @@ class Transfer:
         self.latest, self.failed = command, None
         self.phase.set(command.order, Phase.COMMITTED if command.commits else Phase.OPEN)
 
+    def end(self, order: int, phase: Phase) -> None:
+        """A Resume or a reset ended the transfer."""
+        self.phase.set(order, phase)
+        self.failed, self.broken_off = None, False
+
     def refuse(self, command: SetControllerState) -> None:
         """A command failed: whether an open sequence stays open is not said (hmlm 4.2)."""
         self.latest = self.failed = command
