@@ -85,7 +85,7 @@ length_dw uint16 Length in dwords, 1 to 1024; 0 for a TLP without data.
 first_be uint8 First dword byte enables of a request.
 last_be uint8 Last dword byte enables of a request.
 byte_count uint16 Byte count of a completion, 1 to 4096.
-lower_address uint8 Lower address of a completion.
+lower_address uint16 Lower address of a completion; above 127 where the bus shows reserved bits of its field.
 status uint8 Completion status: 0 SC, 1 UR, 2 CRS, 4 CA.
 message_code uint8 Code of a message.
 poisoned bool The EP bit.

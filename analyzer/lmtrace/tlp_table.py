@@ -120,7 +120,7 @@ def _columns(store: Store, capture: Capture, rows: np.ndarray, first: int, polic
         "first_be": number("first_be", pa.uint8(), with_enables),
         "last_be": number("last_be", pa.uint8(), with_enables),
         "byte_count": number("byte_count", pa.uint16(), completion),
-        "lower_address": number("lower_address", pa.uint8(), completion),
+        "lower_address": number("lower_address", pa.uint16(), completion),
         "status": number("status", pa.uint8(), completion),
         "message_code": number("message_code", pa.uint8(), message),
         "poisoned": flag(Flag.POISONED),

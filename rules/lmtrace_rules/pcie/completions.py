@@ -16,7 +16,8 @@ HEADER = ("kind", "length_dw", "byte_count", "lower_address", "status", "damaged
 
 def _completions(batch: pa.RecordBatch, *kinds: str) -> np.ndarray:
     sound: np.ndarray = words(batch, "kind", kinds) & there(batch, "byte_count")
-    return np.logical_and(sound, numbers(batch, "damaged") == 0)
+    sound &= numbers(batch, "damaged") == 0
+    return sound
 
 
 @column_rule("PCIE-2.2.9-n8", table="tlps", columns=HEADER, spec="PCIe Base 5.0, 2.2.9", party="both")
@@ -65,4 +66,27 @@ def reserved_completion_status(batch: pa.RecordBatch) -> Broken:
     return found(
         _completions(batch, "Cpl", "CplD", "CplLk", "CplDLk"), ~np.isin(status, (0, 1, 2, 4)),
         lambda row: f"the status is {status[row]:03b}b",
+    )  # fmt: skip
+
+
+@column_rule(
+    "PCIE-2.2.1-n4", table="tlps", columns=HEADER, spec="PCIe Base 5.0, 2.2.9", party="both", severity="warning"
+)
+def reserved_lower_address_bits(batch: pa.RecordBatch) -> Broken:
+    """A completion's lower address has seven bits; those above it in its field are reserved.
+
+    A running address that overflows the field reaches bits that mean something else.
+
+    Holds::
+
+        1us tlps kind=CplD length_dw=32 byte_count=128 lower_address=0x40 status=0 damaged=no
+
+    Breaks::
+
+        1us tlps kind=CplD length_dw=32 byte_count=3968 lower_address=0x80 status=0 damaged=no
+    """
+    lower = numbers(batch, "lower_address")
+    return found(
+        _completions(batch, "Cpl", "CplD", "CplLk", "CplDLk"), lower > 127,
+        lambda row: f"the lower address field holds {lower[row]:#x}",
     )  # fmt: skip

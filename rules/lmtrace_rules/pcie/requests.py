@@ -19,7 +19,8 @@ PAGE = 4096
 def _memory(batch: pa.RecordBatch, *needed: str) -> np.ndarray:
     """Return the sound memory requests of which every needed field is known."""
     sound: np.ndarray = words(batch, "kind", MEMORY) & there(batch, "address", *needed)
-    return np.logical_and(sound, numbers(batch, "damaged") == 0)
+    sound &= numbers(batch, "damaged") == 0
+    return sound
 
 
 @column_rule(
