@@ -96,8 +96,9 @@ class Migration:
         cdw11 = command.dword(11)
         target = cdw11 & 0xFFFF
         if select == MigrationSelect.SUSPEND:
-            final = cdw11 >> 16 & 0xFF == 1
-            self._step(command, "suspend" if final else "suspend notification", target)
+            kind = cdw11 >> 16 & 0xFF
+            final = kind == 1
+            self._step(command, "suspend notification" if kind == 0 else "suspend", target)
             if command.succeeded and final:
                 self._suspended(command, target, time, bool(cdw11 >> 31))
         elif select == MigrationSelect.RESUME:

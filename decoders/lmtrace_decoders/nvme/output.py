@@ -183,7 +183,7 @@ class Output:
         for function in functions:
             self.controllers(function)
         writer = self.store.writer("queues")
-        for row in self.queues:
+        for row in sorted(self.queues, key=lambda one: (one["created_tlp_id"] or 0, one["kind"], one["qid"])):
             writer.add(row | {"controller": cntlid.get(row["_key"])})
         writer = self.store.writer("regions")
         for one in self.regions:
