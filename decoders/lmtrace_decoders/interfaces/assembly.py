@@ -19,7 +19,9 @@ from lmtrace_decoders.interfaces.beats import Beats
 MOST_DW = 1024
 """The longest payload of a TLP, in dwords."""
 
-NOT_A_TLP, NO_START, START_INSIDE, PAYLOAD_SHORT, UNKNOWN_BITS, GAP_INSIDE, POSITION, END_INSIDE = range(8)
+NOT_A_TLP, NO_START, START_INSIDE, PAYLOAD_SHORT, UNKNOWN_BITS, GAP_INSIDE, POSITION, END_INSIDE, DISCONTINUED = range(
+    9
+)
 TROUBLES = (
     declare(
         "bus-header-not-understood", "data-loss",
@@ -32,6 +34,7 @@ TROUBLES = (
     declare("bus-switched-off-inside", "data-loss", "The dump was switched off inside a TLP; it was cut there."),
     declare("bus-field-unusable", "data-loss", "Packet boundaries make no sense; check width and straddle."),
     declare("capture-ends-inside-tlp", "info", "The capture ends inside a TLP; it is marked as cut."),
+    declare("tlp-discontinued", "info", "The bus took a TLP back (discontinue); it was left out."),
 )  # fmt: skip
 """Troubles of assembly, in the order of the rows of ``Assembly.troubles``."""
 
@@ -41,9 +44,9 @@ _MSG, _CPL, _CPLD, _CPLLK, _CPLDLK = (
 _UNKNOWN_BITS, _CUT = Flag.UNKNOWN_BITS, Flag.CUT
 _NOT_A_TLP, _PAYLOAD_SHORT, _UNKNOWN, _POSITION = NOT_A_TLP, PAYLOAD_SHORT, UNKNOWN_BITS, POSITION
 
-OPEN, GOT, WANT, BEGAN, RANK, DROP = range(6)
+OPEN, GOT, WANT, BEGAN, RANK, DROP, DOUBT = range(7)
 """Columns of ``Assembly.open``: 1 while a TLP is open, dwords gathered, dwords wanted, step of its first beat, rank
-among TLPs of the same step, 1 when it is not to be kept."""
+among TLPs of the same step, 1 when it is not to be kept, 1 when some payload bit is x or z."""
 
 
 @dataclass(slots=True)
@@ -69,11 +72,11 @@ class Assembly:
         ]
 
     @classmethod
-    def of(cls, streams: int) -> Assembly:
-        """Return the state of ``streams`` idle streams."""
+    def of(cls, streams: int, dwords: int = MOST_DW) -> Assembly:
+        """Return the state of ``streams`` idle streams that gather up to ``dwords`` dwords each."""
         return cls(
-            np.zeros((streams, 6), np.int64), np.zeros(streams, TLP_ROW), np.zeros((streams, MOST_DW), np.uint32),
-            np.zeros((streams, MOST_DW), np.uint8), np.zeros((len(TROUBLES), 4), np.int64),
+            np.zeros((streams, 7), np.int64), np.zeros(streams, TLP_ROW), np.zeros((streams, dwords), np.uint32),
+            np.zeros((streams, dwords), np.uint8), np.zeros((len(TROUBLES), 4), np.int64),
         )  # fmt: skip
 
 
@@ -85,9 +88,14 @@ class Finished:
     keys: np.ndarray
     payload: np.ndarray
 
+    @property
+    def dwords(self) -> np.ndarray:
+        """The payload as little-endian dwords."""
+        return self.payload.view("<u4")
+
     def cut(self, rows: int, payload: int) -> Finished:
-        """Return the part of the room that was used."""
-        return Finished(self.rows[:rows], self.keys[:rows], self.payload[:payload])
+        """Return the part of the room that was used: so many rows, so many dwords of payload."""
+        return Finished(self.rows[:rows], self.keys[:rows], self.payload[: 4 * payload])
 
 
 def room(beats: Beats, streams: int, most_per_beat: int) -> Finished:
@@ -132,17 +140,22 @@ def bits(words, at, low, width):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True)
-def add_dword(opened, data, unknown, s, value, doubt):  # type: ignore[no-untyped-def]
-    """Add a payload dword to the open TLP of stream ``s``; what exceeds its length is not payload."""
-    k = opened[s, 1]
-    if k < opened[s, 2]:
-        data[s, k] = value
+def add_dwords(opened, data, doubt, s, value, unknown, first, count):  # type: ignore[no-untyped-def]
+    """Add up to ``count`` payload dwords to the open TLP of stream ``s``; what exceeds its length is not payload."""
+    got = opened[s, 1]
+    take = min(count, opened[s, 2] - got)
+    for k in range(take):
+        data[s, got + k] = value[first + k]
+        u = unknown[first + k]
         mask = np.uint8(0)
-        for b in range(4):
-            if doubt >> np.uint32(8 * b) & np.uint32(255):
-                mask |= np.uint8(1 << b)
-        unknown[s, k] = mask
-        opened[s, 1] = k + 1
+        if u:
+            opened[s, 6] = 1
+            for b in range(4):
+                if u >> np.uint32(8 * b) & np.uint32(255):
+                    mask |= np.uint8(1 << b)
+        doubt[s, got + k] = mask
+    if take > 0:
+        opened[s, 1] = got + take
 
 
 @njit(cache=True)
@@ -168,7 +181,7 @@ def _bytes_that_matter(row, k, want):  # type: ignore[no-untyped-def]
 
 @njit(cache=True)
 def close(opened, row, data, unknown, s, end_ps, rows, keys, payload, at, troubles):  # type: ignore[no-untyped-def]
-    """Finish the open TLP of stream ``s`` into the room at ``at`` (rows, payload bytes); return the new ``at``."""
+    """Finish the open TLP of stream ``s`` into the room at ``at`` (rows, payload dwords); return the new ``at``."""
     opened[s, 0] = 0
     if opened[s, 5]:
         return at
@@ -179,18 +192,18 @@ def close(opened, row, data, unknown, s, end_ps, rows, keys, payload, at, troubl
         row[s]["flags"] |= _CUT
     doubtful = False
     for k in range(got):
-        v = data[s, k]
-        for b in range(4):
-            payload[p + 4 * k + b] = v >> np.uint32(8 * b) & np.uint32(255)
-        if unknown[s, k] and unknown[s, k] & _bytes_that_matter(row[s], k, want):
-            doubtful = True
+        payload[p + k] = data[s, k]
+    if opened[s, 6]:
+        for k in range(got):
+            if unknown[s, k] & _bytes_that_matter(row[s], k, want):
+                doubtful = True
     if doubtful:
         row[s]["flags"] |= _UNKNOWN_BITS
     if row[s]["flags"] & _UNKNOWN_BITS:
         note(troubles, _UNKNOWN, row[s], s)
-    row[s]["payload_start"] = p
+    row[s]["payload_start"] = 4 * p
     row[s]["payload_bytes"] = 4 * got
     rows[n] = row[s]
     keys[n, 0] = opened[s, 3]
     keys[n, 1] = opened[s, 4]
-    return n + 1, p + 4 * got
+    return n + 1, p + got

@@ -14,9 +14,12 @@ def toml(name: str, found: Sequence[Candidate], signals: int) -> str:
     lines = [f"# {name}: {len(found)} link{'s' * (len(found) > 1)} among {signals} signals", ""]
     for number, candidate in enumerate(found):
         lines += _link(f"pcie{number}", candidate)
+        shown = {candidate.convention.name}
         for other in candidate.alternatives:
             lines.append(f"# another view of the traffic of pcie{number}, not used: {other.title}")
-            lines += [f"# {line}" if line else "#" for line in _link(f"pcie{number}", other)]
+            if other.convention.name not in shown:
+                shown.add(other.convention.name)
+                lines += [f"#     {line}" for line in _link(f"pcie{number}", other)]
         lines.append("")
     return "\n".join(lines).rstrip() + "\n"
 

@@ -6,6 +6,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal, Protocol
 
+import numpy as np
+
 from lmtrace.plugins import load_packs
 from lmtrace_decoders.interfaces.assembly import Finished
 from lmtrace_decoders.interfaces.beats import Beats, Plan
@@ -56,6 +58,12 @@ class Bus(Protocol):
     def oldest(self) -> int:
         """Return the step at which the oldest open TLP began, NEVER when none is open."""
 
+    def learn(self, rows: np.ndarray) -> None:
+        """Look at the first rows of all links before any of them is given out."""
+
+    def settle(self, rows: np.ndarray) -> None:
+        """Fill in, in place, what the core adds to requests and the rows looked at showed."""
+
 
 @dataclass(frozen=True, slots=True)
 class LinkShape:
@@ -78,14 +86,15 @@ class Judgement:
 class Convention:
     """A registered convention.
 
-    ``place`` gives (prefix, stream, role) for the local name of a signal that may belong to it. ``judge`` weighs the
-    widths of streams and raises BindingError-worthy text by returning it as a remark with confidence 0.
+    ``place`` gives (prefix, stream, role, variant) for the local name of a signal that may belong to it; roles of one
+    stream are never mixed from several variants. ``judge`` weighs the widths of streams for a choice of straddle; with
+    confidence 0 its remarks say why they cannot be bound.
     ``nearness`` orders views of the same traffic: the one nearest the core has the lowest.
     """
 
     name: str
     streams: Mapping[str, Stream]
-    place: Callable[[str], tuple[str, str, str] | None]
+    place: Callable[[str], tuple[str, str, str, str] | None]
     judge: Callable[[Mapping[str, Mapping[str, Signal]], str], Judgement]
     bus: Callable[[Plan, Sequence[LinkShape]], Bus]
     nearness: int

@@ -12,18 +12,19 @@ from lmtrace_decoders.interfaces.assembly import Finished
 
 MOST_HELD = 1 << 18
 """Rows held back for a TLP that does not end; beyond that they are given without it."""
+MOST_PAYLOAD = 1 << 26
+"""Bytes of payload held back."""
 
 
 @njit(cache=True)
 def _gather(rows, source, target):  # type: ignore[no-untyped-def]
     """Copy the payloads of ``rows`` from ``source`` one after another, and point the rows there."""
-    at = 0
+    at = np.int64(0)
     for i in range(len(rows)):
-        start = rows[i]["payload_start"]
-        for k in range(rows[i]["payload_bytes"]):
-            target[at + k] = source[start + k]
+        start, size = rows[i]["payload_start"], np.int64(rows[i]["payload_bytes"])
+        target[at : at + size] = source[start : start + size]
         rows[i]["payload_start"] = at
-        at += rows[i]["payload_bytes"]
+        at += size
 
 
 def gathered(rows: np.ndarray, payload: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -48,6 +49,10 @@ class Merger:
         """The rows held back."""
         return self._rows
 
+    def full(self, rows: int) -> bool:
+        """Return whether as many rows, or as much payload as they should have at most, are held back."""
+        return len(self._rows) >= rows or len(self._payload) >= MOST_PAYLOAD
+
     def add(self, batches: Sequence[Finished]) -> None:
         """Take finished TLPs."""
         rows, keys, payload = [self._rows], [self._keys], [self._payload]
@@ -63,8 +68,9 @@ class Merger:
 
     def give(self, oldest: int) -> TlpChunk | None:
         """Return what began before step ``oldest``, in order, or None when that is nothing."""
-        if len(self._rows) > MOST_HELD:
-            oldest = max(oldest, int(np.partition(self._keys[:, 0], -MOST_HELD // 2)[-MOST_HELD // 2]))
+        if self.full(MOST_HELD):
+            middle = len(self._rows) // 2
+            oldest = max(oldest, int(np.partition(self._keys[:, 0], middle)[middle]) + 1)
         ready = self._keys[:, 0] < oldest
         if not ready.any():
             return None

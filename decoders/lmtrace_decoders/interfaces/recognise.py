@@ -46,20 +46,25 @@ class Candidate:
 
 def candidates(signals: Iterable[Signal]) -> list[Candidate]:
     """Return every bus that has the streams a link needs, those that no name clock for included."""
-    found: dict[tuple[str, str, str], dict[str, dict[str, Signal]]] = defaultdict(lambda: defaultdict(dict))
+    found: dict[tuple[str, str, str], dict[str, dict[str, dict[str, Signal]]]] = defaultdict(
+        lambda: defaultdict(lambda: defaultdict(dict))
+    )
     clocks: dict[str, list[Signal]] = defaultdict(list)
     known = conventions()
     for signal in signals:
         for name, convention in known.items():
             place = convention.place(signal.local)
             if place is not None and place[1] in convention.streams:
-                prefix, stream, role = place
-                found[name, signal.scope, prefix][stream].setdefault(role, signal)
+                prefix, stream, role, variant = place
+                found[name, signal.scope, prefix][stream][variant].setdefault(role, signal)
         if signal.width == 1 and _CLOCK.fullmatch(signal.local):
             clocks[signal.scope].append(signal)
     result = []
-    for (name, scope, prefix), streams in found.items():
+    for (name, scope, prefix), variants in found.items():
         convention = known[name]
+        streams = {
+            stream: max(sorted(choice.items()), key=lambda one: len(one[1]))[1] for stream, choice in variants.items()
+        }
         whole = {
             stream: {role: roles[role] for role in convention.streams[stream].roles if role in roles}
             for stream, roles in streams.items()

@@ -17,7 +17,7 @@ from lmtrace_decoders.interfaces import assembly
 from lmtrace_decoders.interfaces.assembly import (
     Assembly,
     Finished,
-    add_dword,
+    add_dwords,
     bits,
     close,
     note,
@@ -127,6 +127,7 @@ def _assemble(  # type: ignore[no-untyped-def]
                 opened[s, 3] = index[b, 3]
                 opened[s, 4] = c[_RANK]
                 opened[s, 5] = 0
+                opened[s, 6] = 0
                 if r["kind"] == 0 or (flaw and unknown[h + 3]):
                     note(troubles, _NOT_A_TLP, r, s)
                     opened[s, 5] = 1
@@ -147,13 +148,17 @@ def _assemble(  # type: ignore[no-untyped-def]
             if opened[s, 1] < opened[s, 2] and c[_DATA_AT] >= 0:
                 words = c[_SEG_BITS] // 32
                 first = w + c[_DATA_AT] + words * seg
-                for k in range(words):
-                    if c[_STRB] >= 0:
-                        place = w + c[_STRB]
-                        n = c[_STRB_BITS] * seg + k
-                        if not bits(value, place, n, 1) and not bits(unknown, place, n, 1):
-                            continue
-                    add_dword(opened, data, doubt, s, value[first + k], unknown[first + k])
+                if c[_STRB] < 0:
+                    add_dwords(opened, data, doubt, s, value, unknown, first, words)
+                else:
+                    strb = bits(value, w + c[_STRB], c[_STRB_BITS] * seg, c[_STRB_BITS])
+                    strb |= bits(unknown, w + c[_STRB], c[_STRB_BITS] * seg, c[_STRB_BITS])
+                    if strb == (1 << words) - 1:
+                        add_dwords(opened, data, doubt, s, value, unknown, first, words)
+                    else:
+                        for k in range(words):
+                            if strb >> k & 1:
+                                add_dwords(opened, data, doubt, s, value, unknown, first + k, 1)
             if stop:
                 if opened[s, 1] < opened[s, 2] and not opened[s, 5]:
                     note(troubles, _SHORT, row[s], s)
@@ -192,7 +197,7 @@ class TlpStreams:
         out, state = room(beats, len(self._config), self._most), self._state
         used = _assemble(
             beats.index, beats.value, beats.unknown, self._config, self._number, state.open, state.row, state.data,
-            state.unknown, state.troubles, out.rows, out.keys, out.payload, KIND_OF_BYTE0, ending,
+            state.unknown, state.troubles, out.rows, out.keys, out.dwords, KIND_OF_BYTE0, ending,
         )  # fmt: skip
         return out.cut(*used)
 
@@ -203,6 +208,12 @@ class TlpStreams:
     def oldest(self) -> int:
         """See `Bus`."""
         return self._state.oldest(NEVER)
+
+    def learn(self, rows: np.ndarray) -> None:
+        """See `Bus`; the headers are those of the wire."""
+
+    def settle(self, rows: np.ndarray) -> None:
+        """See `Bus`; nothing is filled in."""
 
 
 def _config(plan: Plan, index: int, stream: Stream, link: LinkShape) -> list[int]:
@@ -224,10 +235,10 @@ _NAME = re.compile(
 )
 
 
-def place(local: str) -> tuple[str, str, str] | None:
-    """Return (prefix, stream, role) of a name like ``pcie_rx_req_tlp_hdr``."""
+def place(local: str) -> tuple[str, str, str, str] | None:
+    """Return (prefix, stream, role, no variant) of a name like ``pcie_rx_req_tlp_hdr``."""
     match = _NAME.fullmatch(local)
-    return (match[1], match[2], match[3]) if match else None
+    return (match[1], match[2], match[3], "") if match else None
 
 
 def judge(streams: Mapping[str, Mapping[str, Signal]], straddle: str) -> Judgement:
@@ -242,7 +253,11 @@ def judge(streams: Mapping[str, Mapping[str, Signal]], straddle: str) -> Judgeme
             if want is not None and signal.width != want
         ]
         data = roles.get("data")
-        if segments > MOST_SEGMENTS or (data is not None and data.width % (32 * segments)):
+        if (
+            segments > MOST_SEGMENTS
+            or (data is not None and data.width > 1024 * segments)
+            or (data is not None and data.width % (32 * segments))
+        ):
             wrong.append(f"{name}: {segments} segments do not divide data into dwords")
         if wrong:
             confidence = 0.0

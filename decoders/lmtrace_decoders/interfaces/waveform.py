@@ -43,25 +43,34 @@ class BoundWaveform:
 
     def tlps(self, beats: Iterable[Beats]) -> Iterator[TlpChunk]:
         """Yield the TLPs of all links in the order in which they began."""
-        merger, sides = Merger(), [link.side for link in self._bound]
+        merger, sides, looked = Merger(), [link.side for link in self._bound], False
         for batch in beats:
             merger.add([bus.take(batch) for bus in self._buses])
-            if "auto" in sides:
-                if len(merger.held) < UNDECIDED_ROWS:
+            if not looked:
+                if not merger.full(UNDECIDED_ROWS):
                     continue
                 self._decide(sides, merger.held)
+                looked = True
             chunk = merger.give(min(bus.oldest() for bus in self._buses))
             if chunk is not None:
-                yield direct(chunk, sides)
+                yield self._settled(chunk, sides)
         merger.add([bus.end() for bus in self._buses])
-        self._decide(sides, merger.held)
+        if not looked:
+            self._decide(sides, merger.held)
         chunk = merger.give(NEVER)
         self._count()
         if chunk is not None:
-            yield direct(chunk, sides)
+            yield self._settled(chunk, sides)
+
+    def _settled(self, chunk: TlpChunk, sides: Sequence[str]) -> TlpChunk:
+        for bus in self._buses:
+            bus.settle(chunk.rows)
+        return direct(chunk, sides)
 
     def _decide(self, sides: list[str], rows: np.ndarray) -> None:
-        """Replace every side nobody named by what the traffic shows, and say so in the link's text."""
+        """Learn from the first rows; replace every side nobody named, and say so in the link's text."""
+        for bus in self._buses:
+            bus.learn(rows)
         for number, side in enumerate(sides):
             if side == "auto":
                 sides[number], why = side_of(rows[rows["link"] == number])

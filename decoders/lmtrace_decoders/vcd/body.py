@@ -9,7 +9,7 @@ import numpy as np
 from lmtrace.compressed import blocks
 from lmtrace.stage import Request
 from lmtrace.trouble import declare
-from lmtrace_decoders.interfaces.beats import COLUMNS, STREAM, TIME, Beats, Plan, most_words
+from lmtrace_decoders.interfaces.beats import COLUMNS, STREAM, TIME, Beats, Plan, most_words, words_of
 from lmtrace_decoders.vcd import scan
 from lmtrace_decoders.vcd.header import Header
 from lmtrace_decoders.vcd.tables import tables
@@ -60,9 +60,23 @@ class Body:
             np.zeros(words, np.uint32), np.full(words, 0xFFFFFFFF, np.uint32), np.zeros(slots, np.int64),
         )  # fmt: skip
         self._changed = np.full(slots, -1, np.int64)
+        self._some_value = np.zeros(max((words_of(signal.width) for signal, _ in plan.bound), default=1) + 3, np.uint32)
+        self._some_unknown = np.zeros_like(self._some_value)
         self._rose = np.zeros(len(plan.clocks), np.uint8)
         self._first_ticks: int | None = None
         self.end_offset = header.body
+
+    def _scan(self, data: np.ndarray, at: int, base: int, ending: bool = False) -> tuple[int, int]:
+        """See `scan.scan`."""
+        tables, state = self._tables, self._state
+        taken: tuple[int, int] = scan.scan(
+            data, at, base, ending, state, tables.short, tables.long_keys, tables.long_values, *self._step,
+            self._changed, self._some_value, self._some_unknown, self._rose, self._index, self._out_value,
+            self._out_unknown, self._troubles, self._edges,
+        )  # fmt: skip
+        if self._first_ticks is None and state[scan.STARTED]:
+            self._first_ticks = int(state[scan.FIRST_TICKS])
+        return taken
 
     def _ps(self, ticks: np.ndarray) -> np.ndarray:
         return (ticks - (self._first_ticks or 0)) * self._header.multiply // self._header.divide
@@ -81,7 +95,6 @@ class Body:
 
     def beats(self) -> Iterator[Beats]:
         """Yield the beats in order; troubles are counted when the last was yielded."""
-        tables, state = self._tables, self._state
         troubles = self._request.troubles
         skip, base, rest, dropping = self._header.body, self._header.body, b"", False
         cut: list[tuple[int, str]] = []
@@ -102,13 +115,7 @@ class Body:
             data = np.frombuffer(rest + block if rest else block, np.uint8)
             at = 0
             while True:
-                at, code = scan.scan(
-                    data, at, base, state, tables.short, tables.long_keys, tables.long_values, *self._step,
-                    self._changed, self._rose, self._index, self._out_value, self._out_unknown, self._troubles,
-                    self._edges,
-                )  # fmt: skip
-                if self._first_ticks is None and state[scan.STARTED]:
-                    self._first_ticks = int(state[scan.FIRST_TICKS])
+                at, code = self._scan(data, at, base)
                 if code == scan.MORE:
                     break
                 yield self._batch()
@@ -124,10 +131,9 @@ class Body:
         """End the last time step, and count what the whole body showed."""
         state, troubles = self._state, self._request.troubles
         self.end_offset = base + len(rest)
-        if state[scan.BEATS] + len(self._plan.bindings) + 1 > len(self._index):
+        nothing = np.zeros(0, np.uint8)
+        while self._scan(nothing, 0, base, True)[1] == scan.FULL:
             yield self._batch()
-        rose, index = self._rose, self._index
-        scan.finish(state, *self._step, rose, index, self._out_value, self._out_unknown, self._troubles, self._edges)
         end_ps = int(self._ps(np.array([state[scan.TICKS]]))[0])
         for at, why in cut:
             troubles.add(CUT, f"the compressed stream ends at byte {at}: {why}", time_ps=end_ps, offset=at)

@@ -10,11 +10,15 @@ from __future__ import annotations
 import numpy as np
 from numba import njit
 
-TICKS, STARTED, STEP_AT, STEP, SKIPPING, BEATS, WORDS, DIRTY, GAP, ROSE, OFF, FIRST_TICKS = range(12)
+from lmtrace_decoders.interfaces.beats import CLOCK, FIRST, READY, VALIDS
+from lmtrace_decoders.interfaces.beats import WORDS as SIZE
+from lmtrace_decoders.vcd.digits import bit_of, digits, known, store
+
+TICKS, STARTED, STEP_AT, STEP, SKIPPING, BEATS, WORDS, DIRTY, GAP, ROSE, FIRST_TICKS = range(11)
 """Elements of the scan's state: time of the step, whether a time was seen, offset of the step's time, number of the
-step, inside a comment, beats and words stored, signals changed in the step, a gap to report, some clock rose, dump is
-off, the first time."""
-STATE = 12
+step, inside a comment, beats and words stored, slots changed in the step, a gap to report, some clock rose, the first
+time."""
+STATE = 11
 
 UNKNOWN_ID, TOO_WIDE, BACKWARDS, BAD_TIME, BAD_TOKEN, READY_UNKNOWN = range(6)
 """Rows of the scan's trouble counts."""
@@ -40,18 +44,8 @@ def _long_code(data, start, end):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True)
-def _code_value(data, start, end, short, long_keys, long_values):  # type: ignore[no-untyped-def]
-    """Return the first slot of the code in ``data[start:end]``, UNBOUND or ABSENT."""
-    if end - start <= 3:
-        h = np.int64(0)
-        for i in range(start, end):
-            c = data[i]
-            if c > 126:
-                h = np.int64(-1)
-                break
-            h = h * 94 + (c - 32)
-        if h > 0:
-            return np.int64(short[h - 1])
+def _long_value(data, start, end, long_keys, long_values):  # type: ignore[no-untyped-def]
+    """Return the first slot of a code that the short table cannot hold, UNBOUND or ABSENT."""
     key = _long_code(data, start, end)
     mask = np.uint64(len(long_keys) - 1)
     i = key & mask
@@ -90,143 +84,29 @@ def enter_codes(text, ends, values, short, long_keys, long_values):  # type: ign
 
 
 @njit(cache=True)
-def _known(c):  # type: ignore[no-untyped-def]
-    """Return 0 or 1 for a character that is a known bit (H and L are weak ones), 2 for an unknown, 3 for none."""
-    if c == 48 or c == 76 or c == 108:
-        return 0
-    if c == 49 or c == 72 or c == 104:
-        return 1
-    if c == 120 or c == 122 or c == 88 or c == 90 or c == 117 or c == 85 or c == 119 or c == 87 or c == 45:
-        return 2
-    return 3
+def _is_short(data, start, end):  # type: ignore[no-untyped-def]
+    """Return whether a code of up to 3 characters is printable ASCII, as the short table assumes."""
+    for i in range(start, end):  # noqa: SIM110  Numba has no any()
+        if data[i] > 126:
+            return False
+    return True
 
 
 @njit(cache=True)
-def _put(data, start, end, slot, now_value, now_unknown):  # type: ignore[no-untyped-def]
-    """Write the bits in ``data[start:end]``, leftmost first, to a slot.
-
-    Return 1 when the text is wider than the signal, 2 when it holds a character that is no bit, else 0. A wider value
-    whose surplus is not all 0 is unknown as a whole.
-    """
-    width, low, word = slot[WIDTH], slot[LOW], slot[WORD]
-    trouble = 0
-    size = end - start
+def _put_bits(value, unknown, count, slots, slot, now_value, now_unknown):  # type: ignore[no-untyped-def]
+    """Write packed digits to a slot that is part of a signal, bit by bit; return whether they were too many."""
+    width, low, word = slots[slot, 3], slots[slot, 2], slots[slot, 1]
     spoilt = False
-    if size > width:
-        trouble = 1
-        for i in range(start, end - width):
-            if data[i] != 48:
-                spoilt = True
-        start = end - width
-        size = width
-    lead = _known(data[start])
-    if low == 0 and width > 1:
-        stop = end
-        left = width
-        while left > 0:
-            take = 32 if left > 32 else left
-            have = take if stop - start >= take else stop - start
-            v = np.uint32(0)
-            u = np.uint32(0)
-            for i in range(stop - have, stop):
-                c = data[i]
-                v = v << np.uint32(1) | np.uint32(c & 1)
-                u = u << np.uint32(1) | np.uint32((c >> 1) != 24)
-            if u != 0:
-                v = np.uint32(0)
-                u = np.uint32(0)
-                for i in range(stop - have, stop):
-                    k = _known(data[i])
-                    if k == 3:
-                        trouble = 2
-                    v = v << np.uint32(1) | np.uint32(k == 1)
-                    u = u << np.uint32(1) | np.uint32(k > 1)
-            if have < take and lead > 1:
-                u |= np.uint32((np.uint64(1) << np.uint64(take)) - (np.uint64(1) << np.uint64(have)))
-            if spoilt:
-                v = np.uint32(0)
-                u = np.uint32((np.uint64(1) << np.uint64(take)) - np.uint64(1))
-            now_value[word] = v
-            now_unknown[word] = u
-            word += 1
-            stop -= have
-            left -= take
-        return trouble
+    for n in range(width, min(count, width + 64)):
+        if bit_of(value, unknown, count, n):
+            spoilt = True
     for n in range(width):
-        k = _known(data[end - 1 - n]) if n < size else (2 if lead > 1 else 0)
-        if k == 3:
-            trouble = 2
-        if spoilt:
-            k = 2
+        k = 2 if spoilt or count > 32 * (len(value) - 1) else bit_of(value, unknown, count, n)
         at = word + ((low + n) >> 5)
         bit = np.uint32(1) << np.uint32((low + n) & 31)
         now_value[at] = (now_value[at] & ~bit) | (bit if k == 1 else np.uint32(0))
         now_unknown[at] = (now_unknown[at] & ~bit) | (bit if k > 1 else np.uint32(0))
-    return trouble
-
-
-@njit(cache=True)
-def _end_step(  # type: ignore[no-untyped-def]
-    state, slots, streams, now_value, now_unknown, value, unknown, dirty, rose, index, out_value, out_unknown,
-    troubles, edges,
-):  # fmt: skip
-    """Take the beats of the clocks that rose in the step that ends, then make its values the current ones."""
-    if state[ROSE]:
-        for c in range(len(rose)):
-            if rose[c]:
-                edges[c] += 1
-        for s in range(len(streams)):
-            c = streams[s, 0]
-            if not rose[c]:
-                continue
-            first = streams[s, 1]
-            taken = np.uint32(0)
-            for w in range(first, first + streams[s, 2]):
-                taken |= value[w] & ~unknown[w]
-            if taken == 0:
-                continue
-            ready = streams[s, 3]
-            if ready >= 0:
-                if unknown[ready] & np.uint32(1):
-                    _note(troubles, READY_UNKNOWN, state, state[STEP_AT], s)
-                    continue
-                if not value[ready] & np.uint32(1):
-                    continue
-            n, w = state[BEATS], state[WORDS]
-            index[n, 0] = s
-            index[n, 1] = state[TICKS]
-            index[n, 2] = state[STEP_AT]
-            index[n, 3] = state[STEP]
-            index[n, 4] = edges[c]
-            index[n, 5] = w
-            for k in range(streams[s, 4]):
-                out_value[w + k] = value[first + k]
-                out_unknown[w + k] = unknown[first + k]
-            state[BEATS] = n + 1
-            state[WORDS] = w + streams[s, 4]
-        for c in range(len(rose)):
-            rose[c] = 0
-        state[ROSE] = 0
-    if state[GAP]:
-        n = state[BEATS]
-        index[n, 0] = -1
-        index[n, 1] = state[TICKS]
-        index[n, 2] = state[STEP_AT]
-        index[n, 3] = state[STEP]
-        index[n, 4] = 0
-        index[n, 5] = state[WORDS]
-        state[BEATS] = n + 1
-        state[GAP] = 0
-        for w in range(len(value)):
-            value[w] = now_value[w]
-            unknown[w] = now_unknown[w]
-    for d in range(state[DIRTY]):
-        slot = slots[dirty[d]]
-        first = slot[WORD] + (slot[LOW] >> 5)
-        for w in range(first, slot[WORD] + ((slot[LOW] + slot[WIDTH] + 31) >> 5)):
-            value[w] = now_value[w]
-            unknown[w] = now_unknown[w]
-    state[DIRTY] = 0
+    return count > width
 
 
 @njit(cache=True)
@@ -250,23 +130,25 @@ def _line_ends(data, start, end):  # type: ignore[no-untyped-def]
 
 @njit(cache=True)
 def scan(  # type: ignore[no-untyped-def]
-    data, at, base, state, short, long_keys, long_values, slots, streams, now_value, now_unknown, value, unknown,
-    dirty, changed, rose, index, out_value, out_unknown, troubles, edges,
+    data, at, base, ending, state, short, long_keys, long_values, slots, streams, now_value, now_unknown, value,
+    unknown, dirty, changed, some_value, some_unknown, rose, index, out_value, out_unknown, troubles, edges,
 ):  # fmt: skip
-    """Scan ``data[at:]``, whose byte 0 is byte ``base`` of the capture.
+    """Scan ``data[at:]``, whose byte 0 is byte ``base`` of the capture; with ``ending`` the last time step ends too.
 
     Return (how far the bytes were taken, MORE or FULL): MORE when the rest is not a whole change, FULL when the beats
     of one more time step might not fit.
+
+    All of it stands in one function, because each array handed to another costs counted references in the inner loop.
     """
     n = len(data)
     most = len(index) - len(streams) - 1
     while True:
         while at < n and data[at] <= 32:
             at += 1
-        if at >= n:
+        if at >= n and not ending:
             return at, MORE
-        c = data[at]
-        if state[SKIPPING]:
+        c = data[at] if at < n else np.uint8(35)
+        if state[SKIPPING] and at < n:
             end = at + 1
             while end < n and data[end] > 32:
                 end += 1
@@ -287,43 +169,108 @@ def scan(  # type: ignore[no-untyped-def]
                 else:
                     t = t * 10 + digit
                 end += 1
-            if end >= n:
+            if end >= n and not ending:
                 return at, MORE
-            if not good or end == at + 1:
+            if at < n and (not good or end == at + 1):
                 _note(troubles, BAD_TIME, state, base + at, 0)
                 at = end
                 continue
-            if not state[STARTED] or t != state[TICKS]:
+            if at < n and state[STARTED] and t == state[TICKS]:
+                at = end
+                continue
+            if state[ROSE]:
                 if state[BEATS] > most:
                     return at, FULL
-                _end_step(
-                    state, slots, streams, now_value, now_unknown, value, unknown, dirty, rose, index, out_value,
-                    out_unknown, troubles, edges,
-                )  # fmt: skip
-                if state[STARTED] and t < state[TICKS]:
-                    _note(troubles, BACKWARDS, state, base + at, t)
-                if not state[STARTED]:
-                    state[FIRST_TICKS] = t
+                state[ROSE] = 0
+                for k in range(len(rose)):
+                    edges[k] += rose[k]
+                for s in range(len(streams)):
+                    if not rose[streams[s, CLOCK]]:
+                        continue
+                    first = streams[s, FIRST]
+                    taken = np.uint32(0)
+                    for w in range(first, first + streams[s, VALIDS]):
+                        taken |= value[w] & ~unknown[w]
+                    if taken == 0:
+                        continue
+                    ready = streams[s, READY]
+                    if ready >= 0:
+                        if unknown[ready] & np.uint32(1):
+                            _note(troubles, READY_UNKNOWN, state, state[STEP_AT], s)
+                            continue
+                        if not value[ready] & np.uint32(1):
+                            continue
+                    beat, out = state[BEATS], state[WORDS]
+                    index[beat, 0] = s
+                    index[beat, 1] = state[TICKS]
+                    index[beat, 2] = state[STEP_AT]
+                    index[beat, 3] = state[STEP]
+                    index[beat, 4] = edges[streams[s, CLOCK]]
+                    index[beat, 5] = out
+                    size = streams[s, SIZE]
+                    for k in range(size):
+                        out_value[out + k] = value[first + k]
+                        out_unknown[out + k] = unknown[first + k]
+                    state[BEATS] = beat + 1
+                    state[WORDS] = out + size
+                for k in range(len(rose)):
+                    rose[k] = 0
+            if state[GAP]:
+                beat = state[BEATS]
+                if beat > most:
+                    return at, FULL
+                state[GAP] = 0
+                index[beat, 0] = -1
+                index[beat, 1] = state[TICKS]
+                index[beat, 2] = state[STEP_AT]
+                index[beat, 3] = state[STEP]
+                index[beat, 4] = 0
+                index[beat, 5] = state[WORDS]
+                state[BEATS] = beat + 1
+                for w in range(len(value)):
+                    value[w] = now_value[w]
+                    unknown[w] = now_unknown[w]
+            for k in range(state[DIRTY]):
+                slot = dirty[k]
+                first = slots[slot, WORD] + (slots[slot, LOW] >> 5)
+                last = slots[slot, WORD] + ((slots[slot, LOW] + slots[slot, WIDTH] - 1) >> 5)
+                while first <= last:
+                    value[first] = now_value[first]
+                    unknown[first] = now_unknown[first]
+                    first += 1
+            state[DIRTY] = 0
+            if at >= n:
+                return at, MORE
+            if not state[STARTED]:
+                state[FIRST_TICKS] = t
                 state[STARTED] = 1
-                state[TICKS] = t
-                state[STEP_AT] = base + at
-                state[STEP] += 1
+            elif t < state[TICKS]:
+                _note(troubles, BACKWARDS, state, base + at, t)
+            state[TICKS] = t
+            state[STEP_AT] = base + at
+            state[STEP] += 1
             at = end
             continue
-        if c == 98 or c == 66 or c == 114 or c == 82:
+        bad = False
+        count = 1
+        if c == 48 or c == 49:
+            first = at + 1
+            some_value[0] = c - 48
+            some_unknown[0] = 0
+            stop = first
+        elif c == 98 or c == 66:
+            stop, count, bad = digits(data, at + 1, some_value, some_unknown)
+            first = stop
+            while first < n and data[first] <= 32:
+                first += 1
+        elif c == 114 or c == 82:
             stop = at + 1
             while stop < n and data[stop] > 32:
                 stop += 1
             first = stop
             while first < n and data[first] <= 32:
                 first += 1
-            end = first
-            while end < n and data[end] > 32:
-                end += 1
-            if end >= n:
-                return at, MORE
-            start = at + 1
-            vector = c == 98 or c == 66
+            count = 0
         elif c == 36:
             end = at + 1
             while end < n and data[end] > 32:
@@ -335,14 +282,12 @@ def scan(  # type: ignore[no-untyped-def]
                 state[SKIPPING] = 1
             elif size == 8 and data[at + 5] == 111 and data[at + 6] == 102:
                 state[GAP] = 1
-                state[OFF] = 1
                 for w in range(len(now_value)):
                     now_value[w] = 0
                     now_unknown[w] = np.uint32(0xFFFFFFFF)
-            elif size == 7 and data[at + 5] == 111 and data[at + 6] == 110:
-                state[OFF] = 0
             elif not (
                 (size == 4 and data[at + 1] == 101)
+                or (size == 7 and data[at + 5] == 111)
                 or (size == 9 and data[at + 5] == 118)
                 or (size == 8 and data[at + 5] == 97)
                 or (size == 9 and data[at + 1] == 118)
@@ -360,18 +305,27 @@ def scan(  # type: ignore[no-untyped-def]
             continue
         else:
             first = at + 1
-            end = first
-            while end < n and data[end] > 32:
-                end += 1
-            if end >= n:
-                return at, MORE
-            if _known(c) == 3 or end == first:
-                _note(troubles, BAD_TOKEN, state, base + at, 0)
+            stop = first
+            k = known(c)
+            bad = k == 3
+            some_value[0] = k == 1
+            some_unknown[0] = k > 1
+        end = first
+        code = np.int64(0)
+        while end < n and data[end] > 32:
+            code = code * 94 + data[end] - 32
+            end += 1
+        if end >= n:
+            return at, MORE
+        if bad or end == first:
+            _note(troubles, BAD_TOKEN, state, base + at, 0)
+            if end == first or stop == at + 1:
                 at = end
                 continue
-            start, stop = at, first
-            vector = True
-        slot = _code_value(data, first, end, short, long_keys, long_values)
+        if end - first <= 3 and _is_short(data, first, end):
+            slot = np.int64(short[code - 1])
+        else:
+            slot = _long_value(data, first, end, long_keys, long_values)
         if slot < 0:
             if slot == ABSENT:
                 if _line_ends(data, stop, first):
@@ -379,37 +333,35 @@ def scan(  # type: ignore[no-untyped-def]
                     at = stop
                     continue
                 _note(troubles, UNKNOWN_ID, state, base + at, 0)
-        elif vector:
-            if start == stop:
+            at = end
+            continue
+        if count == 0:
+            if c == 98 or c == 66:
                 _note(troubles, BAD_TOKEN, state, base + at, 0)
-                at = end
-                continue
-            while slot >= 0:
-                row = slots[slot]
-                if row[CLOCK_OF] >= 0 and row[LOW] == 0:
-                    bit = _known(data[stop - 1])
-                    w = row[WORD]
-                    if bit == 1 and not (value[w] & np.uint32(1)) and not (unknown[w] & np.uint32(1)):
-                        rose[row[CLOCK_OF]] = 1
-                        state[ROSE] = 1
-                trouble = _put(data, start, stop, row, now_value, now_unknown)
-                if trouble:
-                    _note(troubles, TOO_WIDE if trouble == 1 else BAD_TOKEN, state, base + at, 0)
-                if changed[slot] != state[STEP]:
-                    changed[slot] = state[STEP]
-                    dirty[state[DIRTY]] = slot
-                    state[DIRTY] += 1
-                slot = row[NEXT]
+            at = end
+            continue
+        while slot >= 0:
+            word, low, width = slots[slot, WORD], slots[slot, LOW], slots[slot, WIDTH]
+            if width == 1 and count == 1:
+                place = word + (low >> 5)
+                shift = np.uint32(low & 31)
+                one = np.uint32(1) << shift
+                now_value[place] = (now_value[place] & ~one) | some_value[0] << shift
+                now_unknown[place] = (now_unknown[place] & ~one) | some_unknown[0] << shift
+            elif low == 0 and width > 1:
+                if store(some_value, some_unknown, count, width, word, now_value, now_unknown):
+                    _note(troubles, TOO_WIDE, state, base + at, 0)
+            elif _put_bits(some_value, some_unknown, count, slots, slot, now_value, now_unknown):
+                _note(troubles, TOO_WIDE, state, base + at, 0)
+            clock = slots[slot, CLOCK_OF]
+            if clock >= 0 and low == 0:
+                one = np.uint32(1)
+                if now_value[word] & one and not (value[word] | unknown[word]) & one:
+                    rose[clock] = 1
+                    state[ROSE] = 1
+            if changed[slot] != state[STEP]:
+                changed[slot] = state[STEP]
+                dirty[state[DIRTY]] = slot
+                state[DIRTY] += 1
+            slot = slots[slot, NEXT]
         at = end
-
-
-@njit(cache=True)
-def finish(  # type: ignore[no-untyped-def]
-    state, slots, streams, now_value, now_unknown, value, unknown, dirty, rose, index, out_value, out_unknown,
-    troubles, edges,
-):  # fmt: skip
-    """End the last time step; there must be room for its beats."""
-    _end_step(
-        state, slots, streams, now_value, now_unknown, value, unknown, dirty, rose, index, out_value, out_unknown,
-        troubles, edges,
-    )  # fmt: skip
