@@ -3,10 +3,22 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from enum import Enum
 
 from lmtrace.events import CdqEntry, CreateCdq, LogUserDataChanges
 from lmtrace.known import Known, Timeline
 from lmtrace.spec.migration import CDQ_ENTRY_SIZE, EntrySequence
+
+MOST_SKIPPED = 64
+
+
+class Place(Enum):
+    """Where an entry stands to those before it: in turn, where one was left out, posted already, or too far on."""
+
+    NEXT = 0
+    LATE = 1
+    AGAIN = 2
+    AHEAD = 3
 
 
 @dataclass(slots=True)
@@ -28,6 +40,8 @@ class DataQueue:
     page_size: int = 4096
     passes: int | None = 0
     """Times the queue was filled to its end, by the entries seen; None once one came out of order."""
+    skipped: set[int] = field(default_factory=set)
+    """Slots that an entry went past."""
     starts: list[LogUserDataChanges] = field(default_factory=list)
     """The successful starts of its logging."""
     closed: EntrySequence | None = None
@@ -72,15 +86,33 @@ class DataQueue:
         """Whether ``address`` lies in its memory."""
         return any(first <= address < end for first, end in self.spans())
 
+    def place(self, slot: int, head: int | None = None) -> Place:
+        """Return where an entry in ``slot`` stands to those before it; ``head`` replaces the head known."""
+        if slot == self.tail:
+            return Place.NEXT
+        if slot in self.skipped:
+            return Place.LATE
+        head = self.head if head is None else head
+        if head is not None and self.slots and (slot - head) % self.slots < (self.tail - head) % self.slots:
+            return Place.AGAIN
+        return Place.AHEAD
+
     def on_entry(self, event: CdqEntry) -> None:
         """An entry was posted."""
-        if event.slot != self.tail:
+        place, slots = self.place(event.slot), max(self.slots, 1)
+        if place is Place.AHEAD:
+            gap = (event.slot - self.tail) % slots
+            self.skipped.update((self.tail + step) % slots for step in range(min(gap, MOST_SKIPPED)))
+        self.skipped.discard(event.slot)
+        if place is not Place.NEXT:
             self.passes = None
-        self.tail = (event.slot + 1) % max(self.slots, 1)
-        if self.passes is not None and self.tail == 0:
-            self.passes += 1
+        if place in (Place.NEXT, Place.AHEAD):
+            self.tail = (event.slot + 1) % slots
+            if self.passes is not None and self.tail == 0:
+                self.passes += 1
         self.posted += 1
-        self.unconsumed += 1
+        if place is not Place.AGAIN:
+            self.unconsumed += 1
         if event.esa in (EntrySequence.STOPPED, EntrySequence.SUSPENDED, EntrySequence.FULL):
             self.closed = EntrySequence(event.esa)
         else:

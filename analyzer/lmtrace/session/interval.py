@@ -161,6 +161,8 @@ class ResumedQueue:
     """It is described by a committed state; else it goes on where the suspension stopped it."""
     inferred: bool = False
     cqid: int | None = None
+    vector: int | None = None
+    interrupts: bool | None = None
     phase: bool | None = None
     """Phase tag of the next entry of a CQ; None where not known, or where the state leaves it open (IOCQTP 0)."""
     next: int | None = None
@@ -193,6 +195,8 @@ class Resumption:
     """Whether ``queues`` are all its queues: every byte of the committed state was seen."""
     vectors: set[int] = field(default_factory=set)
     """Vectors that sent an interrupt since."""
+    posted: Counter[int] = field(default_factory=Counter)
+    """Completions since, by CQ."""
     deleted: bool = False
     """A queue was deleted since."""
 
@@ -208,7 +212,7 @@ class Resumption:
                 rung = live is not None and live.doorbell_seen
                 queue = ResumedQueue(
                     one.kind, one.qid, one.size, one.head, one.tail, one.prp1, one.contiguous, True, cqid=one.cqid,
-                    phase=one.slot0_phase if one.tail else None,
+                    vector=one.vector, interrupts=one.interrupts, phase=one.slot0_phase if one.tail else None,
                 )  # fmt: skip
                 if live is not None and rung:
                     if one.kind == "SQ":
@@ -227,6 +231,7 @@ class Resumption:
             case SqeFetch():
                 self._moved(self.queues.get(("SQ", event.sqid)), event.slot)
             case CqePosted():
+                self.posted[event.cqid] += 1
                 queue = self.queues.get(("CQ", event.cqid))
                 self._moved(queue, event.slot)
                 if queue is not None:
@@ -252,5 +257,6 @@ def _continuing(live: Queue) -> ResumedQueue:
     created = live.created
     return ResumedQueue(
         live.kind, live.qid, live.size, live.head, live.tail, created.base, created.contiguous, False, live.inferred,
-        created.cqid if live.kind == "SQ" else None, live.next_phase if live.kind == "CQ" else None,
+        created.cqid if live.kind == "SQ" else None, created.vector, created.interrupts,
+        live.next_phase if live.kind == "CQ" else None,
     )  # fmt: skip

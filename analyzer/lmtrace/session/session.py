@@ -281,6 +281,9 @@ class Session:
                 controller = self.of_function(event.function)
                 controller.enabled.set(event.order, Known.YES)
                 controller.page_size = event.page_size or controller.page_size
+                for one in self.data_queues:
+                    if one.owner == event.function:
+                        self._end_queue(one, event.order, "reset of its owner", certain=not event.inferred)
                 if controller.suspended.now is Known.YES:
                     # Only a controller that was reset unseen, or suspended while disabled, is enabled here.
                     controller.suspended.set(event.order, Known.UNKNOWN)
@@ -460,10 +463,11 @@ class Session:
         if form is not None:
             self.of_function(command.function).entry_format = form
 
-    def _end_queue(self, queue: DataQueue | None, order: int, how: str) -> None:
+    def _end_queue(self, queue: DataQueue | None, order: int, how: str, certain: bool = True) -> None:
         if queue is not None and queue.live.now is not Known.NO:
-            queue.live.set(order, Known.NO)
-            queue.logging.set(order, Known.NO)
+            known = Known.NO if certain else Known.UNKNOWN
+            queue.live.set(order, known)
+            queue.logging.set(order, known)
             queue.ended_by = how
 
     def _reset(self, event: Reset) -> None:
@@ -475,10 +479,9 @@ class Session:
             self._suspensions_lost(event, owner, certain)
             controller.on_reset(event.order, certain)
             for queue in self.data_queues:
-                if queue.owner == owner and queue.live.now is not Known.NO:
-                    queue.live.set(event.order, Known.NO if certain else Known.UNKNOWN)
-                    queue.logging.set(event.order, Known.NO if certain else Known.UNKNOWN)
-                    queue.ended_by = "NSSR" if event.how == "NSSR" else "reset of its owner"
+                if queue.owner == owner:
+                    how = "NSSR" if event.how == "NSSR" else "reset of its owner"
+                    self._end_queue(queue, event.order, how, certain)
             for (function, cntlid), transfer in self.transfers.items():
                 if function == owner or cntlid == controller.cntlid:
                     transfer.end(event.order, Phase.UNKNOWN)
