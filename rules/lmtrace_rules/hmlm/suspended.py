@@ -1,4 +1,4 @@
-"""hmlm 6.8: what a suspended controller does, and what its host does to it."""
+"""hmlm 6.8: what a controller does before its Suspend completes, and while it is suspended."""
 
 from __future__ import annotations
 
