@@ -439,6 +439,11 @@ class Sanitize(Command):
 
     name: ClassVar[str] = "sanitize"
 
+    @property
+    def starts(self) -> bool:
+        """Whether SANACT asks for a sanitize operation: block erase, overwrite or crypto erase."""
+        return self.sqe[40] & 7 in (2, 3, 4)
+
 
 @dataclass(slots=True, kw_only=True)
 class VirtualizationManagement(Command):

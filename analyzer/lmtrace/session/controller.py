@@ -95,6 +95,8 @@ class Controller:
     memory: ControllerMemory = field(default_factory=ControllerMemory)
     suspended: Timeline[Known] = field(default_factory=lambda: Timeline(Known.UNKNOWN))
     enabled: Timeline[Known] = field(default_factory=lambda: Timeline(Known.UNKNOWN))
+    enabled_order: int = -1
+    """Order of the last time it was enabled."""
     io_queues: Timeline[Known] = field(default_factory=lambda: Timeline(Known.UNKNOWN))
     """Whether any I/O queue exists."""
     suspension: Suspension | None = None
@@ -121,6 +123,7 @@ class Controller:
     reset_orders: list[int] = field(default_factory=list)
     former: list[Queue] = field(default_factory=list)
     """The I/O queues that its last reset deleted."""
+    reset_time: int = 0
     reset_uncertain: bool = False
     """The last reset was inferred from behaviour."""
     initiated: deque[Initiated] = field(default_factory=lambda: deque(maxlen=4096))
@@ -130,6 +133,7 @@ class Controller:
     """Order of the host's last write to a property that is no doorbell."""
     last_activity_order: int = -1
     """Order of the last entry it fetched or posted."""
+    last_fetch_time: int = -1
     property_writes: deque[int] = field(default_factory=lambda: deque(maxlen=4096))
     """Orders of the latest property and doorbell writes of the host."""
     last_suspend: Suspend | None = None
@@ -209,7 +213,7 @@ class Controller:
             self.suspended.set(event.order, Known.NO)
         if not event.inferred:
             self.offline.set(event.order, Known.NO)
-        self.last_activity_order = event.order
+        self.last_activity_order, self.last_fetch_time = event.order, event.time
         self.outstanding[event.sqid, event.cid] = event
         queue = self.queues.get(("SQ", event.sqid))
         if queue is not None:

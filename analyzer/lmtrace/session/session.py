@@ -37,6 +37,7 @@ from lmtrace.known import Known, throughout
 from lmtrace.session.controller import Controller, LostSuspension, Suspension
 from lmtrace.session.data_queue import DataQueue
 from lmtrace.session.interval import Announcement, Resumption, Silence
+from lmtrace.session.sanitize import SanitizeWatch
 from lmtrace.session.subsystem import ControllerLists, entry_format
 from lmtrace.session.transfer import Phase, ReadPart, StateRead, Transfer, read_indices
 from lmtrace.spec.nvme import Admin, Cns
@@ -88,6 +89,7 @@ class Session:
     """Create CDQ commands whose completion was not seen: a queue of an unknown identifier may be theirs."""
     in_flight: dict[int, Command] = field(default_factory=dict)
     """Admin commands fetched and not completed, by order of fetch."""
+    sanitize: SanitizeWatch = field(default_factory=SanitizeWatch)
     loss_order: int | None = None
     """Order from which on the capture itself shows that something was lost."""
 
@@ -280,6 +282,7 @@ class Session:
             case Enabled():
                 controller = self.of_function(event.function)
                 controller.enabled.set(event.order, Known.YES)
+                controller.enabled_order = event.order
                 controller.page_size = event.page_size or controller.page_size
                 for one in self.data_queues:
                     if one.owner == event.function:
@@ -311,6 +314,7 @@ class Session:
             self._identified(command)
         if isinstance(command, SetControllerState) and command.failed:
             self.transfer(command.function, command.target).refuse(command)
+        self.sanitize.note(command)
         if not command.succeeded:
             return
         order = command.order
@@ -478,6 +482,7 @@ class Session:
             controller = self.of_function(owner)
             self._suspensions_lost(event, owner, certain)
             controller.on_reset(event.order, certain)
+            controller.reset_time = event.time
             for queue in self.data_queues:
                 if queue.owner == owner:
                     how = "NSSR" if event.how == "NSSR" else "reset of its owner"

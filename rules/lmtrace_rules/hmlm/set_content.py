@@ -79,7 +79,7 @@ def malformed_state_set(command: SetControllerState, session: Session) -> Iterat
 
 @rule("HMLM-5.1.17.1.3-n32", spec="NVMe Base 2.1, 5.1.17.1.3", party="host", severity="warning")
 def impossible_queues_set(command: SetControllerState, session: Session) -> Iterator[Verdict]:
-    """The queues of a state that is set can exist: their CQ is listed, their pointers are inside, their base is aligned.
+    """The queues of a state that is set can exist: their CQ is listed, pointers lie inside, bases are aligned.
 
     A queue that no Create command could make cannot be restored either.
 
