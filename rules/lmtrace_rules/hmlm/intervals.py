@@ -1,4 +1,4 @@
-"""When a suspended interval ends: the moment at which rules about the whole of it answer."""
+"""Suspended intervals and what follows a Resume: which controller an event is about, and when an interval ends."""
 
 from __future__ import annotations
 
@@ -6,8 +6,12 @@ from collections.abc import Iterator
 
 from lmtrace.events import EndOfCapture, Event, Reset, Resume
 from lmtrace.known import Known
+from lmtrace.rule import Severity
 from lmtrace.session import Controller, Session
+from lmtrace.session.interval import ResumedQueue, Resumption
 
+UNSEEN_STATE = "the capture does not show the whole state that was committed"
+UNSEEN_POINTER = "the capture does not show where the queue stood at the Resume"
 ELSEWHERE = "the suspended controller's own traffic is not on this link"
 
 
@@ -46,3 +50,21 @@ def suspended_now(event: Event, session: Session) -> Controller | None:
 def name(one: Controller) -> str:
     """Name a controller, for messages."""
     return f"controller {one.cntlid}"
+
+
+def resumed(event: Event, session: Session) -> tuple[Controller, Resumption] | None:
+    """Return the controller of an event with its resumption, if it was resumed and runs since."""
+    one = session.functions.get(event.function)
+    if one is None or one.resumption is None or one.suspended.now is Known.YES:
+        return None
+    return one, one.resumption
+
+
+def weight(queue: ResumedQueue) -> Severity | None:
+    """Return the severity of what rests on a queue: info where the queue is inferred, else that of the rule."""
+    return "info" if queue.inferred else None
+
+
+def start(queue: ResumedQueue) -> str:
+    """Say where an expectation about a queue comes from."""
+    return "the committed state" if queue.restored else "where the suspension stopped it"
