@@ -16,6 +16,9 @@ from lmtrace.errors import LmtraceError, UsageError
 if TYPE_CHECKING:
     from lmtrace.run import Run
 
+INTERRUPTED = 130
+"""What Typer returns after an interrupt."""
+
 app = typer.Typer(
     help="Judges NVMe live migrations from waveforms and PCIe captures.", no_args_is_help=True,
     pretty_exceptions_enable=False, pretty_exceptions_show_locals=False, rich_markup_mode=None,
@@ -177,7 +180,10 @@ def bind(capture: Capture) -> None:
     """
     from lmtrace.check import find_interfaces
 
-    _say(find_interfaces(capture), end="")
+    found = find_interfaces(capture)
+    _say(found, end="")
+    if not any(line.startswith("[link.") for line in found.splitlines()):
+        raise typer.Exit(2)
 
 
 @app.command("rules")
@@ -288,11 +294,11 @@ def main() -> None:
     try:
         status = app(standalone_mode=False)
         _say("", end="")
+        if status == INTERRUPTED:
+            raise KeyboardInterrupt
     except LmtraceError as error:
         status = _complain(error)
-    except typer.Abort:
-        status = _complain("interrupted; nothing was written")
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, typer.Abort):
         status = _complain("interrupted; nothing was written")
     except OSError as error:
         status = _complain(f"{error.filename or 'the system'}: {error.strerror or error}")

@@ -8,9 +8,11 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from lmtrace.arrow import from_numpy, to_numpy
 from lmtrace.events import Command, Event
 from lmtrace.rule import SEVERITIES, Broken, Rule, Severity, Verdict
 from lmtrace.session import Options, Session
@@ -170,7 +172,7 @@ class Replay:
                 by_table.setdefault(rule.table, []).append(rule)
         for table, rules in sorted(by_table.items()):
             wanted = {name for rule in rules for name in rule.columns} | _PLACES
-            for batch in self._batches(table, wanted):
+            for batch in map(self._inside_rows, self._batches(table, wanted)):
                 for rule in rules:
                     self._found_rows(rule, batch, rule.function(batch))
 
@@ -180,9 +182,7 @@ class Replay:
         self._tallies[rule.id].held += found.applied - len(found.rows)
         for row in found.rows:
             values = {name: batch.column(name)[int(row)].as_py() for name in batch.schema.names if name in _PLACES}
-            time = values.get("time_ps") or values.get("cqe_ps") or values.get("fetch_ps") or 0
-            if not self._inside(time):
-                continue
+            time = next((values[name] for name in _TIMES if values.get(name)), 0)
             capture, link = values.get("capture") or "", values.get("link") or ""
             severity: Severity = "info" if values.get("learnt") == "inferred" else rule.severity
             tlp = values["id"] if rule.table == "tlps" else values.get("cqe_tlp_id") or values.get("fetch_tlp_id")
@@ -192,6 +192,19 @@ class Replay:
                 capture, link, values.get("controller"), time, place,
                 values["id"] if rule.table == "transactions" else None, tlp,
             )  # fmt: skip
+
+    def _inside_rows(self, batch: pa.RecordBatch) -> pa.RecordBatch:
+        """Return the rows of a batch that lie between the two times."""
+        if self._first is None and self._last is None:
+            return batch
+        times = np.zeros(batch.num_rows, np.int64)
+        for name in _TIMES:
+            if name in batch.schema.names:
+                times = np.where(times == 0, to_numpy(batch.column(name)), times)
+        inside = (times >= (self._first or 0)) & (
+            times <= (self._last if self._last is not None else np.iinfo(np.int64).max)
+        )
+        return batch.filter(from_numpy(inside, pa.bool_()))
 
     def _batches(self, table: str, wanted: set[str]) -> Iterable[pa.RecordBatch]:
         """Yield the wanted columns of a table in batches."""
@@ -233,6 +246,9 @@ class Replay:
             "held": tally.held, "broken": tally.broken, "not_observable": tally.not_observable, "reason": reason,
         }  # fmt: skip
 
+
+_TIMES = ("time_ps", "cqe_ps", "fetch_ps")
+"""When a row of a table happened: the first of these that it has."""
 
 _PLACES = frozenset((
     "id", "capture", "link", "controller", "sqid", "opcode", "time_ps", "fetch_ps", "cqe_ps", "fetch_tlp_id",

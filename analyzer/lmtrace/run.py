@@ -116,5 +116,7 @@ def open_run(path: str | Path) -> Run:
     Raises UsageError when there is none.
     """
     folder = Path(path)
-    beside = folder.with_name(folder.name + ".lmtrace")
-    return Run(beside if folder.is_file() and beside.is_dir() else folder)
+    if folder.is_file():
+        beside = folder.with_name(folder.name + ".lmtrace")
+        folder = beside if beside.is_dir() else folder
+    return Run(folder)

@@ -101,7 +101,7 @@ def _group(group: Group, paint: Paint) -> Iterator[str]:
     first = group.findings[0]
     yield from _wrapped(f"{exact(first.row['time_ps'])}  {clean(first.place())}", "  ")
     yield from _wrapped(clean(group.text), "  ")
-    yield from _wrapped(f"Here: {clean(first.row['message'])}.", "  ")
+    yield from _wrapped(f"Here: {clean(first.row['message']).rstrip('.')}.", "  ")
     yield "  " + paint(f"{group.spec}; {PARTIES[group.party]}", "soft")
 
 
