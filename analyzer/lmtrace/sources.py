@@ -20,6 +20,7 @@ from lmtrace.arrow import from_numpy, to_numpy
 from lmtrace.known import Known
 from lmtrace.pieces import Pieces
 from lmtrace.session import Session
+from lmtrace.spec.migration import HMLM_OPCODES
 from lmtrace.spec.nvme import SQE, Status
 from lmtrace.spec.pcie import Direction, Kind
 from lmtrace.store import Capture, Store
@@ -73,6 +74,7 @@ class LinkSource:
                 self._doorbells(functions),
                 self._interrupts(functions),
                 iter(sorted(self._cdq_entries(), key=_order)),
+                iter(sorted(self._misplaced(), key=_order)),
                 self._requests(commands),
             ]
         last = 0
@@ -114,7 +116,7 @@ class LinkSource:
             transaction_id=row["id"],
             tlp_id=row["cqe_tlp_id"] if done else row["fetch_tlp_id"],
             sqe=sqe,
-            sqid=0,
+            sqid=row["sqid"],
             fetched=fetched,
             fetch_time=row["fetch_ps"],
             status=Status(row["sct"], row["sc"]) if done else None,
@@ -134,6 +136,14 @@ class LinkSource:
             if command.status is None:
                 command.order = last
             yield command.order, False, command
+
+    def _misplaced(self) -> Iterator[Step]:
+        """Yield the commands of I/O queues that have the opcode of a live-migration command."""
+        rank = _Rank()
+        for row in self._rows("transactions", ("sqid", ">", 0), ("opcode", "in", sorted(map(int, HMLM_OPCODES)))):
+            if row["fetch_tlp_id"] is not None:
+                command = self._command(row, None, rank)
+                yield command.order, False, command
 
     def _functions(self, commands: list[ev.Command]) -> frozenset[int]:
         """Return the functions whose queues matter to the rules: those that migration commands name.

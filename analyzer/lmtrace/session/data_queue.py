@@ -8,6 +8,7 @@ from enum import Enum
 from lmtrace.events import CdqEntry, CreateCdq, LogUserDataChanges
 from lmtrace.known import Known, Timeline
 from lmtrace.spec.migration import CDQ_ENTRY_SIZE, EntrySequence
+from lmtrace.spec.pcie import bdf_text
 
 MOST_SKIPPED = 64
 
@@ -48,6 +49,11 @@ class DataQueue:
     """ESA of the entry that closed the logging period, until a start or a resume."""
     marker_order: int = -1
     """Order of the last entry with ESA=011b."""
+
+    @property
+    def title(self) -> str:
+        """Its name with its place, for messages."""
+        return f"CDQ {self.cdqid} of {bdf_text(self.owner)}"
 
     @property
     def target(self) -> int:

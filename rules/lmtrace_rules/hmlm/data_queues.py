@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from itertools import pairwise
 
-from lmtrace.events import Command, CreateCdq
+from lmtrace.events import Command, CreateCdq, Stray
 from lmtrace.known import Known, throughout
 from lmtrace.session import DataQueue, Session
 
@@ -92,3 +92,8 @@ def logs(queue: DataQueue, command: Command) -> Known:
     """Whether a queue existed and logged throughout a command."""
     live = throughout(queue.live, command.fetched, command.order)
     return live & throughout(queue.logging, command.fetched, command.order)
+
+
+def writes_for(queue: DataQueue, event: Stray, session: Session) -> bool:
+    """Whether a request comes from the owner of a queue or from the controller that it logs."""
+    return event.function in (queue.owner, session.controller(queue.target).function)

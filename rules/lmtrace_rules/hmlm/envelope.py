@@ -345,7 +345,7 @@ def return_buffer_read(command: GetControllerState | TrackReceive, session: Sess
         5us get_controller_state target=1 numdl=11 prp1=0x8000 fetch=4us
         6us stray kind=MRd address=0x8000 length=32
     """
-    if not command.completed:
+    if not command.completed or not _strays_kept(command, session):
         return
     if command.bytes_to_device:
         yield broken(f"{command.title} read {command.bytes_to_device} bytes from its buffer", command)
@@ -390,7 +390,7 @@ def pointer_of_dataless_command_used(
         3us stray kind=MWr address=0x8000 length=64
         5us suspend target=1 stype=1 prp1=0x8000 fetch=4us
     """
-    if not command.completed:
+    if not command.completed or not _strays_kept(command, session):
         return
     moved = command.bytes_to_device + command.bytes_from_device
     if moved:
@@ -408,6 +408,12 @@ def pointer_of_dataless_command_used(
         yield not_observable("an unused pointer of 0 does not tell whose traffic at address 0 it is", command)
     else:
         yield held(command)
+
+
+def _strays_kept(command: Command, session: Session) -> bool:
+    """Whether the session still holds every stray request of a command's life."""
+    strays = session.strays
+    return len(strays) != strays.maxlen or strays[0].order < command.fetched
 
 
 def _stray_in(command: Command, session: Session, first: int, end: int, kind: str | None = None) -> Stray | None:
