@@ -22,7 +22,9 @@ PHASE_BYTE = CDQ_ENTRY_SIZE - 1
 class DataQueue:
     """One life of a data queue: ``size`` bytes at ``base``, or in ``pages``, owned by a controller."""
 
-    __slots__ = ("_handles", "_partial", "_regions", "base", "cdqid", "controller", "created_ps", "pages", "size", "target")
+    __slots__ = (
+        "_handles", "_partial", "_regions", "base", "cdqid", "controller", "created_ps", "pages", "size", "target",
+    )  # fmt: skip
 
     def __init__(
         self, controller: Controller, cdqid: int, target: int, base: int, size: int, pages: list[int] | None,
@@ -62,7 +64,7 @@ class DataQueue:
 
     def put(self, slot: int, within: int, data: bytes, tlp: int) -> tuple[bytes, int] | None:
         """Take bytes of an entry; return (entry, TLP of its first write) once its phase tag was written."""
-        pieces, first = self._partial.pop(slot, None) or (Pieces(), tlp)
+        pieces, first = self._partial.pop(slot, (Pieces(), tlp))
         pieces.put(within, data)
         if within + len(data) <= PHASE_BYTE:
             self._partial[slot] = (pieces, first)

@@ -1,4 +1,4 @@
-"""Live migration above the commands: data queues, controller states, the queues they bring, steps (NVMe Base 2.1, 8.1.12).
+"""Live migration above the commands: data queues, controller states, the queues they bring, steps (Base 2.1, 8.1.12).
 
 A state that was committed makes I/O queues on its target without any Create command; they are handed back to the
 reconstruction so that their traffic is followed.
@@ -13,7 +13,7 @@ from lmtrace.pieces import ControllerState, Pieces, QueueState
 from lmtrace.spec.migration import CDQ_ENTRY, CDQ_ENTRY_SIZE, CdqSelect, MigrationSelect, SequenceIndicator, TrackSelect
 from lmtrace.spec.nvme import Admin, Feature, Status
 from lmtrace_decoders.data_queue import DataQueue
-from lmtrace_decoders.migration_record import Destination, Source, Steps
+from lmtrace_decoders.migration_record import Source, Steps
 from lmtrace_decoders.nvme import spool
 from lmtrace_decoders.nvme.queues import CompletionQueue, SubmissionQueue
 
@@ -151,7 +151,7 @@ class Migration:
     def entry_write(self, event: tuple[int, ...]) -> None:
         """The device wrote to a data queue."""
         run = self._run
-        _, row, owner, _, offset, _, tlp, time, _, requester = event
+        _, _row, owner, _, offset, _, tlp, time, _, requester = event
         cdq: DataQueue = run.objects[owner]
         data, start = run.bytes_of(event), 0
         while start < len(data):
@@ -194,9 +194,7 @@ class Migration:
     def _resumed(self, command: Command, target: int, time: int) -> None:
         link = command.controller.function.link
         self._transfers.pop((link, target), None)
-        self.steps.resumed(
-            link, target, command.fetch_ps, time, self._run.output.first_transaction + command.number
-        )
+        self.steps.resumed(link, target, command.fetch_ps, time, self._run.output.first_transaction + command.number)
         function = self.target(link, target)
         if function is not None:
             function.resumed_as = (link, target)
@@ -298,7 +296,9 @@ class Migration:
         for waiting in self._waiting:
             if waiting.link != function.link or function.cntlid not in (None, waiting.target):
                 continue
-            starts = [(one.prp1 + 64 * one.head, one.prp1 + 64 * one.size) for one in waiting.queues if one.kind == "SQ"]
+            starts = [
+                (one.prp1 + 64 * one.head, one.prp1 + 64 * one.size) for one in waiting.queues if one.kind == "SQ"
+            ]
             if any(start <= address < end for start, end in starts):
                 self._waiting.remove(waiting)
                 function.cntlid = waiting.target

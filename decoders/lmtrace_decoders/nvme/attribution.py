@@ -13,11 +13,37 @@ from lmtrace.spec.pcie import CONFIG, Direction, Kind
 from lmtrace.stage import Flag
 from lmtrace.tables import ROLES
 from lmtrace_decoders.nvme.memory_map import (
-    CDQ, CMB, CQ, DATA, DOORBELL, HMB, INTERRUPT, LARGE, LIST, METADATA, MSIX, READ, REGISTER, SHADOW, SMALL, SQ,
-    WRITE, MemoryMap, page_key,
+    CDQ,
+    CMB,
+    CQ,
+    DATA,
+    DOORBELL,
+    HMB,
+    INTERRUPT,
+    LARGE,
+    LIST,
+    METADATA,
+    MSIX,
+    READ,
+    REGISTER,
+    SHADOW,
+    SMALL,
+    SQ,
+    WRITE,
+    MemoryMap,
+    page_key,
 )  # fmt: skip
 from lmtrace_decoders.nvme.pairing import (
-    CLASS, COMPLETION, REQUEST, OpenRequests, answered, bucket, carried, enabled_span, post, settle,
+    CLASS,
+    COMPLETION,
+    REQUEST,
+    OpenRequests,
+    answered,
+    bucket,
+    carried,
+    enabled_span,
+    post,
+    settle,
 )  # fmt: skip
 
 WORK = np.dtype([
@@ -99,7 +125,7 @@ def _find(nodes, heads, space, start, count, way):  # type: ignore[no-untyped-de
                             weak = at
                     else:
                         return at, True
-                elif loose < 0 and (kind == DATA or kind == LIST and way == READ):
+                elif loose < 0 and (kind == DATA or (kind == LIST and way == READ)):
                     loose = at
             at = nodes[at]["next"]
         if weak >= 0:
@@ -135,9 +161,9 @@ def _count(work, slot, time, tlp):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True)
-def _attribute(
+def _attribute(  # type: ignore[no-untyped-def]
     rows, first, base, pool, oheads, ostate, nodes, heads, ids, spaces, watch, work, events, numbers, tables, ctl
-):  # type: ignore[no-untyped-def]
+):
     classes, roles, stop = tables[0], tables[1], tables[2]
     ctl[1] = 0
     most = len(events) - 2
@@ -251,9 +277,9 @@ def _attribute(
                 rows[i]["address"], rows[i]["length_dw"], rows[i]["first_be"], rows[i]["last_be"]
             )
             lead = np.int64(start - rows[i]["address"])
-            node, exact = -1, False
+            node, _exact = -1, False
             if space >= 0 and count > 0:
-                node, exact = _find(nodes, heads, space, start, count, way)
+                node, _exact = _find(nodes, heads, space, start, count, way)
             role, text, what, owner, number, place = _UNRELATED, -1, 0, -1, np.int64(-1), np.int64(0)
             if node >= 0:
                 what = nodes[node]["kind"]
@@ -304,7 +330,7 @@ def _attribute(
                     _emit(
                         events, ctl, code, i, space, have, np.int64(start), at, tlp, time, time, rows[i]["requester_id"]
                     )
-                    stopping = not down and space >= 0 and watch[space] == 1
+                    stopping = bool(not down and space >= 0 and watch[space] == 1)
             elif what == REGISTER:
                 _emit(events, ctl, PROPERTY_READ, i, owner, count, place, data, tlp, time, time, 0)
             elif what == 0:
@@ -312,7 +338,7 @@ def _attribute(
                 _emit(
                     events, ctl, code, i, space, count, np.int64(start), index, tlp, time, time, rows[i]["requester_id"]
                 )
-                stopping = not down and space >= 0 and watch[space] == 1
+                stopping = bool(not down and space >= 0 and watch[space] == 1)
         i += 1
         if stopping or ctl[1] > most:
             break

@@ -67,7 +67,7 @@ class Function:
     def of(cls, facts: Facts, number: int) -> Function:
         """Return a function whose first life begins with the capture."""
         function = cls.__new__(cls)
-        function.__init__(facts, number, Vectors(), None, facts.controller)  # type: ignore[misc, arg-type]
+        function.__init__(facts, number, Vectors(), None, facts.controller)  # type: ignore[misc]
         function.controller = Controller(function, 0)
         return function
 
@@ -111,6 +111,6 @@ class Function:
     def learn_capabilities(self) -> None:
         """Take the doorbell stride from CAP once its upper half is known."""
         high = self.registers.get(Property.CAP + 4)
-        if high is not None:
+        if high is not None and not self.facts.stride_known:
             self.facts.stride = CAP["DSTRD"].of((high << 32).to_bytes(8, "little"))
             self.facts.stride_known = True

@@ -71,8 +71,9 @@ class Page:
 
     @property
     def vectors(self) -> bool:
-        """Whether the writes are those of an MSI-X table: message addresses at multiples of 16."""
-        return self.high and not self.properties
+        """Whether the writes are those of an MSI-X table: message addresses, or nothing but masks."""
+        masks = bool(self.writes) and all(at % 16 == 12 and value <= 1 for at, value in self.writes.items())
+        return (self.high or masks) and not self.properties
 
     @property
     def doorbells(self) -> bool:
@@ -365,7 +366,7 @@ class Discovery:
         """Take the page behind the doorbells for the MSI-X table where message addresses are written to it."""
         for number in range((facts.bar0 >> 12) + 1, (facts.bar0 >> 12) + 16):
             page = self._pages.get((facts.link, number))
-            if page is not None and page.vectors:
+            if page is not None and page.vectors and (page.high or page.base > facts.bar0 + DOORBELL_BASE):
                 facts.msix = (page.base if page.base > facts.bar0 + DOORBELL_BASE else page.base + page.lowest, None)
                 facts.msix_learnt = "inferred"
                 return

@@ -24,7 +24,7 @@ SURE, LIKELY, GUESSED = 0.9, 0.7, 0.5
 PAGE = 4096
 MOST_STRANGE = 20_000
 """Requests to nowhere after which a function's are no longer looked at one by one."""
-_CQE, _INTERRUPT = ROLES.index("cqe"), ROLES.index("interrupt")
+_CQE = ROLES.index("cqe")
 _FETCH = int(ROLE_OF_KIND[SQ])
 
 
@@ -46,7 +46,6 @@ class Inference:
         self._heads: dict[tuple[int, int], list[tuple[int, int, int]]] = {}
         self._strange: dict[int, int] = {}
         self._near: dict[tuple[int, int], int] = {}
-        self._announced: dict[int, bool] = {}
 
     # -- doorbells of unknown queues --------------------------------------------------------------------------
 
@@ -93,7 +92,7 @@ class Inference:
     def strange_read(self, event: tuple[int, ...]) -> None:
         """The device reads where no region is."""
         run = self._run
-        _, row, space, length, address, index, tlp, time, _, _ = event
+        _, row, space, length, address, index, tlp, _time, _, _ = event
         address &= (1 << 64) - 1
         if space >= 0 and run.walk.watch[space] and length and length % 64 == 0 and address % 64 == 0:
             queue = self._fetched_from(space, address, length // 64) or self._restored(space, address)
@@ -158,14 +157,13 @@ class Inference:
         _, row, space, length, address, _, tlp, time, _, _ = event
         address &= (1 << 64) - 1
         function = run.function_of_space(space) if space >= 0 else None
-        if function is not None and run.walk.watch[space]:
-            if length == 16 and address % 16 == 0 and self._entry(function, address, run.bytes_of(event), time, tlp):
+        if function is not None and length == 4 and not function.vectors.known:
+            data = int.from_bytes(run.bytes_of(event), "little")
+            if run.interrupts.guess(function, address, data, time, tlp):
                 return
-            if length == 4 and self._announced.get(space) and not function.vectors.by_message:
-                data = int.from_bytes(run.bytes_of(event), "little")
-                run.interrupts.announce(function, address, data, time, tlp, GUESSED)
-                self._announced[space] = False
-                return
+        entry = function is not None and run.walk.watch[space] and length == 16 and address % 16 == 0
+        if entry and function and self._entry(function, address, run.bytes_of(event), time, tlp):
+            return
         self._stray(row, space, address)
 
     def _entry(self, function: Function, address: int, data: bytes, time: int, tlp: int) -> bool:
@@ -183,14 +181,13 @@ class Inference:
         # the head doorbell that follows tells the slot; until then the page's start is the first slot
         cq = CompletionQueue(
             controller, sq.cqid, address & ~(PAGE - 1), 0, 16, "inferred", spool.INFERRED,
-            LIKELY if exact else GUESSED, head=None, first_phase=bool(data[14] & 1),
+            LIKELY if exact else GUESSED, vector=None, head=None, first_phase=bool(data[14] & 1),
             first_head=address % PAGE // 16, first_tail=address % PAGE // 16,
         )  # fmt: skip
         run.add_queue(cq, time, tlp)
         self._reach(cq, address % PAGE // 16 + 1)
         run.role(tlp, _CQE, cq.text)
         run.cqe_bytes(cq, address - cq.base, data, time, tlp)
-        self._announced[function.space] = True
         return True
 
     def strange_data(self, event: tuple[int, ...]) -> None:

@@ -17,6 +17,14 @@ if TYPE_CHECKING:
 
 
 _INTERRUPT = ROLES.index("interrupt")
+_LOCAL_APIC = 0xFEE
+"""Address bits 31:20 of message interrupts on x86."""
+GUESSED = 0.5
+
+
+def _unnamed(qid: int) -> int:
+    """Return the key of the vector of a completion queue whose vector is not known."""
+    return -1 - qid
 
 
 class Interrupts:
@@ -54,7 +62,7 @@ class Interrupts:
         """Vectors were written that may now be unmasked."""
         vectors = function.vectors
         for vector in touched:
-            if vectors.masked(vector):
+            if vector < 0 or vectors.masked(vector):
                 continue
             for command in vectors.waiting.get(vector, ()):
                 if command.masked_ps >= 0 and command.unmask_ps < 0:
@@ -64,14 +72,15 @@ class Interrupts:
     def posted(self, cq: CompletionQueue, command: Command, time: int, tlp: int) -> None:
         """A completion queue entry was posted; its interrupt is due where interrupts are on."""
         vectors = cq.controller.function.vectors
-        if not cq.interrupts or not vectors.known:
+        if not cq.interrupts or vectors.off:
             return
-        waiting = vectors.waiting.setdefault(cq.vector, [])
+        key = _unnamed(cq.qid) if cq.vector is None else cq.vector
+        waiting = vectors.waiting.setdefault(key, [])
         waiting.append(command)
         command.waiting |= 1
-        if vectors.masked(cq.vector):
+        if key >= 0 and vectors.masked(key):
             command.masked_ps = time
-            self._child(command, spool.MASKED, time, cq.vector, tlp)
+            self._child(command, spool.MASKED, time, key, tlp)
         if len(waiting) > MOST_WAITING:
             self._run.released(waiting.pop(0), 1)
 
@@ -88,10 +97,37 @@ class Interrupts:
     def announce(self, function: Function, address: int, data: int, time: int, tlp: int, confidence: float) -> None:
         """Give a message to the commands that wait for it."""
         vectors = function.vectors
-        vectors.seen = True
         found = vectors.of_message(address, data)
-        if not found and not vectors.by_message and len(vectors.waiting) == 1:
-            found, confidence = list(vectors.waiting), min(confidence, 0.7)
+        if not found and (address, data) in vectors.learnt:
+            found = [vectors.learnt[address, data]]
+        self._give(function, found, address, time, tlp, confidence)
+
+    def guess(self, function: Function, address: int, data: int, time: int, tlp: int) -> bool:
+        """Take a write of 4 bytes to nowhere for an interrupt if no table is known; return whether it was.
+
+        It must follow a completion that waits for one, and go where processors take interrupts or have come before.
+        """
+        vectors = function.vectors
+        if vectors.known or vectors.off:
+            return False
+        message = (address, data)
+        key = vectors.learnt.get(message)
+        if key is None:
+            newest = max(
+                ((waiting[-1].cqe_tlp, key) for key, waiting in vectors.waiting.items() if waiting), default=None
+            )
+            if newest is None:
+                return False
+            if address >> 20 != _LOCAL_APIC and message not in vectors.candidates:
+                if len(vectors.candidates) < 256:
+                    vectors.candidates.add(message)
+                return False
+            key = vectors.learnt[message] = newest[1]
+        self._give(function, [key], address, time, tlp, GUESSED)
+        return True
+
+    def _give(self, function: Function, found: list[int], address: int, time: int, tlp: int, confidence: float) -> None:
+        vectors = function.vectors
         for vector in found:
             for command in vectors.waiting.pop(vector, ()):
                 if command.waiting & 1:
@@ -99,7 +135,7 @@ class Interrupts:
                     self._child(command, spool.INTERRUPT_CHILD, time, address, tlp, confidence)
                     self._run.released(command, 1)
         run = self._run
-        names = ", ".join(str(one) for one in found) or "?"
+        names = ", ".join(str(one) if one >= 0 else "?" for one in found) or "?"
         run.role(tlp, _INTERRUPT, run.store.owner(f"vector {names} of {bdf_text(function.bdf)}"))
 
     def _child(self, command: Command, kind: int, time: int, address: int, tlp: int, confidence: float = 1.0) -> None:

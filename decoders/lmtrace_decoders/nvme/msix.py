@@ -26,8 +26,9 @@ class Vectors:
     msi: dict[int, int] = field(default_factory=dict)
     """Dwords of the MSI capability as written, by offset in it."""
     waiting: dict[int, list[Command]] = field(default_factory=dict)
-    seen: bool = False
-    """An interrupt message was seen."""
+    learnt: dict[tuple[int, int], int] = field(default_factory=dict)
+    """Messages that were taken for interrupts without a table, and whose: a key of ``waiting``."""
+    candidates: set[tuple[int, int]] = field(default_factory=set)
 
     def write(self, offset: int, data: bytes) -> set[int]:
         """Take in a write to the table; return the vectors it touched."""
@@ -77,19 +78,24 @@ class Vectors:
         if self.enabled is False:
             return False
         control = self.entries.get(vector, [None] * 4)[3]
-        return self.function_mask or control is not None and bool(control & 1)
+        return self.function_mask or (control is not None and bool(control & 1))
 
     @property
     def known(self) -> bool:
-        """Whether messages can be told to belong to vectors, or were seen."""
-        if self.enabled is False and 4 not in self.msi:
-            return False
-        return bool(self.by_message) or 4 in self.msi or self.seen
+        """Whether it is known which messages belong to vectors."""
+        return bool(self.by_message) or 4 in self.msi
+
+    @property
+    def off(self) -> bool:
+        """Whether interrupts by message are known to be off."""
+        return self.enabled is False and 4 not in self.msi
 
     def reset(self) -> None:
         """Forget the table: a reset of the function clears it."""
         self.entries.clear()
         self.by_message.clear()
         self.msi.clear()
+        self.learnt.clear()
+        self.candidates.clear()
         self.enabled = None
         self.function_mask = False

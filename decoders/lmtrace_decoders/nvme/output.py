@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -173,7 +174,7 @@ class Output:
     def finish(self, functions: list[Function]) -> None:
         """Write every table of this capture."""
         cntlid = {(one.link, one.bdf): one.cntlid for one in functions if one.cntlid is not None}
-        words = {
+        words: dict[str, dict[str, Sequence[str]]] = {
             "transactions": {"outcome": spool.OUTCOMES, "learnt": spool.LEARNT},
             "children": {"kind": spool.CHILD_KINDS}, "tlp_transactions": {"kind": spool.CHILD_KINDS},
             "doorbells": {"kind": spool.QUEUE_KINDS}, "properties": {"name": PROPERTY_NAMES},

@@ -161,8 +161,8 @@ def post(pool, heads, state, rows, i, number):  # type: ignore[no-untyped-def]
 def answered(pool, heads, state, rows, i):  # type: ignore[no-untyped-def]
     """Return the place of the open request that the completion in row ``i`` answers, or -1.
 
-    Among requests of one requester and tag it is the oldest whose remaining bytes the completion names. Where none
-    fits it is the newest, since a tag that is used again is free, but the oldest where tags are assumed.
+    Among requests of one requester and tag it is the newest, since a tag that is used again is free. Where tags are
+    assumed it is the oldest whose remaining bytes the completion names, else the oldest.
     """
     key = open_key(rows[i]["link"], 1 - rows[i]["direction"], rows[i]["requester_id"], rows[i]["tag"])
     at = heads[bucket(key, len(heads))]
@@ -178,10 +178,8 @@ def answered(pool, heads, state, rows, i):  # type: ignore[no-untyped-def]
         at = pool[at]["next"]
     if newest < 0 or newest == oldest:
         return newest
-    if exact >= 0:
-        return exact
     if pool[newest]["assumed"]:
-        return oldest
+        return exact if exact >= 0 else oldest
     at = pool[newest]["next"]
     while at >= 0:
         following = pool[at]["next"]

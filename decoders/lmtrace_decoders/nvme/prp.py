@@ -36,7 +36,7 @@ class ListReader:
 
     def size(self, index: int) -> int:
         """Return the bytes of list page ``index`` that hold entries."""
-        address, position, entries = self.list_pages[index]
+        _address, position, entries = self.list_pages[index]
         chained = position + entries < self.needed
         return 8 * (entries + chained)
 
@@ -44,7 +44,7 @@ class ListReader:
         """Take bytes of list page ``index``; return ((position, page address) of new entries, next list page)."""
         if offset % 8 or len(data) % 8:
             offset, data = self._whole(index, offset, data)
-        address, position, entries = self.list_pages[index]
+        _address, position, entries = self.list_pages[index]
         found: list[tuple[int, int]] = []
         following = None
         for at in range(0, len(data) - 7, 8):

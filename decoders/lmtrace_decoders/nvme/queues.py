@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from lmtrace_decoders.nvme.prp import PrpTransfer
 
 MOST_DOORBELLS = 4096
+MOST_READS = 64
 
 
 class Command:
@@ -135,6 +136,10 @@ class SubmissionQueue(Queue):
     """Positions before ``fetched`` that were passed over."""
     partial: dict[int, tuple[Pieces, int, int, list[int]]] = field(default_factory=dict)
     """Entries fetched in part by slot: bytes, time and TLP of the first read, TLPs."""
+    reads: dict[int, bool] = field(default_factory=dict)
+    """Whether the first entry of a read was exposed, by the read's TLP, of the newest reads."""
+    unrung: dict[int, Command] = field(default_factory=dict)
+    """Commands by position that no doorbell exposed yet."""
     early: dict[int, tuple[bytes, int, int, int, list[int]]] = field(default_factory=dict)
     """Entries read beyond the tail by slot: bytes, time and TLP of the read, end, TLPs."""
 
@@ -150,6 +155,14 @@ class SubmissionQueue(Queue):
         self.doorbells.append((self.tail, time, tlp))
         if len(self.doorbells) > MOST_DOORBELLS:
             self.doorbells.popleft()
+
+    def started_exposed(self, request: int, exposed: bool) -> bool:
+        """Return whether a read began at an exposed entry; ``exposed`` tells it of the first entry asked about."""
+        if request not in self.reads:
+            if len(self.reads) >= MOST_READS:
+                del self.reads[next(iter(self.reads))]
+            self.reads[request] = exposed
+        return self.reads[request]
 
     def exposing(self, index: int) -> tuple[int, int, int] | None:
         """Return the doorbell that exposed the entry at position ``index``."""
@@ -173,7 +186,8 @@ class SubmissionQueue(Queue):
 class CompletionQueue(Queue):
     """A completion queue and the commands whose entries wait in it."""
 
-    vector: int = 0
+    vector: int | None = 0
+    """None where the queue's creation was not seen."""
     interrupts: bool = True
     first_phase: bool | None = True
     head: int | None = 0

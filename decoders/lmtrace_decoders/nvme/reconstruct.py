@@ -17,13 +17,19 @@ from lmtrace_decoders.nvme import spool
 from lmtrace_decoders.nvme.admin import Admin
 from lmtrace_decoders.nvme.attribution import Walk
 from lmtrace_decoders.nvme.buffers import Buffers
-from lmtrace_decoders.nvme.controller import Controller, Function
+from lmtrace_decoders.nvme.controller import Function
 from lmtrace_decoders.nvme.discovery import Discovery
 from lmtrace_decoders.nvme.inference import Inference
 from lmtrace_decoders.nvme.interrupts import Interrupts
 from lmtrace_decoders.nvme.lives import Lives
 from lmtrace_decoders.nvme.memory_map import (
-    CQ, DOORBELL, MSIX, READ, REGISTER, SQ, WRITE,
+    CQ,
+    DOORBELL,
+    MSIX,
+    READ,
+    REGISTER,
+    SQ,
+    WRITE,
 )  # fmt: skip
 from lmtrace_decoders.nvme.output import Output, Region
 from lmtrace_decoders.nvme.queues import Command, CompletionQueue, Queue, SubmissionQueue
@@ -202,6 +208,8 @@ class Reconstruction:
             self.inference.tail_moved(sq)
         if sq.early:
             self._promote(sq)
+        for index in [one for one in sq.unrung if sq.tail is not None and one < sq.tail]:
+            self._rung(sq.unrung.pop(index), time, tlp)
 
     def _consumed(self, command: Command, value: int, time: int, tlp: int) -> None:
         command.cq_doorbell_ps = time
@@ -259,13 +267,16 @@ class Reconstruction:
         self, sq: SubmissionQueue, slot: int, sqe: bytes, since: int, request: int, time: int, tlps: list[int]
     ) -> None:
         index, exposed = sq.position(slot)
+        live = sq.started_exposed(request, exposed)
         if not exposed and not (sq.controller.shadow and sq.qid):
             before = sq.by_slot.get(slot)
             if before is not None and before.cqe is None and before.sqe == sqe:
                 self._fetch_links(before, request, tlps)
-            else:
+                return
+            # a read that begins beyond the tail is no prefetch: its doorbell is late, or was lost
+            if live or not any(sqe) or (before is not None and before.sqe == sqe):
                 sq.early[slot] = (sqe, since, request, time, tlps)
-            return
+                return
         self._create(sq, slot, index, sqe, since, request, time, tlps)
 
     def _fetch_links(self, command: Command, request: int, tlps: list[int]) -> None:
@@ -290,12 +301,10 @@ class Reconstruction:
         else:
             sq.holes.discard(index)
         rung = sq.exposing(index)
-        number = self.output.first_transaction + command.number
         if rung is not None:
-            command.sq_doorbell_ps = rung[1]
-            command.children.append((spool.SQ_DOORBELL, rung[1], rung[1], slot, 4, rung[2], rung[2], 1.0))
-            self.output.link((rung[2], number, spool.SQ_DOORBELL))
-            command.touch(rung[2])
+            self._rung(command, rung[1], rung[2])
+        elif sq.tail is not None and len(sq.unrung) < sq.modulus:
+            sq.unrung[index] = command
         command.fetch_ps, command.fetch_tlp = since, request
         address = sq.base + slot * sq.entry_size if sq.contiguous else 0
         command.children.append(
@@ -309,6 +318,15 @@ class Reconstruction:
         sq.by_slot[slot] = command
         self.buffers.prepare(command)
         return command
+
+    def _rung(self, command: Command, time: int, tlp: int) -> None:
+        """A tail doorbell exposed a command."""
+        if command.outcome == spool.COMPLETED and not command.waiting:
+            return
+        command.sq_doorbell_ps = time
+        command.children.append((spool.SQ_DOORBELL, time, time, command.sq_slot, 4, tlp, tlp, 1.0))
+        self.output.link((tlp, self.output.first_transaction + command.number, spool.SQ_DOORBELL))
+        command.touch(tlp)
 
     def take_work(self, command: Command, keep: bool) -> int:
         """Return a place among the kernel's counters for a command's data."""
