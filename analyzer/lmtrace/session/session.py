@@ -459,10 +459,13 @@ class Session:
 
     def _identified(self, command: Identify) -> None:
         """Learn what Identify data say beside those of the controller itself."""
-        self.lists.note(command)
+        self.lists.note(command, self.of_function(command.function).virtual is Known.NO)
         everyone = self.lists.everyone()
         if everyone is not None:
             self.all_identifiers = everyone
+        identities = (one.identity for one in self.functions.values() if one.identity is not None)
+        if len({one.subnqn for one in identities if one.subnqn}) > 1:
+            self.all_identifiers = None
         form = entry_format(command)
         if form is not None:
             self.of_function(command.function).entry_format = form

@@ -24,12 +24,12 @@ class ControllerLists:
     whole: bool = False
     """A Controller List was seen from CNTLID 0 to its end."""
     secondaries_whole: bool = False
-    """A Secondary Controller List was seen whole, or the controller has none to tell."""
+    """A Secondary Controller List was seen whole, or a primary controller has none to tell."""
 
-    def note(self, command: Identify) -> None:
-        """Take note of an Identify command that completed."""
+    def note(self, command: Identify, primary: bool) -> None:
+        """Take note of an Identify command that completed; ``primary`` says that no secondary controller took it."""
         if command.cns == Cns.SECONDARY_CONTROLLERS and command.status == INVALID_FIELD:
-            self.secondaries_whole = True
+            self.secondaries_whole |= primary
         if not command.succeeded or command.data is None:
             return
         first = int.from_bytes(command.sqe[42:44], "little")
