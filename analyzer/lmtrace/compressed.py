@@ -34,9 +34,7 @@ def opened(path: Path) -> Iterator[BinaryIO]:
         elif magic == ZSTD:
             import zstandard
 
-            reader = zstandard.ZstdDecompressor(max_window_size=1 << 31).stream_reader(
-                raw, read_across_frames=True
-            )
+            reader = zstandard.ZstdDecompressor(max_window_size=1 << 31).stream_reader(raw, read_across_frames=True)
             yield cast(BinaryIO, reader)
         else:
             yield cast(BinaryIO, raw)
@@ -55,20 +53,30 @@ def blocks(
     position = 0
     with opened(path) as stream:
         raw = getattr(stream, "fileobj", None) or stream
+        read = getattr(stream, "read1", stream.read)
         while True:
+            reason: str | None = None
+            parts: list[bytes] = []
+            left = size
             try:
-                block = stream.read(size)
+                while left and (part := read(left)):
+                    parts.append(part)
+                    left -= len(part)
             except (EOFError, OSError, ZlibError) as error:
                 reason = str(error)
             except Exception as error:
                 if type(error).__module__.split(".")[0] != "zstandard":
                     raise
                 reason = str(error)
-            else:
-                if not block:
-                    return
-                position += len(block)
+            block = parts[0] if len(parts) == 1 else b"".join(parts)
+            position += len(block)
+            if block:
                 yield block
+            elif reason is None:
+                reason = _cut_zstandard(path)
+                if reason is None:
+                    return
+            if reason is None:
                 if progress is not None:
                     try:
                         progress(min(total, raw.tell()), total)
@@ -78,6 +86,31 @@ def blocks(
             if damage is not None:
                 damage(position, reason)
             return
+
+
+def _cut_zstandard(path: Path) -> str | None:
+    """Return what is wrong when a Zstandard file ends inside a frame, which its decoder passes over in silence."""
+    with path.open("rb") as file:
+        size = file.seek(0, io.SEEK_END)
+        at = 0
+        while at < size:
+            file.seek(at)
+            start = file.read(18)
+            if start[1:4] == b"\x2a\x4d\x18" and start[0] & 0xF0 == 0x50:
+                at += 8 + int.from_bytes(start[4:8], "little")
+                continue
+            if start[:4] != ZSTD or len(start) < 5:
+                return "the last frame is cut" if at and ZSTD.startswith(start[:4]) else None
+            kind = start[4]
+            at += 5 + (not kind >> 5 & 1) + (0, 1, 2, 4)[kind & 3] + (kind >> 5 & 1, 2, 4, 8)[kind >> 6]
+            last = False
+            while not last:
+                file.seek(at)
+                head = int.from_bytes(file.read(3).ljust(3, b"\0"), "little")
+                last = bool(head & 1) or at + 3 > size
+                at += 3 + (1 if head >> 1 & 3 == 1 else head >> 3)
+            at += 4 * (kind >> 2 & 1)
+    return "the last frame is cut" if at > size else None
 
 
 def head(path: Path, size: int) -> bytes:

@@ -317,7 +317,7 @@ def scan(  # type: ignore[no-untyped-def]
             end += 1
         if end >= n:
             return at, MORE
-        if bad or end == first:
+        if bad or end == first or (count == 0 and (c == 98 or c == 66)):
             _note(troubles, BAD_TOKEN, state, base + at, 0)
             if end == first or stop == at + 1:
                 at = end
@@ -336,8 +336,6 @@ def scan(  # type: ignore[no-untyped-def]
             at = end
             continue
         if count == 0:
-            if c == 98 or c == 66:
-                _note(troubles, BAD_TOKEN, state, base + at, 0)
             at = end
             continue
         while slot >= 0:
