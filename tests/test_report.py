@@ -14,6 +14,7 @@ from lmtrace.report import text
 from lmtrace.report.content import MOST_GROUPS, MOST_OF_A_GROUP, gather
 from lmtrace.report.markdown import code, escape
 from lmtrace.report.timeline import MOST_STEPS, pictures
+from lmtrace.report.words import migration_words
 from lmtrace.summary import Settings
 from made_run import HOSTILE, STEPS, US, make_run, outcome, violation
 
@@ -243,3 +244,15 @@ def test_a_browser_shows_the_page(tmp_path: Path) -> None:
         pytest.skip("chromium does not start here")
     assert done.stdout.count("<circle") == len(STEPS) - 2
     assert "<script" not in done.stdout
+
+
+def test_a_migration_between_captures_names_both_and_compares_no_times() -> None:
+    row = {
+        "capture": "a.vcd", "source": 1, "destination_capture": "b.vcd", "destination": 1, "outcome": "resumed",
+        "suspended_ps": 5, "resumed_ps": 3, "last_completion_ps": 1, "first_completion_ps": 9, "state_bytes": 104,
+    }  # fmt: skip
+    assert migration_words(row) == "Migration of controller 1 of a.vcd to controller 1 of b.vcd: resumed"
+    row |= {"destination_capture": None, "resumed_ps": 7_000_005}
+    assert migration_words(row) == (
+        "Migration of controller 1: resumed (suspended for 7 us, no completion for 8 ps, 104 B of state)"
+    )

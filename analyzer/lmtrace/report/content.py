@@ -35,10 +35,12 @@ class Finding:
     tlps: list[Row] = field(default_factory=list)
     tlps_in_all: int = 0
 
-    def place(self) -> str:
-        """Where it happened: controller, queue, command, else the TLP."""
+    def place(self, several: bool = False) -> str:
+        """Where it happened: controller, queue, command, else the TLP; first the capture where there are several."""
         row = self.row if self.row["controller"] is not None or self.command is None else self.command
-        about = [] if row["controller"] is None and row.get("function") is None else [who(row)]
+        about = [self.row["capture"]] if several else []
+        if row["controller"] is not None or row.get("function") is not None:
+            about.append(who(row))
         if self.command is not None:
             about.append(command_words(self.command))
         elif self.tlp is not None:
@@ -73,8 +75,11 @@ class Content:
     answers: Counter[str]
     unjudged: list[tuple[str, list[str]]]
     """(reason, rules) of what was not observable, most rules first."""
-    partly: list[Row]
-    """Outcomes of rules that were judged in some places and not observable in others."""
+
+    @property
+    def several(self) -> bool:
+        """Whether there are several captures, so that places need their names."""
+        return len(self.summary["captures"]) > 1
 
 
 def gather(run: Run, evidence: bool = False) -> Content:
@@ -92,11 +97,10 @@ def gather(run: Run, evidence: bool = False) -> Content:
         answers.update(held=one["held"], broken=one["broken"])
         if one["outcome"] == "not observable":
             reasons.setdefault(one["reason"] or "the capture does not show what they need", []).append(one["rule"])
-    partly = [one for one in outcomes if one["not_observable"] and one["outcome"] in ("held", "broken")]
     unjudged = sorted(reasons.items(), key=lambda item: (-len(item[1]), item[0]))
     return Content(
         run.summary, [one for one in groups if one.waived is None],
-        [one for one in groups if one.waived is not None], left_out, outcomes, answers, unjudged, partly,
+        [one for one in groups if one.waived is not None], left_out, outcomes, answers, unjudged,
     )  # fmt: skip
 
 

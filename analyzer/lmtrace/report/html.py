@@ -33,8 +33,8 @@ def render(run: Run) -> str:
     verdict, _, rest = headline(summary).partition(": ")
     page: str = _template().render(
         run=run, summary=summary, content=content, verdict=verdict, rest=rest or verdict,
-        captures=summary["captures"], several=len(summary["captures"]) > 1,
-        pictures=pictures(run.table("migration_steps").to_pylist(), len(summary["captures"]) > 1),
+        captures=summary["captures"], several=content.several,
+        pictures=pictures(run.table("migration_steps").to_pylist(), content.several),
         migrations=[migration_words(row) for row in summary["migrations"]],
         outcomes=outcome_lines(summary, content.answers), by_outcome=_by_outcome(content.outcomes),
         controllers=controllers[:MOST_LISTED], controllers_in_all=len(controllers),

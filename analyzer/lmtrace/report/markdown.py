@@ -46,7 +46,7 @@ def _lines(run: Run, content: Content) -> Iterator[str]:
     if content.groups:
         yield from ("", "## Violations")
         for group in content.groups[:MOST_GROUPS]:
-            yield from _group(group)
+            yield from _group(group, content.several)
         more = len(content.groups) + content.groups_left_out - MOST_GROUPS
         if more > 0:
             yield from ("", f"And {count(more, 'more broken rule')}.")
@@ -75,7 +75,7 @@ def _lines(run: Run, content: Content) -> Iterator[str]:
     yield from ("", f"Judged by lmtrace {summary['version']}.")
 
 
-def _group(group: Group) -> Iterator[str]:
+def _group(group: Group, several: bool) -> Iterator[str]:
     times = f", {group.count:,} times" if group.count > 1 else ""
     yield from ("", f"### {group.severity}: {code(group.rule)} {escape(group.name)}{times}", "")
     if group.text:
@@ -85,7 +85,7 @@ def _group(group: Group) -> Iterator[str]:
         ("time", "where", "what", "TLP", "offset"),
         (
             (
-                exact(one.row["time_ps"]), escape(one.place()), escape(one.row["message"]),
+                exact(one.row["time_ps"]), escape(one.place(several)), escape(one.row["message"]),
                 _or_dash(one.row["tlp_id"]), _or_dash(one.row["source_offset"]),
             )
             for one in group.findings[:MOST_PLACES]

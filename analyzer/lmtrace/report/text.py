@@ -47,13 +47,13 @@ def _lines(run: Run, content: Content, paint: Paint) -> Iterator[str]:
     yield from more_lines
     yield from _wrapped(rest or verdict, "")
     for one in summary["captures"]:
-        name = f"{clean(one['file'])}: " if len(summary["captures"]) > 1 else ""
+        name = f"{clean(one['file'])}: " if content.several else ""
         yield from _wrapped(clean(name + capture_line(one)), "")
     for row in summary["migrations"]:
         yield from _wrapped(clean(migration_words(row)), "")
     for group in content.groups[:MOST_GROUPS]:
         yield ""
-        yield from _group(group, paint)
+        yield from _group(group, content.several, paint)
     left_out = len(content.groups) + content.groups_left_out - MOST_GROUPS
     if left_out > 0:
         yield ""
@@ -88,7 +88,7 @@ def _lines(run: Run, content: Content, paint: Paint) -> Iterator[str]:
             yield from _wrapped(line, "  ")
 
 
-def _group(group: Group, paint: Paint) -> Iterator[str]:
+def _group(group: Group, several: bool, paint: Paint) -> Iterator[str]:
     times = f"{group.count:,} times" if group.count > 1 else ""
     head = f"{group.severity:<7} {group.rule}  {group.name}"
     painted = paint(group.severity, group.severity) + head[len(group.severity) :]
@@ -99,7 +99,7 @@ def _group(group: Group, paint: Paint) -> Iterator[str]:
         if times:
             yield times.rjust(WIDTH)
     first = group.findings[0]
-    yield from _wrapped(f"{exact(first.row['time_ps'])}  {clean(first.place())}", "  ")
+    yield from _wrapped(f"{exact(first.row['time_ps'])}  {clean(first.place(several))}", "  ")
     yield from _wrapped(clean(group.text), "  ")
     yield from _wrapped(f"Here: {clean(first.row['message']).rstrip('.')}.", "  ")
     yield "  " + paint(f"{group.spec}; {PARTIES[group.party]}", "soft")

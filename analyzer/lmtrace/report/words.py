@@ -72,11 +72,14 @@ def tlp_words(tlp: Mapping[str, Any]) -> str:
 
 def migration_words(row: Mapping[str, Any]) -> str:
     """Return what became of one migration, with the time its tenant waited."""
-    source, destination = row["source"], row["destination"]
-    if destination is None or destination == source:
-        route = f"controller {source if source is not None else '?'}"
+    source, destination = _controller(row["source"]), _controller(row["destination"])
+    one_clock = row["destination_capture"] in (None, row["capture"])
+    if not one_clock:
+        route = f"{source} of {row['capture']} to {destination} of {row['destination_capture']}"
+    elif row["destination"] is None or row["destination"] == row["source"]:
+        route = source
     else:
-        route = f"controller {source if source is not None else '?'} to {destination}"
+        route = f"{source} to {row['destination']}"
     words = f"Migration of {route}: {row['outcome'] or 'not finished'}"
     parts = []
     if row["suspended_ps"] is not None and row["resumed_ps"] is not None:
@@ -85,5 +88,8 @@ def migration_words(row: Mapping[str, Any]) -> str:
         parts.append(f"no completion for {short(row['first_completion_ps'] - row['last_completion_ps'])}")
     if row["state_bytes"]:
         parts.append(f"{size(row['state_bytes'])} of state")
-    same_clock = row["destination_capture"] in (None, row["capture"])
-    return words + (f" ({', '.join(parts)})" if parts and same_clock else "")
+    return words + (f" ({', '.join(parts)})" if parts and one_clock else "")
+
+
+def _controller(cntlid: int | None) -> str:
+    return f"controller {'?' if cntlid is None else cntlid}"
