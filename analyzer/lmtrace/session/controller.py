@@ -51,6 +51,11 @@ class Queue:
         """Entries."""
         return self.created.size
 
+    def ahead(self, pointer: int | None, slot: int) -> int:
+        """Return where a pointer stands after ``slot`` was moved: behind it, unless a later slot was moved before."""
+        after = (slot + 1) % self.size
+        return after if pointer is None or (after - pointer) % self.size <= self.size // 2 else pointer
+
     @property
     def inferred(self) -> bool:
         """Whether it was inferred from traffic rather than seen being created."""
@@ -217,7 +222,7 @@ class Controller:
         self.outstanding[event.sqid, event.cid] = event
         queue = self.queues.get(("SQ", event.sqid))
         if queue is not None:
-            queue.head = None if event.slot is None else (event.slot + 1) % queue.size
+            queue.head = None if event.slot is None else queue.ahead(queue.head, event.slot)
             queue.moved += 1
 
     def on_cqe(self, event: CqePosted) -> None:
@@ -231,7 +236,7 @@ class Controller:
         if queue is not None and event.slot is None:
             queue.tail = queue.next_phase = queue.slot0_phase = None
         elif queue is not None and event.slot is not None:
-            queue.tail = (event.slot + 1) % queue.size
+            queue.tail = queue.ahead(queue.tail, event.slot)
             queue.moved += 1
             if event.slot == 0:
                 queue.slot0_phase = event.phase

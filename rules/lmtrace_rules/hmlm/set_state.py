@@ -160,7 +160,7 @@ def state_set_over_live_queues(command: SetControllerState, session: Session) ->
         return
     brings = _brings_queues(command, session)
     live = throughout(session.controller(command.target).io_queues, command.fetched, command.order)
-    if brings is False or session.exists(command.target) is Known.NO:
+    if brings is False or session.exists(command.target) is Known.NO or _itself(command, session):
         return
     if live is Known.NO:
         yield held(command)
@@ -180,6 +180,8 @@ def state_set_over_live_queues(command: SetControllerState, session: Session) ->
 @cause("HMLM-5.1.17.1.3-n13", SetControllerState, INVALID_FIELD, unseen=NO_QUEUES_SEEN)
 def _queues_exist(command: SetControllerState, session: Session) -> Known:
     target = session.controller(command.target)
+    if _itself(command, session):
+        return Known.NO
     live = throughout(target.io_queues, command.fetched, command.order)
     condition = Known.of(_brings_queues(command, session)) & live
     return at_commit(command, condition)

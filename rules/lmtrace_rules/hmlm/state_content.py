@@ -93,6 +93,16 @@ def returned_size_contradicts_queue_counts(command: GetControllerState, session:
             header nvmecss=13
             sq qid=1
             cq qid=1
+
+    Breaks::
+
+        1us suspend target=1 stype=1
+        4us get_controller_state target=1 csvi=1 csup=1 numdl=11
+            header cp=1 nvmecss=9
+            cq qid=1
+        5us get_controller_state target=1 csvi=1 csup=1 ol=48
+            header cp=1 nvmecss=9
+            cq qid=1
     """
     moved = read_with(command, session)
     if command.succeeded and command.csvi and sized(moved):

@@ -59,8 +59,11 @@ def fault_of_size(moved: Assembled) -> str | None:
 
 
 def sized(moved: Assembled) -> bool:
-    """Whether this command completed the header's NVMECSS and the counts of queues."""
-    return bool(moved.state.header("NVMECSS")) and moved.fresh(16, 32) and moved.fresh(HEADER, HEADER + 6)
+    """Whether this command completed what tells the size twice: the header's NVMECSS and the counts of queues."""
+    size, counts = (16, 32), (HEADER, HEADER + 6)
+    if not moved.state.header("NVMECSS") or moved.state.nvme("NIOCQ") is None:
+        return False
+    return moved.state.pieces.known(*counts) and (moved.fresh(*size) or moved.fresh(*counts))
 
 
 def fault_of_order(queues: list[QueueState]) -> str | None:
