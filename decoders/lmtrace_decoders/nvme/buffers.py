@@ -46,10 +46,8 @@ class Buffers:
     def prepare(self, command: Command) -> None:
         """Learn from the entry what the command moves, and lay its buffer."""
         admin = command.sq.qid == 0
-        entry = Entry(
-            command.opcode, command.dword(1), command.dword(10), command.dword(11), command.dword(12),
-            command.dword(13), command.dword(15),
-        )  # fmt: skip
+        dw = command.dwords
+        entry = Entry(command.opcode, dw[1], dw[10], dw[11], dw[12], dw[13], dw[15])
         length: int | None
         if admin:
             length = command.expected = admin_bytes(entry)
@@ -76,7 +74,7 @@ class Buffers:
         work = run.take_work(command, keep)
         if keep:
             command.buffer = Pieces()
-        text = run.store.owner(f"data of {controller.function.text}")
+        text = controller.function.data_text
         prp1, prp2 = command.qword(24), command.qword(32)
         if length is None or (command.expected is None and not admin):
             length = max(length or 0, page - prp1 % page + (page if prp2 else 0))
@@ -84,7 +82,7 @@ class Buffers:
                 length = 2 * page - prp1 % page if prp2 else page - prp1 % page
         transfer = command.transfer = PrpTransfer(run.map, space, page, length, ways, work, text)
         if transfer.lay(prp1, prp2):
-            transfer.lay_list(0, work, run.store.owner(f"PRP list of {controller.function.text}"))
+            transfer.lay_list(0, work, controller.function.list_text)
         if command.metadata:
             command.mapped = run.map.add(space, command.qword(16), command.metadata, METADATA, ways, work, text)
 
@@ -127,7 +125,7 @@ class Buffers:
         run, controller = self._run, command.controller
         address = self.queue_lists[command].list.list_pages[index][0]
         size = controller.page - address % controller.page
-        text = run.store.owner(f"PRP list of {controller.function.text}")
+        text = controller.function.list_text
         command.mapped = run.map.add(
             controller.function.space, address, size, LIST, READ, work, text, offset=index << 32,
             sibling=command.mapped,
@@ -183,7 +181,7 @@ class Buffers:
             if found:
                 transfer.lay_entries(found)
             if following is not None:
-                transfer.lay_list(index + 1, owner, run.store.owner(f"PRP list of {command.controller.function.text}"))
+                transfer.lay_list(index + 1, owner, command.controller.function.list_text)
 
     def data_bytes(self, event: tuple[int, ...]) -> None:
         """Bytes of a buffer that is kept."""

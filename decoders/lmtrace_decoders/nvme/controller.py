@@ -58,6 +58,10 @@ class Function:
     """Time of its last completion queue entry."""
     resumed_as: tuple[int, int] | None = None
     """(link, CNTLID) under which it was resumed, until its first I/O completion after that."""
+    cmb_laid: bool = False
+    data_text: int = -1
+    """Number of the text that owns its commands' data."""
+    list_text: int = -1
     registers: dict[int, int] = field(default_factory=dict)
     """The dwords of the properties as last written or read."""
     ended: list[tuple[Controller, int, str, int]] = field(default_factory=list)

@@ -32,6 +32,7 @@ class Interrupts:
 
     def __init__(self, run: Reconstruction) -> None:
         self._run = run
+        self._texts: dict[tuple[int, ...], int] = {}
 
     def table_write(self, event: tuple[int, ...]) -> None:
         """The host writes to an MSI-X table."""
@@ -135,8 +136,12 @@ class Interrupts:
                     self._child(command, spool.INTERRUPT_CHILD, time, address, tlp, confidence)
                     self._run.released(command, 1)
         run = self._run
-        names = ", ".join(str(one) if one >= 0 else "?" for one in found) or "?"
-        run.role(tlp, _INTERRUPT, run.store.owner(f"vector {names} of {bdf_text(function.bdf)}"))
+        key = (function.number, *found)
+        text = self._texts.get(key)
+        if text is None:
+            names = ", ".join(str(one) if one >= 0 else "?" for one in found) or "?"
+            text = self._texts[key] = run.store.owner(f"vector {names} of {bdf_text(function.bdf)}")
+        run.role(tlp, _INTERRUPT, text)
 
     def _child(self, command: Command, kind: int, time: int, address: int, tlp: int, confidence: float = 1.0) -> None:
         command.children.append((kind, time, time, address, 4, tlp, tlp, confidence))

@@ -85,6 +85,8 @@ class Lives:
         elif place == Property.CC and not value & 1 and controller.enabled:
             self.reset(function, BEHAVED, time, tlp)
         function.registers[place] = value
+        if place in (Property.CMBSZ, Property.CMBLOC):
+            self._memory_buffer(function, time)
         if place == Property.CAP + 4:
             function.learn_capabilities()
         if controller.enabled is None and place in (Property.CC, *_SETUP):
@@ -93,6 +95,17 @@ class Lives:
                 controller.configure(cc)
                 if not controller.sqs and not controller.cqs:
                     self._admin_queues(controller, time, tlp, late=True)
+
+    def _memory_buffer(self, function: Function, time: int) -> None:
+        """Lay the controller memory buffer into the space of the link, once its place is known (3.1.4.11, 3.1.4.12)."""
+        size, where = function.dword(Property.CMBSZ), function.dword(Property.CMBLOC)
+        space = self._run.discovery.config.spaces.get((function.link, function.bdf))
+        if function.cmb_laid or not size or where is None or space is None or where & 7 > 5:
+            return
+        base, unit = space.bars[where & 7].base, 4096 << 4 * min(size >> 8 & 0xF, 6)
+        if base is not None:
+            function.cmb_laid = True
+            self._run.lay_cmb(function, base + (where >> 12) * unit, (size >> 12) * unit, time)
 
     def unanswered(self) -> None:
         """Write the reads that were never answered."""

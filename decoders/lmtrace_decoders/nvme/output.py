@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from operator import itemgetter
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,7 @@ from lmtrace_decoders.nvme.controller import Controller, Function
 from lmtrace_decoders.nvme.queues import Command, CompletionQueue, Queue, SubmissionQueue
 from lmtrace_decoders.nvme.spool import Spill, write_batches
 
+_FIRST_TLP = itemgetter(5)
 PROPERTY_NAMES = (*(one.name for one in Property), "reserved")
 _PROPERTY_NUMBER = {int(one): number for number, one in enumerate(Property)}
 _RESERVED = len(PROPERTY_NAMES) - 1
@@ -55,12 +57,17 @@ class Output:
             )
         }  # fmt: skip
         self.add_child = self.spills["children"].append
-        self.link = self.spills["tlp_transactions"].append
+        self._links: list[int] = []
         self.queues: list[dict[str, Any]] = []
         self.regions: list[Region] = []
 
+    def link(self, row: tuple[int, int, int]) -> None:
+        """Link a TLP to a transaction: (TLP, transaction, kind of child)."""
+        self._links += row
+
     def bulk_links(self, first: int, rows: np.ndarray, numbers: np.ndarray) -> None:
         """Link the data TLPs of a chunk to their commands."""
+        self._flush_links()
         at = np.flatnonzero(numbers >= 0)
         records = np.zeros(len(at), spool.TLP_LINK)
         records["tlp_id"] = first + at
@@ -68,6 +75,14 @@ class Output:
         metadata = rows["role"][at] == 8
         records["kind"] = np.where(metadata, spool.METADATA_CHILD, spool.DATA_CHILD)
         self.spills["tlp_transactions"].extend(records)
+
+    def _flush_links(self) -> None:
+        values = np.array(self._links, np.int64).reshape(-1, 3)
+        records = np.zeros(len(values), spool.TLP_LINK)
+        for column, name in enumerate(("tlp_id", "transaction_id", "kind")):
+            records[name] = values[:, column]
+        self.spills["tlp_transactions"].extend(records)
+        self._links.clear()
 
     def doorbell(self, controller: Controller, is_cq: bool, qid: int, value: int, time: int, tlp: int) -> None:
         """Add one doorbell write."""
@@ -93,7 +108,7 @@ class Output:
         """Add a command whose life is over."""
         sq, cqe = command.sq, command.cqe
         function = command.controller.function
-        dw = [command.dword(n) for n in (2, 3, 10, 11, 12, 13, 14, 15)]
+        dw = command.dwords
         if cqe is None:
             result = (-1, -1, -1, -1, -1, -1, -1, -1)
         else:
@@ -109,8 +124,10 @@ class Output:
             command.number,
             (
                 function.link, -1, function.bdf, command.controller.epoch, sq.qid, sq.cqid, command.cid, command.opcode,
-                command.dword(1), command.sqe[1] >> 6, command.sqe[1] & 3, command.qword(24), command.qword(32),
-                command.qword(16), *dw, command.sq_slot, command.cq_slot, command.sq_doorbell_ps, command.fetch_ps,
+                dw[1], command.sqe[1] >> 6, command.sqe[1] & 3, dw[6] | dw[7] << 32, dw[8] | dw[9] << 32,
+                dw[4] | dw[5] << 32, dw[2],
+                dw[3],
+                *dw[10:], command.sq_slot, command.cq_slot, command.sq_doorbell_ps, command.fetch_ps,
                 command.list_ps, first_ps, last_ps, command.cqe_ps, command.interrupt_ps, command.masked_ps,
                 command.cq_doorbell_ps, command.unmask_ps, *result,
                 -1 if command.expected is None else command.expected, to_device, from_device, command.outcome,
@@ -119,7 +136,7 @@ class Output:
             ),
         )  # fmt: skip
         number = self.first_transaction + command.number
-        for child in command.children:
+        for child in sorted(command.children, key=_FIRST_TLP):
             self.add_child((number, *child))
         if command.buffer is not None and (command.buffer.ranges or command.expected):
             pieces = command.buffer
@@ -173,6 +190,7 @@ class Output:
 
     def finish(self, functions: list[Function]) -> None:
         """Write every table of this capture."""
+        self._flush_links()
         cntlid = {(one.link, one.bdf): one.cntlid for one in functions if one.cntlid is not None}
         words: dict[str, dict[str, Sequence[str]]] = {
             "transactions": {"outcome": spool.OUTCOMES, "learnt": spool.LEARNT},

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from dataclasses import dataclass, field
+from struct import Struct
 from typing import TYPE_CHECKING
 
 from lmtrace.pieces import Pieces
@@ -13,6 +14,7 @@ if TYPE_CHECKING:
     from lmtrace_decoders.nvme.controller import Controller
     from lmtrace_decoders.nvme.prp import PrpTransfer
 
+_DWORDS = Struct("<16I")
 MOST_DOORBELLS = 4096
 MOST_READS = 64
 
@@ -21,10 +23,10 @@ class Command:
     """One command from the fetch of its entry on. Times are ps, -1 where nothing was seen."""
 
     __slots__ = (
-        "buffer", "cdw", "children", "cid", "controller", "cq", "cq_doorbell_ps", "cq_slot", "cqe", "cqe_ps", "cqe_tlp",
-        "data_decoded", "expected", "fetch_ps", "fetch_tlp", "first_tlp", "interrupt_ps", "last_tlp", "list_ps",
-        "mapped", "masked_ps", "metadata", "moved", "number", "opcode", "outcome", "sq", "sq_doorbell_ps", "sq_index",
-        "sq_slot", "sqe", "transfer", "unmask_ps", "waiting", "work",
+        "buffer", "children", "cid", "controller", "cq", "cq_doorbell_ps", "cq_slot", "cqe", "cqe_ps",
+        "cqe_tlp", "data_decoded", "dwords", "expected", "fetch_ps", "fetch_tlp", "first_tlp", "interrupt_ps",
+        "last_tlp", "list_ps", "mapped", "masked_ps", "metadata", "moved", "number", "opcode", "outcome", "sq",
+        "sq_doorbell_ps", "sq_index", "sq_slot", "sqe", "transfer", "unmask_ps", "waiting", "work",
     )  # fmt: skip
 
     def __init__(self, number: int, sq: SubmissionQueue, slot: int, index: int, sqe: bytes) -> None:
@@ -34,6 +36,7 @@ class Command:
         self.sq_slot = slot
         self.sq_index = index
         self.sqe = sqe
+        self.dwords: tuple[int, ...] = _DWORDS.unpack_from(sqe)
         self.opcode = sqe[0]
         self.cid = sqe[2] | sqe[3] << 8
         self.sq_doorbell_ps = self.fetch_ps = self.list_ps = self.cqe_ps = self.interrupt_ps = -1
@@ -58,11 +61,12 @@ class Command:
 
     def dword(self, number: int) -> int:
         """Return a dword of the entry."""
-        return int.from_bytes(self.sqe[4 * number : 4 * number + 4], "little")
+        return self.dwords[number]
 
     def qword(self, offset: int) -> int:
         """Return 8 bytes of the entry as a number."""
-        return int.from_bytes(self.sqe[offset : offset + 8], "little")
+        at = offset >> 2
+        return self.dwords[at] | self.dwords[at + 1] << 32
 
     @property
     def succeeded(self) -> bool:

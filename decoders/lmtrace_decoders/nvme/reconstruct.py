@@ -23,6 +23,7 @@ from lmtrace_decoders.nvme.inference import Inference
 from lmtrace_decoders.nvme.interrupts import Interrupts
 from lmtrace_decoders.nvme.lives import Lives
 from lmtrace_decoders.nvme.memory_map import (
+    CMB,
     CQ,
     DOORBELL,
     MSIX,
@@ -66,35 +67,48 @@ class Reconstruction:
         self.interrupts = Interrupts(self)
         self.inference = Inference(self)
         self.migration = Migration(self)
-        for one in facts:
-            self._place(Function.of(one, len(self.functions)))
+        for number, one in enumerate(facts):
+            function = Function.of(one, number)
+            function.data_text = store.owner(f"data of {function.text}")
+            function.list_text = store.owner(f"PRP list of {function.text}")
+            self.functions.append(function)
+        for function in self.functions:
+            self._place(function)
 
     def _place(self, function: Function) -> None:
-        """Lay a function's BAR into the space of its link."""
-        self.functions.append(function)
+        """Lay a function's BAR into the space of its link; what is laid later wins where two overlap."""
         facts = function.facts
         owner = self.own(function)
         learnt = spool.LEARNT.index(facts.learnt)
-        for base in (*facts.elsewhere, facts.bar0):
-            for kind, what, start, size in (
-                (REGISTER, "bar0", base, DOORBELL_BASE),
-                (DOORBELL, "doorbells", base + DOORBELL_BASE, DOORBELL_BASE),
-            ):
-                text = f"{what} of {function.text}"
-                number = self.store.owner(text)
-                self.map.add(facts.link, start, size, kind, READ | WRITE, owner, number)
-                self.region(function, what, text, start, size, 0, learnt, facts.confidence, facts.link, number)
+        bases = (*facts.elsewhere, facts.bar0)
+        size = min(DOORBELL_BASE << facts.stride, 1 << 20)
+        for base in bases:
+            start = base + DOORBELL_BASE
+            self._host_region(function, DOORBELL, "doorbells", owner, start, size, learnt, facts.confidence)
+        for base in bases:
+            self._host_region(function, REGISTER, "bar0", owner, base, DOORBELL_BASE, learnt, facts.confidence)
         if facts.msix is not None:
             start, entries = facts.msix
             size = 16 * entries if entries else 4096 - start % 4096
-            text = f"MSI-X table of {function.text}"
-            number = self.store.owner(text)
-            self.map.add(facts.link, start, size, MSIX, READ | WRITE, owner, number)
-            known = facts.msix_learnt == "seen"
-            self.region(
-                function, "msix_table", text, start, size, 0, spool.SEEN if known else spool.INFERRED,
-                1.0 if known else 0.8, facts.link, number,
-            )  # fmt: skip
+            learnt = spool.SEEN if facts.msix_learnt == "seen" else spool.INFERRED
+            confidence = 1.0 if learnt == spool.SEEN else 0.8
+            self._host_region(function, MSIX, "msix_table", owner, start, size, learnt, confidence)
+
+    def _host_region(
+        self, function: Function, kind: int, name: str, owner: int, start: int, size: int, learnt: int,
+        confidence: float,
+    ) -> None:  # fmt: skip
+        text = f"{'MSI-X table' if kind == MSIX else name} of {function.text}"
+        number = self.store.owner(text)
+        self.map.add(function.link, start, size, kind, READ | WRITE, owner, number)
+        self.region(function, name, text, start, size, 0, learnt, confidence, function.link, number)
+
+    def lay_cmb(self, function: Function, start: int, size: int, time: int) -> None:
+        """Lay a controller memory buffer, whose contents are not decoded."""
+        text = f"CMB of {function.text}"
+        number = self.store.owner(text)
+        self.map.add(function.link, start, size, CMB, READ | WRITE, -1, number)
+        self.region(function, "cmb", text, start, size, time, spool.SEEN, 1.0, function.link, number)
 
     def own(self, thing: Any) -> int:
         """Return the number that stands for an owner in the memory map."""
