@@ -243,7 +243,6 @@ def place(local: str) -> tuple[str, str, str, str] | None:
 
 def judge(streams: Mapping[str, Mapping[str, Signal]], straddle: str) -> Judgement:
     """Weigh the widths: header 128 bits, sop and eop one bit, data whole dwords a segment."""
-    confidence, remarks = 1.0, []
     for name, roles in streams.items():
         segments = roles["valid"].width
         wrong = [
@@ -260,13 +259,9 @@ def judge(streams: Mapping[str, Mapping[str, Signal]], straddle: str) -> Judgeme
         ):
             wrong.append(f"{name}: {segments} segments do not divide data into dwords")
         if wrong:
-            confidence = 0.0
-            remarks += wrong
+            return Judgement(0.0, tuple(wrong))
     missing = sorted({"rx_req", "rx_cpl", "tx_rd_req", "tx_wr_req"} - set(streams))
-    if missing:
-        confidence = min(confidence, 0.8)
-        remarks.append("not found: " + ", ".join(missing))
-    return Judgement(confidence, tuple(remarks))
+    return Judgement(0.8, ("not found: " + ", ".join(missing),)) if missing else Judgement(1.0)
 
 
 def _width(role: str, segments: int, roles: Mapping[str, Signal]) -> int | None:

@@ -124,7 +124,7 @@ def _config(plan: Plan, index: int, name: str, link: LinkShape) -> list[int]:
     return [
         lanes, plan.place(index, "data"), plan.place(index, "keep"),
         keep // lanes if keep in (lanes, 4 * lanes) else 0, plan.place(index, "last"), plan.place(index, "user"),
-        layout, _STRADDLE[link.straddle], *common,
+        layout, _STRADDLE[link.straddle] if wide or name == "rc" else x.AUTO, *common,
     ]  # fmt: skip
 
 
@@ -164,7 +164,7 @@ def judge(streams: Mapping[str, Mapping[str, Signal]], straddle: str) -> Judgeme
         if not user:
             confidence = min(confidence, 0.7)
             remarks.append(f"{name} has no user: byte enables are assumed, packets start after last")
-            if straddle == "on":
+            if straddle == "on" and (bits == 512 or name == "rc"):
                 return Judgement(0.0, (f"{name} has no user, and straddled packets cannot be told apart without",))
         elif user not in known:
             confidence = min(confidence, 0.6)
