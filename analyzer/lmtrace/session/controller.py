@@ -141,6 +141,8 @@ class Controller:
     last_fetch_time: int = -1
     property_writes: deque[int] = field(default_factory=lambda: deque(maxlen=4096))
     """Orders of the latest property and doorbell writes of the host."""
+    draining: bool = False
+    """A Suspend for it was fetched that succeeds, or whose completion was not seen."""
     last_suspend: Suspend | None = None
     """The latest Suspend for it, whether it succeeded or not."""
     announcement: Announcement | None = None
@@ -214,7 +216,7 @@ class Controller:
 
     def on_fetch(self, event: SqeFetch) -> None:
         """It fetched an entry; a controller that fetches is not suspended, unless it breaks a rule."""
-        if self.suspended.now is Known.UNKNOWN and self.suspension is None:
+        if self.suspended.now is Known.UNKNOWN and self.suspension is None and not self.draining:
             self.suspended.set(event.order, Known.NO)
         if not event.inferred:
             self.offline.set(event.order, Known.NO)
@@ -266,7 +268,7 @@ class Controller:
         self.suspension = self.announced = None
         self.announcement = self.silence = self.resumption = self.last_suspend = None
         self.signals = Signals()
-        self.shadow_doorbells = False
+        self.shadow_doorbells = self.draining = False
         self.committed = self.resumed_state = None
         self.complete_history = certain
         self.suspended.set(order, Known.NO if certain else Known.UNKNOWN)

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from lmtrace.events import (
+    CdqCommand,
     CdqEntry,
     Command,
     CqePosted,
@@ -40,7 +41,7 @@ from lmtrace.session.interval import Announcement, Resumption, Silence
 from lmtrace.session.sanitize import SanitizeWatch
 from lmtrace.session.subsystem import ControllerLists, entry_format
 from lmtrace.session.transfer import Phase, ReadPart, StateRead, Transfer, read_indices
-from lmtrace.spec.nvme import Admin, Cns
+from lmtrace.spec.nvme import INVALID_CONTROLLER_DATA_QUEUE, Admin, Cns
 
 SECONDARY_OFFLINE, SECONDARY_ASSIGN, SECONDARY_ONLINE = 7, 8, 9
 """ACT of Virtualization Management (8.2.6)."""
@@ -214,6 +215,7 @@ class Session:
                 target = self.controller(command.target)
                 if target.suspended.now is not Known.YES:
                     target.suspended.set(order, Known.UNKNOWN)
+                    target.draining = True
                 if command.dudmq:
                     for one in list(self.queues_of_target(command.target)):
                         self._doubt(one, order)
@@ -242,9 +244,17 @@ class Session:
                 self.unseen_creates.append(command)
             case DeleteCdq():
                 self._doubt(self.live_queue(command.function, command.cdqid), command.fetched)
-            case Suspend() if command.suspends and command.dudmq:
-                for one in list(self.queues_of_target(command.target)):
+            case Suspend() if command.suspends:
+                target = self.controller(command.target)
+                if target.suspended.now is not Known.YES:
+                    target.suspended.set(command.fetched, Known.UNKNOWN)
+                    target.draining = True
+                for one in list(self.queues_of_target(command.target)) if command.dudmq else ():
                     self._doubt(one, command.fetched)
+            case Resume():
+                target = self.controller(command.target)
+                target.suspended.set(command.fetched, Known.UNKNOWN)
+                target.suspension = None
             case LogUserDataChanges():
                 queue = self.live_queue(command.function, command.cdqid)
                 if queue is not None:
@@ -312,6 +322,9 @@ class Session:
             self.controller(command.target).last_suspend = command
         if isinstance(command, Identify):
             self._identified(command)
+        if isinstance(command, CdqCommand) and command.status == INVALID_CONTROLLER_DATA_QUEUE:
+            starts = isinstance(command, LogUserDataChanges) and command.lact
+            self._doubt(None if starts else self.live_queue(command.function, command.cdqid), command.order)
         if isinstance(command, SetControllerState) and command.failed:
             self.transfer(command.function, command.target).refuse(command)
         self.sanitize.note(command)
@@ -337,6 +350,7 @@ class Session:
                 target = self.controller(command.target)
                 target.suspended.set(order, Known.NO)
                 target.suspension = target.lost_suspension = None
+                target.draining = False
                 target.resumed_order, target.resumed_time = order, command.time
                 target.resumed_state, target.committed = target.committed, None
                 self.transfer(command.function, command.target).end(order, Phase.NONE)
@@ -371,6 +385,11 @@ class Session:
 
     def _suspended(self, command: Suspend) -> None:
         target = self.controller(command.target)
+        target.draining = False
+        if target.function is not None and target.function == command.function:
+            # It has just answered, so that it is not suspended whatever it says.
+            target.suspended.set(command.order, Known.UNKNOWN)
+            return
         if not command.suspends:
             target.announced = command
             target.announcement = Announcement.of(command, target)

@@ -194,14 +194,20 @@ def resumed_completion_misdirected(event: CqePosted, session: Session) -> Iterat
             f"belongs to CQ {queue.cqid}", event, weight(queue),
         )  # fmt: skip
         return
-    beyond = queue.head is not None and (event.sqhd - queue.head) % queue.size > queue.moved
-    if beyond and queue.moved < queue.size and not queue.inferred:
+    if _is_ahead(queue, event.sqhd):
         yield broken(
             f"{name(found[0])} reports head {event.sqhd} for SQ {queue.qid}, where {queue.moved} entries were fetched "
             f"since its Resume at head {queue.head}", event, "warning",
         )  # fmt: skip
     else:
         yield held(event)
+
+
+def _is_ahead(queue: ResumedQueue, sqhd: int) -> bool:
+    """Whether a head is ahead of what was fetched from an SQ since the Resume."""
+    if queue.head is None or queue.next is None or queue.moved >= queue.size or queue.inferred:
+        return False
+    return (sqhd - queue.head) % queue.size > (queue.next - queue.head) % queue.size
 
 
 @rule("HMLM-5.1.17.1.2-n11", spec="NVMe Base 2.1, 5.1.17.1.3, Figure 361", party="controller")

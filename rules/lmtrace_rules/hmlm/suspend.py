@@ -177,6 +177,7 @@ def announced_controller_stopped(
         3us create_cdq cdqid=1 target=1 pc=1 cdqsize=64 prp1=40000h
         4us log_user_data_changes cdqid=1 lact=1
         9us suspend fetch=6us target=1 stype=1
+        7us sqe_fetch function=01:00.1 sqid=1 slot=0 cid=7
         8us cdq_entry function=01:00.1 cdqid=1 slot=0 esa=3 lbacir=2
 
     Silent::
@@ -192,6 +193,13 @@ def announced_controller_stopped(
         1us create_cdq cdqid=1 target=1 pc=1 cdqsize=64 prp1=40000h
         2us log_user_data_changes cdqid=1 lact=1
         3us suspend target=1 stype=0
+        4us cdq_entry function=01:00.1 cdqid=1 slot=0 esa=3 lbacir=2
+
+    Breaks::
+
+        1us create_cdq cdqid=1 target=1 pc=1 cdqsize=64 prp1=40000h
+        2us log_user_data_changes cdqid=1 lact=1
+        5us suspend fetch=3us target=1 stype=0
         4us cdq_entry function=01:00.1 cdqid=1 slot=0 esa=3 lbacir=2
 
     Breaks::
@@ -213,7 +221,7 @@ def announced_controller_stopped(
             if queue is None or event.esa != EntrySequence.SUSPENDED:
                 return
             one = session.controller(queue.target)
-            if one.announced is not None and one.suspended.now is Known.NO:
+            if (one.announced is not None or _being_announced(queue.target, session)) and one.suspended.now is Known.NO:
                 yield broken(
                     f"slot {event.slot} of CDQ {event.cdqid} says that controller {queue.target} was suspended "
                     "(ESA 011b) although it was only announced", event,
@@ -237,6 +245,12 @@ def announced_controller_stopped(
         case EndOfCapture():
             for one in session.identifiers.values():
                 yield from _went_on(one, event.time, event, session)
+
+
+def _being_announced(target: int, session: Session) -> bool:
+    """Whether a Suspend Notification for a controller was fetched that will succeed."""
+    flying = session.in_flight.values()
+    return any(isinstance(one, Suspend) and one.target == target and one.stype == 0 and one.succeeded for one in flying)
 
 
 def _tracked(event: LogUserDataChanges | TrackMemoryChanges, session: Session) -> int | None:
