@@ -42,6 +42,10 @@ class DataQueue:
         """Whether no further entry may be posted."""
         return self.used == self.slots - 1
 
+    def has_room(self) -> bool:
+        """Hook: a full queue takes nothing before the host moves its head."""
+        return not self.full
+
     def start(self) -> None:
         """Log from now on; the first entry says so, at once or with the first change."""
         self.logging = True
@@ -89,7 +93,7 @@ class DataQueue:
         function: Function | None = None,
     ) -> None:
         """Write one entry; the one that takes the last usable slot stops the logging."""
-        if self.full:
+        if not self.has_room():
             return
         if self.first_due:
             sequence, self.first_due = EntrySequence.FIRST, False

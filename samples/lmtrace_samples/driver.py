@@ -69,6 +69,7 @@ class HostQueue:
         cid = self._cids.popleft()
         words = cdw or {}
         sqe = _SQE.pack(opcode, 0, cid, nsid, *prps, *(words.get(index, 0) for index in range(10, 16)))
+        sqe = self.driver.entry(self.qid, sqe)
         ticket = self.tickets[cid] = Ticket(self.driver.root.clock.signal())
         self.driver.memory.write(self.sq + SQE_SIZE * self.tail, sqe)
         self.tail = (self.tail + 1) % self.depth
@@ -136,6 +137,10 @@ class Driver:
     def read(self, offset: int, size: int = 4) -> Steps[int | None]:
         """Read a property."""
         return (yield from self.root.read(self.bar + offset, size))
+
+    def entry(self, qid: int, sqe: bytes) -> bytes:
+        """Hook: the submission queue entry as it goes into the queue ``qid``."""
+        return sqe
 
     def ring(self, qid: int, completion: bool, value: int) -> None:
         """Write a doorbell."""

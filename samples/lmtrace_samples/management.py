@@ -167,7 +167,8 @@ class ManagementController(Controller):
         cntlid = command.bits(11, 31, 16)
         self.target("cdq", cntlid)
         size = 4 * command.cdw[12]
-        self.check("cdq-size", size % CDQ_ENTRY_SIZE != 0 or size < 2 * CDQ_ENTRY_SIZE)
+        self.check("cdq-size", size % CDQ_ENTRY_SIZE != 0)
+        self.check("cdq-empty", size < 2 * CDQ_ENTRY_SIZE)
         self.check("cdq-associated", self.subsystem.queue_of(cntlid) is not None)
         live = len(self.subsystem.data_queues)
         self.check("cdq-limit", live >= DATA_QUEUES, NOT_ENOUGH_RESOURCES)
@@ -183,9 +184,13 @@ class ManagementController(Controller):
         self.check("cdq-ranges", ranges > RANGES)
         taken = sum(count_ranges(queue.pages) for queue in self.subsystem.data_queues)
         self.check("cdq-all-ranges", taken + ranges > ALL_RANGES)
-        queue = DataQueue(self.next_id(), self, cntlid, pages, size // CDQ_ENTRY_SIZE)
+        queue = self.new_data_queue(cntlid, pages, size // CDQ_ENTRY_SIZE)
         self.subsystem.data_queues.append(queue)
         return (queue.cdqid, 0)
+
+    def new_data_queue(self, cntlid: int, pages: list[int], slots: int) -> DataQueue:
+        """Hook: a data queue with an identifier of its own."""
+        return DataQueue(self.next_id(), self, cntlid, pages, slots)
 
     def next_id(self) -> int:
         """Hook: an identifier that no live queue of this controller has."""
