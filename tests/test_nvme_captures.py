@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+
 from nvme_decoded import Decoded, bdf_number, decoded, differences, number, truth
 
 Find = Callable[[str], Path]
