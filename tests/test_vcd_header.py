@@ -114,6 +114,10 @@ def test_block_borders_crlf_comments_and_bytes_beyond_ascii(size: int) -> None:
     assert not troubles.counts
 
 
+def test_a_byte_order_mark_is_passed_over() -> None:
+    assert names("\xef\xbb\xbf$var wire 1 ! a $end ") == {"a": 1}
+
+
 def test_cut_inside_the_header() -> None:
     text = "$timescale 1ps $end $var wire 1 ! a $end $scope mod"
     with pytest.raises(CaptureError) as error:

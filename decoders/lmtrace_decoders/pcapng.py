@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 from numba import njit
@@ -18,6 +19,8 @@ from lmtrace.spec.pcie import Direction
 from lmtrace.stage import TLP_ROW, Flag, Format, Link, Request, TlpChunk, register_format
 from lmtrace.trouble import declare
 from lmtrace_decoders.tlp import KIND_OF_BYTE0, clear_row, prefix_bytes, wire_header
+
+Order = Literal["little", "big"]
 
 SECTION, INTERFACE, SIMPLE_PACKET, PACKET = 0x0A0D0D0A, 1, 3, 6
 USER0 = 147
@@ -30,27 +33,17 @@ CUT = declare(
     "data-loss",
     "The file ends in the middle of a block; copy it again if it should be longer.",
 )
-CORRUPT = declare(
-    "block-corrupt", "data-loss", "A block's length makes no sense; what follows it was not read."
-)
-SHORT = declare(
-    "packet-cut", "data-loss", "Raise the snap length of the recorder; the missing bytes are not judged."
-)
+CORRUPT = declare("block-corrupt", "data-loss", "A block's length makes no sense; what follows it was not read.")
+SHORT = declare("packet-cut", "data-loss", "Raise the snap length of the recorder; the missing bytes are not judged.")
 NO_DIRECTION = declare(
     "packet-without-direction", "data-loss", "The recorder must set epb_flags 01 or 10 on each packet."
 )
 UNKNOWN_TLP = declare(
     "tlp-not-understood", "data-loss", "A header that is no TLP: check that the packets hold raw TLPs."
 )
-OTHER_LINK = declare(
-    "interface-not-a-link", "info", "Packets of this interface are not TLPs by its description."
-)
-DROPPED = declare(
-    "recorder-dropped", "data-loss", "The recorder says that it lost packets; nothing is judged there."
-)
-BACKWARDS = declare(
-    "time-backwards", "info", "Times are not in order; the order of the packets in the file is kept."
-)
+OTHER_LINK = declare("interface-not-a-link", "info", "Packets of this interface are not TLPs by its description.")
+DROPPED = declare("recorder-dropped", "data-loss", "The recorder says that it lost packets; nothing is judged there.")
+BACKWARDS = declare("time-backwards", "info", "Times are not in order; the order of the packets in the file is kept.")
 
 _FLAG_POISONED, _FLAG_CUT = Flag.POISONED, Flag.CUT
 
@@ -80,6 +73,7 @@ class PcapngReader:
         self._given = request.binding.links if request.binding else {}
         self._packets = 0
         self._first_ps: int | None = None
+        self._last_ps = 0
         seen: list[str] = []
         for kind, body, order in self._blocks(quiet=True):
             if kind == INTERFACE:
@@ -95,46 +89,58 @@ class PcapngReader:
                 f'whose if_description is "{DESCRIPTION}"'
             )
 
-    def _blocks(self, quiet: bool = False) -> Iterator[tuple[int, bytes, str]]:
+    def _blocks(self, quiet: bool = False) -> Iterator[tuple[int, bytes, Order]]:
         """Yield (block type, body, byte order) of every block; damage ends the walk and is counted."""
         troubles = self._request.troubles
         note = (lambda *a, **k: None) if quiet else troubles.add
 
         def damaged(offset: int, reason: str) -> None:
-            note(CUT, f"the compressed stream ends at byte {offset}: {reason}", offset=offset)
+            nonlocal cut
+            cut = True
+            note(
+                CUT, f"the compressed stream ends at byte {offset}: {reason}", time_ps=self._last_ps, offset=offset
+            )  # fmt: skip
 
-        rest, start, order = b"", 0, "little"
+        cut = False
+        rest, start = b"", 0
+        order: Order = "little"
         for block in blocks(self._request.path, 1 << 22, None if quiet else self._request.progress, damaged):
             data = rest + block
             at = 0
             while at + 12 <= len(data):
-                kind = int.from_bytes(data[at : at + 4], order)  # type: ignore[arg-type]
+                kind = int.from_bytes(data[at : at + 4], order)
                 if data[at : at + 4] == b"\x0a\x0d\x0d\x0a":
                     kind = SECTION
                     magic = data[at + 8 : at + 12]
                     if magic not in (b"\x4d\x3c\x2b\x1a", b"\x1a\x2b\x3c\x4d"):
-                        note(CORRUPT, f"no byte-order magic at byte {start + at}", offset=start + at)
+                        note(
+                            CORRUPT, f"no byte-order magic at byte {start + at}", time_ps=self._last_ps,
+                            offset=start + at,
+                        )  # fmt: skip
                         return
                     order = "little" if magic[0] == 0x4D else "big"
-                length = int.from_bytes(data[at + 4 : at + 8], order)  # type: ignore[arg-type]
+                length = int.from_bytes(data[at + 4 : at + 8], order)
                 if length < 12 or length % 4 or length > MOST_BLOCK:
-                    note(CORRUPT, f"block of {length} bytes at byte {start + at}", offset=start + at)
+                    note(
+                        CORRUPT, f"block of {length} bytes at byte {start + at}", time_ps=self._last_ps,
+                        offset=start + at,
+                    )  # fmt: skip
                     return
                 if at + length > len(data):
                     break
                 yield kind, data[at + 8 : at + length - 4], order
                 at += length
             rest, start = data[at:], start + at
-        if rest:
-            note(CUT, f"{len(rest)} bytes of a block at byte {start}", offset=start)
+        if rest and not cut:
+            note(CUT, f"{len(rest)} bytes of a block at byte {start}", time_ps=self._last_ps, offset=start)
 
-    def _interface(self, body: bytes, order: str) -> _Interface:
+    def _interface(self, body: bytes, order: Order) -> _Interface:
         options = dict(_options(body, 8, order))
         resolution = options.get(9, b"\x06")[0] if options.get(9) else 6
         ticks = 1 << (resolution & 127) if resolution & 128 else 10 ** min(resolution, 30)
-        offset = int.from_bytes(options.get(14, b""), order, signed=True) * 10**12  # type: ignore[arg-type]
+        offset = int.from_bytes(options.get(14, b""), order, signed=True) * 10**12
         text = options.get(3, b"").rstrip(b"\0").decode("utf-8", "replace")
-        if int.from_bytes(body[:2], order) != USER0 or text != DESCRIPTION:  # type: ignore[arg-type]
+        if int.from_bytes(body[:2], order) != USER0 or text != DESCRIPTION:
             return _Interface(-1, 10**12, ticks, offset)
         name = options.get(2, b"").rstrip(b"\0").decode("utf-8", "replace") or f"link{len(self.links)}"
         for number, link in enumerate(self.links):
@@ -164,11 +170,11 @@ class PcapngReader:
         if batch.meta:
             yield batch.chunk(self._request)
 
-    def _packet(self, body: bytes, order: str, interfaces: list[_Interface], batch: _Batch) -> None:
+    def _packet(self, body: bytes, order: Order, interfaces: list[_Interface], batch: _Batch) -> None:
         self._packets += 1
-        number = int.from_bytes(body[:4], order)  # type: ignore[arg-type]
-        ticks = int.from_bytes(body[4:8], order) << 32 | int.from_bytes(body[8:12], order)  # type: ignore[arg-type]
-        captured = int.from_bytes(body[12:16], order)  # type: ignore[arg-type]
+        number = int.from_bytes(body[:4], order)
+        ticks = int.from_bytes(body[4:8], order) << 32 | int.from_bytes(body[8:12], order)
+        captured = int.from_bytes(body[12:16], order)
         troubles = self._request.troubles
         if number >= len(interfaces):
             troubles.add(
@@ -185,15 +191,16 @@ class PcapngReader:
         if self._first_ps is None:
             self._first_ps = time
         time -= self._first_ps
+        self._last_ps = time
         link = self.links[interface.link].name
         captured = min(captured, len(body) - 20)
         padded = captured + -captured % 4
         direction = 0
         for code, value in _options(body, 20 + padded, order):
             if code == 2 and len(value) == 4:
-                direction = int.from_bytes(value, order) & 3  # type: ignore[arg-type]
-            elif code == 4 and int.from_bytes(value, order):  # type: ignore[arg-type]
-                lost = int.from_bytes(value, order)  # type: ignore[arg-type]
+                direction = int.from_bytes(value, order) & 3
+            elif code == 4 and int.from_bytes(value, order):
+                lost = int.from_bytes(value, order)
                 troubles.add(
                     DROPPED,
                     f"before packet {self._packets}",
@@ -203,9 +210,7 @@ class PcapngReader:
                     count=lost,
                 )
         if direction not in (1, 2):
-            troubles.add(
-                NO_DIRECTION, f"packet {self._packets}", time_ps=time, offset=self._packets, link=link
-            )
+            troubles.add(NO_DIRECTION, f"packet {self._packets}", time_ps=time, offset=self._packets, link=link)
             return
         if captured < 12:
             troubles.add(
@@ -283,11 +288,11 @@ def _decode(rows, data, meta, ends, kinds):  # type: ignore[no-untyped-def]
             rows[i]["flags"] |= _FLAG_CUT
 
 
-def _options(body: bytes, at: int, order: str) -> Iterator[tuple[int, bytes]]:
+def _options(body: bytes, at: int, order: Order) -> Iterator[tuple[int, bytes]]:
     """Yield (code, value) of the options from byte ``at`` of a block body on."""
     while at + 4 <= len(body):
-        code = int.from_bytes(body[at : at + 2], order)  # type: ignore[arg-type]
-        length = int.from_bytes(body[at + 2 : at + 4], order)  # type: ignore[arg-type]
+        code = int.from_bytes(body[at : at + 2], order)
+        length = int.from_bytes(body[at + 2 : at + 4], order)
         if code == 0 or at + 4 + length > len(body):
             return
         yield code, body[at + 4 : at + 4 + length]
@@ -296,9 +301,7 @@ def _options(body: bytes, at: int, order: str) -> Iterator[tuple[int, bytes]]:
 
 def _find(request: Request) -> str:
     """Return a binding that names the links of a pcapng capture; nothing in it needs binding but given facts."""
-    lines = [
-        f"# {request.path.name}: pcapng, raw TLPs; its links need no binding, only facts it does not show"
-    ]
+    lines = [f"# {request.path.name}: pcapng, raw TLPs; its links need no binding, only facts it does not show"]
     for link in PcapngReader(request).links:
         lines += [
             f"[link.{link.name!r}.given]" if not link.name.isidentifier() else f"[link.{link.name}.given]",
@@ -307,6 +310,4 @@ def _find(request: Request) -> str:
     return "\n".join(lines)
 
 
-register_format(
-    Format("pcapng", (".pcapng",), lambda head: head[:4] == b"\x0a\x0d\x0d\x0a", PcapngReader, _find)
-)
+register_format(Format("pcapng", (".pcapng",), lambda head: head[:4] == b"\x0a\x0d\x0d\x0a", PcapngReader, _find))

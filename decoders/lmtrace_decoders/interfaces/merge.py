@@ -40,45 +40,54 @@ class Merger:
 
     def __init__(self) -> None:
         """Hold nothing."""
-        self._rows = np.zeros(0, TLP_ROW)
-        self._keys = np.zeros((0, 2), np.int64)
-        self._payload = np.zeros(0, np.uint8)
-
-    @property
-    def held(self) -> np.ndarray:
-        """The rows held back."""
-        return self._rows
+        self._batches: list[Finished] = []
+        self._count = self._bytes = 0
 
     def full(self, rows: int) -> bool:
         """Return whether as many rows, or as much payload as they should have at most, are held back."""
-        return len(self._rows) >= rows or len(self._payload) >= MOST_PAYLOAD
+        return self._count >= rows or self._bytes >= MOST_PAYLOAD
 
     def add(self, batches: Sequence[Finished]) -> None:
         """Take finished TLPs."""
-        rows, keys, payload = [self._rows], [self._keys], [self._payload]
-        size = len(self._payload)
         for batch in batches:
-            batch.rows["payload_start"] += size
-            size += len(batch.payload)
-            rows.append(batch.rows)
-            keys.append(batch.keys)
-            payload.append(batch.payload)
-        self._rows, self._keys = np.concatenate(rows), np.concatenate(keys)
-        self._payload = np.concatenate(payload)
+            if len(batch.rows):
+                self._batches.append(batch)
+                self._count += len(batch.rows)
+                self._bytes += len(batch.payload)
+
+    def held(self) -> Finished:
+        """Return all that is held back, in the order in which it ended."""
+        if len(self._batches) != 1:
+            base = 0
+            for batch in self._batches:
+                batch.rows["payload_start"] += base
+                base += len(batch.payload)
+            none = Finished(np.zeros(0, TLP_ROW), np.zeros((0, 2), np.int64), np.zeros(0, np.uint8))
+            whole = [none, *self._batches]
+            self._batches = [
+                Finished(
+                    np.concatenate([one.rows for one in whole]),
+                    np.concatenate([one.keys for one in whole]),
+                    np.concatenate([one.payload for one in whole]),
+                )
+            ]
+        return self._batches[0]
 
     def give(self, oldest: int) -> TlpChunk | None:
         """Return what began before step ``oldest``, in order, or None when that is nothing."""
+        held = self.held()
+        steps = held.keys[:, 0]
         if self.full(MOST_HELD):
-            middle = len(self._rows) // 2
-            oldest = max(oldest, int(np.partition(self._keys[:, 0], middle)[middle]) + 1)
-        ready = self._keys[:, 0] < oldest
+            middle = len(steps) // 2
+            oldest = max(oldest, int(np.partition(steps, middle)[middle]) + 1)
+        ready = steps < oldest
         if not ready.any():
             return None
         chosen = np.flatnonzero(ready)
-        keys = self._keys[chosen]
-        order = chosen[np.lexsort((np.arange(len(chosen)), keys[:, 1], keys[:, 0]))]
-        rows, payload = gathered(self._rows[order], self._payload)
+        order = chosen[np.lexsort((np.arange(len(chosen)), held.keys[chosen, 1], steps[chosen]))]
+        rows, payload = gathered(held.rows[order], held.payload)
         left = np.flatnonzero(~ready)
-        self._rows, self._payload = gathered(self._rows[left], self._payload)
-        self._keys = self._keys[left]
+        kept, data = gathered(held.rows[left], held.payload)
+        self._batches, self._count, self._bytes = [], 0, 0
+        self.add([Finished(kept, held.keys[left], data)])
         return TlpChunk(rows, payload)

@@ -19,7 +19,7 @@ from lmtrace_decoders.interfaces.recognise import candidates, links
 from lmtrace_decoders.interfaces.side import direct, side_of
 from lmtrace_decoders.interfaces.signals import Signal
 
-UNDECIDED_ROWS = 1 << 16
+UNDECIDED_ROWS = 1 << 15
 """Rows looked at, at most, before the side of a link that nobody named is decided."""
 
 
@@ -49,14 +49,14 @@ class BoundWaveform:
             if not looked:
                 if not merger.full(UNDECIDED_ROWS):
                     continue
-                self._decide(sides, merger.held)
+                self._decide(sides, merger.held().rows)
                 looked = True
             chunk = merger.give(min(bus.oldest() for bus in self._buses))
             if chunk is not None:
                 yield self._settled(chunk, sides)
         merger.add([bus.end() for bus in self._buses])
         if not looked:
-            self._decide(sides, merger.held)
+            self._decide(sides, merger.held().rows)
         chunk = merger.give(NEVER)
         self._count()
         if chunk is not None:

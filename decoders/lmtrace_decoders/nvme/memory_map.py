@@ -142,9 +142,12 @@ class MemoryMap:
     ) -> int:  # fmt: skip
         """Lay a region of ``size`` bytes over what is there; return a handle for `remove`.
 
-        ``sibling`` is the handle of an earlier part of the same region, which the new handle then includes.
+        ``sibling`` is the handle of an earlier part of the same region, which the new handle then includes. What lies
+        beyond 64 bits of address is left out.
         """
         size = min(size, (1 << 64) - start)
+        if size <= 0:
+            return sibling
         shift = SMALL if size <= 1 << 22 else LARGE
         self._reserve((size >> shift) + 2)
         return int(

@@ -208,7 +208,7 @@ class Output:
         for one in self.regions:
             writer.add({
                 "capture": self.capture.name, "link": self.links[one.function.link], "function": one.function.bdf,
-                "kind": one.kind, "owner": one.owner, "start": one.start, "end": min(one.end, (1 << 64) - 1),
+                "kind": one.kind, "owner": one.owner, "start": min(one.start, (1 << 64) - 1), "end": min(one.end, (1 << 64) - 1),
                 "from_ps": one.from_ps, "to_ps": one.to_ps, "learnt": spool.LEARNT[one.learnt],
                 "confidence": one.confidence,
             })  # fmt: skip

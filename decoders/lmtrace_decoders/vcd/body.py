@@ -64,7 +64,6 @@ class Body:
         self._some_unknown = np.zeros_like(self._some_value)
         self._rose = np.zeros(len(plan.clocks), np.uint8)
         self._first_ticks: int | None = None
-        self.end_offset = header.body
 
     def _scan(self, data: np.ndarray, at: int, base: int, ending: bool = False) -> tuple[int, int]:
         """See `scan.scan`."""
@@ -130,7 +129,6 @@ class Body:
     def _last(self, rest: bytes, base: int, cut: list[tuple[int, str]]) -> Iterator[Beats]:
         """End the last time step, and count what the whole body showed."""
         state, troubles = self._state, self._request.troubles
-        self.end_offset = base + len(rest)
         nothing = np.zeros(0, np.uint8)
         while self._scan(nothing, 0, base, True)[1] == scan.FULL:
             yield self._batch()
@@ -152,13 +150,10 @@ class Body:
                     troubles.add(NO_CLOCK, f"{signal.name} never rises", offset=self._header.body)
         for kind, (count, ticks, offset, extra) in zip(COUNTED, self._troubles.tolist(), strict=True):
             if count:
-                text = f"at byte {offset}"
-                link = None
-                if kind.name == "ready-unknown":
-                    stream = self._plan.bindings[extra]
-                    text = f"{stream.name} {text}"
+                unready = kind is COUNTED[scan.READY_UNKNOWN]
+                text = f"{self._plan.bindings[extra].name} at byte {offset}" if unready else f"at byte {offset}"
                 time = int(self._ps(np.array([ticks]))[0])
-                troubles.add(kind, text, time_ps=time, offset=offset, link=link, count=count)
+                troubles.add(kind, text, time_ps=time, offset=offset, count=count)
         yield self._batch()
 
     def _whole(self, rest: bytes) -> bool:

@@ -32,6 +32,7 @@ MOST_DEPTH, MOST_PATH = 512, 1 << 16
 MOST_STATEMENT = 1 << 24
 """A statement longer than this is taken for one that never ends."""
 
+BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 _STATEMENT = re.compile(rb"\s*(\S+)(?:\s+|\Z)")
 _END = re.compile(rb"(?<!\S)\$end(?=\s|\Z)")
 _RANGE = re.compile(r"(.+?)\s*\[\s*(-?\d+)\s*(?::\s*(-?\d+)\s*)?\]")
@@ -160,6 +161,8 @@ def read_header(name: str, blocks: Iterable[bytes], troubles: Troubles) -> Heade
                 if _next(data, at, more) is None:
                     break
             data, start, at = data[at:] + block, start + at, 0
+            if not start and data.startswith(BYTE_ORDER_MARK):
+                at = len(BYTE_ORDER_MARK)
             if len(data) > MOST_STATEMENT + (1 << 22):
                 raise CaptureError(f"{name}: the header statement at byte {start} never ends")
             continue

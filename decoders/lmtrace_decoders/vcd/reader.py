@@ -8,7 +8,7 @@ from lmtrace.compressed import blocks
 from lmtrace.stage import Format, Link, Request, TlpChunk, register_format
 from lmtrace_decoders.interfaces.waveform import bind, binding_text
 from lmtrace_decoders.vcd.body import BLOCK, Body
-from lmtrace_decoders.vcd.header import Header, read_header
+from lmtrace_decoders.vcd.header import BYTE_ORDER_MARK, Header, read_header
 
 KEYWORDS = (b"$date", b"$version", b"$timescale", b"$comment", b"$scope", b"$var", b"$attrbegin", b"$enddefinitions")
 
@@ -52,7 +52,7 @@ def _find(request: Request) -> str:
 
 def _matches(head: bytes) -> bool:
     """Return whether a file begins like a dump: with one of its keywords."""
-    return head.removeprefix(b"\xef\xbb\xbf").lstrip().startswith(KEYWORDS)
+    return head.removeprefix(BYTE_ORDER_MARK).lstrip().startswith(KEYWORDS)
 
 
 register_format(Format("vcd", (".vcd",), _matches, VcdReader, _find))
