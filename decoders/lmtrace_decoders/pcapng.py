@@ -94,6 +94,8 @@ class PcapngReader:
         troubles = self._request.troubles
         note = (lambda *a, **k: None) if quiet else troubles.add
 
+        cut = False
+
         def damaged(offset: int, reason: str) -> None:
             nonlocal cut
             cut = True
@@ -101,7 +103,6 @@ class PcapngReader:
                 CUT, f"the compressed stream ends at byte {offset}: {reason}", time_ps=self._last_ps, offset=offset
             )  # fmt: skip
 
-        cut = False
         rest, start = b"", 0
         order: Order = "little"
         for block in blocks(self._request.path, 1 << 22, None if quiet else self._request.progress, damaged):
