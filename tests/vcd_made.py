@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from lmtrace.spec.pcie import Direction
-
 HEADER = """$timescale 1ns $end
 $scope module tb $end
 $var wire 1 ! clk $end
@@ -49,4 +47,16 @@ def dump(*bodies: str, header: str = HEADER, start: str = START) -> bytes:
     return (header + start + "".join(bodies)).encode("latin-1")
 
 
-DOWN = Direction.DOWNSTREAM
+def cycles(widths: dict[str, int], rows: list[dict[str, int | str]]) -> bytes:
+    """Return a dump of a 250 MHz clock and signals that take the values of one row a cycle; what a row omits is 0."""
+    codes = {name: f"s{number}" for number, name in enumerate(widths)}
+    out = ["$timescale 1ps $end", "$scope module tb $end", "$var wire 1 ! user_clk $end"]
+    out += [f"$var wire {width} {codes[name]} {name} [{width - 1}:0] $end" for name, width in widths.items()]
+    out += ["$upscope $end", "$enddefinitions $end", "#0", "0!"]
+    for number, row in enumerate([*rows, {}]):
+        out += [f"#{4000 * number + 100}"]
+        for name in widths:
+            value = row.get(name, 0)
+            out.append(f"b{value if isinstance(value, str) else format(value, 'b')} {codes[name]}")
+        out += [f"#{4000 * number + 2000}", "1!", f"#{4000 * number + 4000}", "0!"]
+    return ("\n".join(out) + "\n").encode()
