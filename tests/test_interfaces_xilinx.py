@@ -314,6 +314,7 @@ def test_interrupt_pins(tmp_path: Path) -> None:
     ("name", "where"),
     [
         ("s_axis_rq_tdata", ("", "rq", "data", "s")),
+        ("S_AXIS_RQ_TVALID", ("", "rq", "valid", "s")),
         ("m_axis_cq_tuser", ("", "cq", "user", "m")),
         ("pcie_axis_rc_tvalid", ("pcie_", "rc", "valid", "")),
         ("probe_cc_tlast", ("probe_", "cc", "last", "")),

@@ -129,7 +129,15 @@ def test_an_unknown_valid_is_no_beat_and_an_unknown_ready_is_trouble(path: Path)
     assert got(path, dump(text.replace("1$", "x$"))).tlps == []
     found = got(path, dump("#10\nx'\n", text))
     assert found.tlps == [] and found.troubles == {"ready-unknown": 1}
-    assert found.texts["ready-unknown"].startswith("rx_req at byte ")
+    assert found.texts["ready-unknown"].startswith("pcie0.rx_req at byte ")
+
+
+def test_every_loss_is_placed(path: Path) -> None:
+    """What follows a loss is not judged, so each counts, not only the first."""
+    found = got(path, dump(*[beat(20 + 40 * n, "x", write_header(0x1000, 1), True) for n in range(5)]))
+    assert found.losses == [("pcie0", 25_000 + 40_000 * n) for n in range(5)]
+    many = got(path, dump(*[beat(20 + 40 * n, "x", write_header(0x1000, 1), True) for n in range(1500)]))
+    assert many.troubles == {"bus-unknown-bits": 1500} and len(many.losses) == 1000
 
 
 def test_a_beat_that_is_not_ready_waits(path: Path) -> None:

@@ -6,6 +6,7 @@ is the first in memory.
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,6 +17,8 @@ from lmtrace.stage import TLP_ROW, Flag
 from lmtrace.trouble import declare
 from lmtrace_decoders.interfaces.beats import Beats
 
+KEPT = 2 + 2 * 1000
+"""Numbers kept of one kind of trouble: when and where each was, for the first thousand."""
 MOST_DW = 1024
 """The longest payload of a TLP, in dwords."""
 
@@ -58,7 +61,7 @@ class Assembly:
     data: np.ndarray
     unknown: np.ndarray
     troubles: np.ndarray
-    """Per kind of trouble: count, time_ps, offset and stream of the first."""
+    """Per kind of trouble a line as `count_trouble` keeps it."""
 
     def oldest(self, never: int) -> int:
         """Return the step at which the oldest open TLP began, ``never`` when none is open."""
@@ -66,17 +69,17 @@ class Assembly:
 
     def named(self, numbers: np.ndarray) -> list[list[int]]:
         """Return the troubles with the streams numbered as in the plan: ``numbers`` of ours."""
-        return [
-            [count, time, offset, int(numbers[stream]) if len(numbers) else 0]
-            for count, time, offset, stream in self.troubles.tolist()
-        ]
+        lines = self.troubles.copy()
+        if len(numbers):
+            lines[:, 3::2] = numbers[lines[:, 3::2]]
+        return lines.tolist()  # type: ignore[no-any-return]
 
     @classmethod
     def of(cls, streams: int, dwords: int = MOST_DW) -> Assembly:
         """Return the state of ``streams`` idle streams that gather up to ``dwords`` dwords each."""
         return cls(
             np.zeros((streams, 7), np.int64), np.zeros(streams, TLP_ROW), np.zeros((streams, dwords), np.uint32),
-            np.zeros((streams, dwords), np.uint8), np.zeros((len(TROUBLES), 4), np.int64),
+            np.zeros((streams, dwords), np.uint8), np.zeros((len(TROUBLES), KEPT), np.int64),
         )  # fmt: skip
 
 
@@ -109,23 +112,37 @@ def room(beats: Beats, streams: int, most_per_beat: int) -> Finished:
 
 
 @njit(cache=True)
+def count_trouble(troubles, kind, time, offset, stream):  # type: ignore[no-untyped-def]
+    """Count a trouble, and keep when and on which stream while there is room.
+
+    A line of ``troubles`` is: count, offset of the first, then time and stream of each.
+    """
+    n = troubles[kind, 0]
+    if n == 0:
+        troubles[kind, 1] = offset
+    if 2 * n + 3 < troubles.shape[1]:
+        troubles[kind, 2 * n + 2] = time
+        troubles[kind, 2 * n + 3] = stream
+    troubles[kind, 0] = n + 1
+
+
+@njit(cache=True)
 def note(troubles, kind, row, stream):  # type: ignore[no-untyped-def]
     """Count a trouble at the place of a TLP."""
-    if troubles[kind, 0] == 0:
-        troubles[kind, 1] = row["end_ps"]
-        troubles[kind, 2] = row["source_offset"]
-        troubles[kind, 3] = stream
-    troubles[kind, 0] += 1
+    count_trouble(troubles, kind, row["end_ps"], row["source_offset"], stream)
 
 
 @njit(cache=True)
 def note_beat(troubles, kind, beat, stream):  # type: ignore[no-untyped-def]
     """Count a trouble at the place of a beat."""
-    if troubles[kind, 0] == 0:
-        troubles[kind, 1] = beat[1]
-        troubles[kind, 2] = beat[2]
-        troubles[kind, 3] = stream
-    troubles[kind, 0] += 1
+    count_trouble(troubles, kind, beat[1], beat[2], stream)
+
+
+def noted(line: Sequence[int]) -> Iterator[tuple[int, int, int]]:
+    """Yield (time, stream, how many) of the troubles counted in one line; the last stands for those without room."""
+    count, room = line[0], (len(line) - 2) // 2
+    for n in range(min(count, room)):
+        yield line[2 * n + 2], line[2 * n + 3], 1 if n < room - 1 else count - n
 
 
 @njit(cache=True)

@@ -47,7 +47,7 @@ class Bus(Protocol):
 
     @property
     def troubles(self) -> list[list[int]]:
-        """Per kind of `assembly.TROUBLES`: count, time_ps, offset and stream (as in the plan) of the first."""
+        """Per kind of `assembly.TROUBLES`, a line as `assembly.noted` reads it, streams numbered as in the plan."""
 
     def take(self, beats: Beats) -> Finished:
         """Return the TLPs that end within ``beats``."""

@@ -237,7 +237,7 @@ _NAME = re.compile(
 
 def place(local: str) -> tuple[str, str, str, str] | None:
     """Return (prefix, stream, role, no variant) of a name like ``pcie_rx_req_tlp_hdr``."""
-    match = _NAME.fullmatch(local)
+    match = _NAME.fullmatch(local.lower())
     return (match[1], match[2], match[3], "") if match else None
 
 

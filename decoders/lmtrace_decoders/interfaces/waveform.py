@@ -9,7 +9,7 @@ import numpy as np
 
 from lmtrace.errors import CaptureError
 from lmtrace.stage import Link, Request, TlpChunk
-from lmtrace_decoders.interfaces.assembly import TROUBLES
+from lmtrace_decoders.interfaces.assembly import TROUBLES, noted
 from lmtrace_decoders.interfaces.beats import Beats, plan
 from lmtrace_decoders.interfaces.bind_text import toml
 from lmtrace_decoders.interfaces.binding import BoundLink, from_binding, from_candidates
@@ -82,12 +82,12 @@ class BoundWaveform:
     def _count(self) -> None:
         """Hand the troubles of assembly over."""
         for bus in self._buses:
-            for kind, (count, time, offset, number) in zip(TROUBLES, bus.troubles, strict=True):
-                if count:
+            for kind, line in zip(TROUBLES, bus.troubles, strict=True):
+                for time, number, count in noted(line):
                     stream = self.plan.bindings[number]
                     link = self.links[stream.link].name
                     self._request.troubles.add(
-                        kind, f"{link}.{stream.name} at byte {offset}", time_ps=time, offset=offset, link=link,
+                        kind, f"{link}.{stream.name} at byte {line[1]}", time_ps=time, offset=line[1], link=link,
                         count=count,
                     )  # fmt: skip
 

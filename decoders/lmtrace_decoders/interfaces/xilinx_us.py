@@ -135,13 +135,13 @@ _TAG_NAME = re.compile(r"(.*?)pcie_rq_tag(_vld)?([01]?)")
 
 def place(local: str) -> tuple[str, str, str, str] | None:
     """Return (prefix, stream, role, whose side names it) of a name like ``s_axis_rq_tdata``."""
-    match = _STREAM_NAME.fullmatch(local)
+    match = _STREAM_NAME.fullmatch(local.lower())
     if match:
         return match[1], match[3], match[4], match[2] or ""
-    match = _MSIX_NAME.fullmatch(local)
+    match = _MSIX_NAME.fullmatch(local.lower())
     if match:
         return match[1], "msix", match[3] or match[4], ""
-    match = _TAG_NAME.fullmatch(local)
+    match = _TAG_NAME.fullmatch(local.lower())
     if match:
         return match[1], "rq_tag", ("valid" if match[2] else "tag") + ("1" if match[3] == "1" else ""), ""
     return None

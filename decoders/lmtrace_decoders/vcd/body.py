@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 
 from lmtrace.compressed import blocks
-from lmtrace.stage import Request
+from lmtrace.stage import Link, Request
 from lmtrace.trouble import declare
+from lmtrace_decoders.interfaces.assembly import KEPT, noted
 from lmtrace_decoders.interfaces.beats import COLUMNS, STREAM, TIME, Beats, Plan, most_words, words_of
 from lmtrace_decoders.vcd import scan
 from lmtrace_decoders.vcd.header import Header
@@ -42,9 +43,9 @@ COUNTED = (
 class Body:
     """Scans the body once; ``beats`` yields what the plan binds, in batches that do not depend on the block size."""
 
-    def __init__(self, request: Request, header: Header, plan: Plan, block: int = BLOCK) -> None:
+    def __init__(self, request: Request, header: Header, plan: Plan, links: Sequence[Link], block: int = BLOCK) -> None:
         """Prepare the state; nothing is read."""
-        self._request, self._header, self._plan, self._block = request, header, plan, block
+        self._request, self._header, self._plan, self._links, self._block = request, header, plan, links, block
         self._tables = tables(header, plan)
         words = plan.words
         most = max(MOST_BEATS, 4 * len(plan.bindings) + 4)
@@ -52,7 +53,7 @@ class Body:
         self._index = np.zeros((most, COLUMNS), np.int64)
         self._out_value = np.zeros(most * most_words(plan.streams), np.uint32)
         self._out_unknown = np.zeros_like(self._out_value)
-        self._troubles = np.zeros((scan.TROUBLES, 4), np.int64)
+        self._troubles = np.zeros((scan.TROUBLES, KEPT), np.int64)
         self._edges = np.zeros(len(plan.clocks), np.int64)
         slots = len(self._tables.slots)
         self._step = (
@@ -148,12 +149,15 @@ class Body:
             for signal, edges in zip(self._plan.clock_signals, self._edges, strict=True):
                 if not edges:
                     troubles.add(NO_CLOCK, f"{signal.name} never rises", offset=self._header.body)
-        for kind, (count, ticks, offset, extra) in zip(COUNTED, self._troubles.tolist(), strict=True):
-            if count:
-                unready = kind is COUNTED[scan.READY_UNKNOWN]
-                text = f"{self._plan.bindings[extra].name} at byte {offset}" if unready else f"at byte {offset}"
+        for kind, line in zip(COUNTED, self._troubles.tolist(), strict=True):
+            for ticks, number, count in noted(line):
+                text, link = f"at byte {line[1]}", None
+                if kind is COUNTED[scan.READY_UNKNOWN]:
+                    stream = self._plan.bindings[number]
+                    link = self._links[stream.link].name
+                    text = f"{link}.{stream.name} {text}"
                 time = int(self._ps(np.array([ticks]))[0])
-                troubles.add(kind, text, time_ps=time, offset=offset, count=count)
+                troubles.add(kind, text, time_ps=time, offset=line[1], link=link, count=count)
         yield self._batch()
 
     def _whole(self, rest: bytes) -> bool:

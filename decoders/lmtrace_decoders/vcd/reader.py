@@ -37,7 +37,7 @@ class VcdReader:
 
     def chunks(self) -> Iterator[TlpChunk]:
         """Yield the TLPs in the order in which they began."""
-        body = Body(self._request, self._header, self._waveform.plan, self.block)
+        body = Body(self._request, self._header, self._waveform.plan, self.links, self.block)
         yield from self._waveform.tlps(body.beats())
 
 

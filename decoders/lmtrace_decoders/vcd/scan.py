@@ -10,6 +10,7 @@ from __future__ import annotations
 import numpy as np
 from numba import njit
 
+from lmtrace_decoders.interfaces.assembly import count_trouble
 from lmtrace_decoders.interfaces.beats import CLOCK, FIRST, READY, VALIDS
 from lmtrace_decoders.interfaces.beats import WORDS as SIZE
 from lmtrace_decoders.vcd.digits import bit_of, digits, known, store
@@ -111,12 +112,8 @@ def _put_bits(value, unknown, count, slots, slot, now_value, now_unknown):  # ty
 
 @njit(cache=True)
 def _note(troubles, kind, state, offset, extra):  # type: ignore[no-untyped-def]
-    """Count a trouble; the first of each kind keeps its ticks, offset and number of stream."""
-    if troubles[kind, 0] == 0:
-        troubles[kind, 1] = state[TICKS]
-        troubles[kind, 2] = offset
-        troubles[kind, 3] = extra
-    troubles[kind, 0] += 1
+    """Count a trouble at the current ticks."""
+    count_trouble(troubles, kind, state[TICKS], offset, extra)
 
 
 @njit(cache=True)
