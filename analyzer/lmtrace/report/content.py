@@ -75,6 +75,8 @@ class Content:
     answers: Counter[str]
     unjudged: list[tuple[str, list[str]]]
     """(reason, rules) of what was not observable, most rules first."""
+    listed: int
+    """Requirements that no rule judges; 0 when only some rules were asked for."""
 
     @property
     def several(self) -> bool:
@@ -101,6 +103,7 @@ def gather(run: Run, evidence: bool = False) -> Content:
     return Content(
         run.summary, [one for one in groups if one.waived is None],
         [one for one in groups if one.waived is not None], left_out, outcomes, answers, unjudged,
+        _listed(run.summary),
     )  # fmt: skip
 
 
@@ -131,6 +134,14 @@ def _rule_texts() -> dict[str, str]:
     from lmtrace.rule import rules
 
     return {one.id: one.text for one in rules()}
+
+
+def _listed(summary: Mapping[str, Any]) -> int:
+    from lmtrace.rule import listed
+
+    asked = summary["settings"]
+    chosen = any(asked[one] for one in ("select", "ignore", "profile")) or not asked["judged"]
+    return 0 if chosen else len(listed())
 
 
 def _fill_commands(run: Run, findings: list[Finding]) -> None:

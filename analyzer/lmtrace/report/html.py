@@ -13,6 +13,7 @@ from lmtrace.report.words import (
     capture_line,
     clean,
     headline,
+    listed_words,
     migration_words,
     outcome_lines,
 )
@@ -39,7 +40,7 @@ def render(run: Run) -> str:
         outcomes=outcome_lines(summary, content.answers), by_outcome=_by_outcome(content.outcomes),
         controllers=controllers[:MOST_LISTED], controllers_in_all=len(controllers),
         queues=queues[:MOST_LISTED], queues_in_all=len(queues), waiver_lines=waiver_lines(summary),
-        parties=PARTIES,
+        parties=PARTIES, listed=listed_words(content.listed) if content.listed else "",
     )  # fmt: skip
     return page
 

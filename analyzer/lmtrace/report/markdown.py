@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable, Iterator
 
 from lmtrace.report.content import Content, Group, gather, waiver_lines
-from lmtrace.report.words import PARTIES, capture_line, clean, headline, migration_words, outcome_lines
+from lmtrace.report.words import PARTIES, capture_line, clean, headline, listed_words, migration_words, outcome_lines
 from lmtrace.run import Run
 from lmtrace.units import count, exact
 
@@ -58,10 +58,12 @@ def _lines(run: Run, content: Content) -> Iterator[str]:
         )
     yield from ("", "## Outcomes", "")
     yield from _table(("outcome", "rules"), outcome_lines(summary, content.answers))
-    if content.unjudged:
+    if content.unjudged or content.listed:
         yield from ("", "## Could not be judged", "")
         for reason, rules in content.unjudged:
             yield f"- {escape(reason)}: {', '.join(code(one) for one in rules)}"
+        if content.listed:
+            yield f"- {listed_words(content.listed)}"
     if summary["troubles"]:
         yield from ("", "## Troubles", "")
         rows = (

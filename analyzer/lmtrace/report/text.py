@@ -6,7 +6,7 @@ import textwrap
 from collections.abc import Callable, Iterator
 
 from lmtrace.report.content import Content, Group, gather, waiver_lines
-from lmtrace.report.words import PARTIES, capture_line, clean, headline, migration_words, outcome_lines
+from lmtrace.report.words import PARTIES, capture_line, clean, headline, listed_words, migration_words, outcome_lines
 from lmtrace.run import Run
 from lmtrace.units import count, exact
 
@@ -69,11 +69,13 @@ def _lines(run: Run, content: Content, paint: Paint) -> Iterator[str]:
         yield paint("Outcomes", "head")
         for kind, words in outcome_lines(summary, content.answers):
             yield f"  {kind:<15} {words}"
-    if content.unjudged:
+    if content.unjudged or content.listed:
         yield ""
         yield paint("Could not be judged", "head")
         for reason, rules in content.unjudged:
             yield from _wrapped(f"{clean(reason)}: {_named(rules)}", "  ")
+        if content.listed:
+            yield from _wrapped(listed_words(content.listed), "  ")
     if summary["troubles"]:
         yield ""
         yield paint("Troubles", "head")

@@ -43,6 +43,11 @@ def outcome_lines(summary: Mapping[str, Any], answers: Mapping[str, int]) -> lis
     ]
 
 
+def listed_words(number: int) -> str:
+    """Return what is said of the requirements that no rule judges."""
+    return f"{count(number, 'requirement')} judged by no rule; lmtrace rules lists them and says why"
+
+
 def capture_line(capture: Mapping[str, Any]) -> str:
     """Return what was in one capture."""
     links = ", ".join(one["name"] for one in capture["links"])
