@@ -33,6 +33,13 @@ from lmtrace_samples.tlp import PAGE
 _SQE = Struct("<BBHI8x8xQQ6I")
 _CQE = Struct("<IIHHHH")
 
+_PLAIN = frozenset({
+    Property.AQA, Property.ASQ, Property.ASQ + 4, Property.ACQ, Property.ACQ + 4, Property.CMBMSC, Property.CMBMSC + 4,
+})  # fmt: skip
+"""Where a write is kept and does nothing else."""
+_BUFFER_BAR = 2
+_BUFFER_USES = 0b11000
+
 Result: TypeAlias = "tuple[int, int] | None"
 Handler: TypeAlias = "Callable[[Command], Result | Steps[Result]]"
 
@@ -108,7 +115,7 @@ class Engine:
         self.clock = function.clock
         self.admin: dict[int, Handler] = {}
         self.nvm: dict[int, Handler] = {}
-        self.registers = bytearray(0x40)
+        self.registers = bytearray(0x58)
         self.registers[:8] = CAP.encode(MQES=choices.mqes, CQR=1, TO=4, DSTRD=choices.stride, CSS=1, MPSMIN=0, MPSMAX=0)
         self._put(Property.VS, 0x00020100)
         self.online = True
@@ -148,6 +155,17 @@ class Engine:
         """CC.EN."""
         return bool(self._get(Property.CC) & 1)
 
+    def offer_buffer(self, pages: int) -> None:
+        """Show a controller memory buffer of ``pages`` times 4 KiB, for data only, in a BAR of its own (3.1.4)."""
+        self._put(Property.CAP + 4, self._get(Property.CAP + 4) | 1 << 25)
+        self._put(Property.CMBLOC, _BUFFER_BAR)
+        self._put(Property.CMBSZ, pages << 12 | _BUFFER_USES)
+
+    def in_buffer(self, address: int) -> bool:
+        """Whether an address that this controller uses is in its memory buffer, where the host placed that."""
+        control, size = self._get_wide(Property.CMBMSC), self._get(Property.CMBSZ) >> 12 << 12
+        return control & 3 == 3 and 0 <= address - (control & ~0xFFF) < size
+
     def answers(self) -> bool:
         """Hook: properties can be read whatever the controller does."""
         return True
@@ -170,7 +188,7 @@ class Engine:
         elif offset >= DOORBELL_BASE:
             index = (offset - DOORBELL_BASE) // (4 << self.choices.stride)
             self._ring(index >> 1, bool(index & 1), int.from_bytes(data[:4], "little"))
-        elif offset in (Property.AQA, Property.ASQ, Property.ASQ + 4, Property.ACQ, Property.ACQ + 4):
+        elif offset in _PLAIN:
             self.registers[offset : offset + len(data)] = data
         elif offset == Property.CC:
             old = self._get(Property.CC)

@@ -180,6 +180,7 @@ class ManagementController(Controller):
             data = yield from self.function.read([(command.prp1, 8 * count)])
             pages = [int.from_bytes(data[at : at + 8], "little") for at in range(0, 8 * count, 8)]
             self.check("cdq-list-offset", any(page % PAGE for page in pages), PRP_OFFSET_INVALID)
+        self.check("cdq-memory", any(self.in_buffer(page) for page in pages))
         ranges = count_ranges(pages)
         self.check("cdq-ranges", ranges > RANGES)
         taken = sum(count_ranges(queue.pages) for queue in self.subsystem.data_queues)

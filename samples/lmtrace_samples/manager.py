@@ -39,6 +39,7 @@ class Manager:
         """Enable the managing controller, learn its limits, and create a queue to copy with."""
         yield from self.driver.enable()
         yield from self.driver.introduce(None)
+        yield from self.driver.identify(Cns.CONTROLLER_LIST)
         yield from self.driver.identify(Cns.SECONDARY_CONTROLLERS)
         yield from self.driver.identify(Cns.CONTROLLER_STATE_FORMATS)
         yield from self.driver.identify(Cns.IO_CONTROLLER)

@@ -14,8 +14,10 @@ from lmtrace.spec.nvme import (
     PRP_OFFSET_INVALID,
     SUCCESS,
     Admin,
+    Property,
     Status,
 )
+from lmtrace_samples.management import LIST_ENTRIES
 from lmtrace_samples.manager import Manager
 from lmtrace_samples.plots import plot
 from lmtrace_samples.scenarios.migration import Migration
@@ -27,6 +29,7 @@ SOURCE, TARGET, DISABLED, MANAGER, NOBODY = 1, 2, 3, 0, 0x4D
 FIRST, MIDDLE, LAST, ONLY = 1, 0, 2, 3
 WRONG_ID = 0x3F
 BEYOND = 0x0010_0000
+BUFFER_PAGES, BUFFER = 4, 0x40_0000_0000
 CDQ, TRACK, RECEIVE = Admin.CONTROLLER_DATA_QUEUE, Admin.TRACK_SEND, Admin.TRACK_RECEIVE
 SEND, GET = Admin.MIGRATION_SEND, Admin.MIGRATION_RECEIVE
 
@@ -40,6 +43,7 @@ def refusals(world: World) -> Steps[None]:
         side.namespace(nsid, 128, *cntlids)
     move = Migration(world, side, side, SOURCE, TARGET)
     commands = world.commands(32)
+    side.manager.offer_buffer(BUFFER_PAGES)
     yield from move.prepare()
     yield from move.tenant.run(commands // 4)
     yield from refused_queues(move.here)
@@ -75,13 +79,18 @@ def refused_queues(manager: Manager) -> Steps[None]:
     ) -> Steps[int]:
         words = {10: kind << 16 | sel, 11: cntlid << 16 | pc, 12: dwords}
         ticket = yield from manager.send(CDQ, words, expect, (prp, 0))
-        return ticket.dw0
+        cdqid = ticket.dw0 & 0xFFFF
+        if sel == 0 and ticket.status == SUCCESS != expect:
+            yield from manager.delete_log(cdqid)
+        return cdqid
 
     yield from create(INVALID_FIELD, sel=2)
     yield from create(INVALID_FIELD, kind=1)
     yield from create(INVALID_FIELD, dwords=132)
     yield from create(INVALID_FIELD, dwords=0)
     yield from create(INVALID_CONTROLLER_IDENTIFIER, cntlid=NOBODY)
+    yield from _place_buffer(manager)
+    yield from create(INVALID_FIELD, prp=BUFFER + PAGE)
     scattered = [memory.allocate() + PAGE * gap for gap in (0, 8, 16)]
     pointers = memory.allocate()
     memory.write(pointers, b"".join(one.to_bytes(8, "little") for one in scattered))
@@ -94,18 +103,34 @@ def refused_queues(manager: Manager) -> Steps[None]:
         bad = memory.allocate()
         memory.write(bad, (scattered[0] + 64).to_bytes(8, "little"))
         yield from create(PRP_OFFSET_INVALID, prp=bad, pc=0)
+    if world.provokes("cdq-list"):
+        count = LIST_ENTRIES + 1
+        together, pointers_too = memory.allocate(count), memory.allocate()
+        entries = range(together, together + PAGE * count, PAGE)
+        memory.write(pointers_too, b"".join(one.to_bytes(8, "little") for one in entries))
+        yield from create(INVALID_FIELD, dwords=PAGE * count // 4, prp=pointers_too, pc=0)
 
     first = yield from create(SUCCESS, dwords=2 * PAGE // 4, prp=pointers, pc=0)
     yield from create(INVALID_FIELD, cntlid=SOURCE)
     yield from create(INVALID_FIELD, cntlid=TARGET, dwords=2 * PAGE // 4, prp=pointers, pc=0)
-    second = yield from create(SUCCESS, cntlid=TARGET)
-    yield from create(NOT_ENOUGH_RESOURCES, cntlid=DISABLED, prp=page + PAGE)
     yield from manager.delete_log(WRONG_ID, INVALID_CONTROLLER_DATA_QUEUE)
+    yield from manager.delete_log(first)
+    yield from manager.delete_log(first, INVALID_CONTROLLER_DATA_QUEUE)
+
+    first = yield from create(SUCCESS)
+    second = yield from create(SUCCESS, cntlid=TARGET, prp=page + PAGE)
+    yield from create(NOT_ENOUGH_RESOURCES, cntlid=DISABLED, prp=page + 2 * PAGE)
     for cdqid in (first, second):
         yield from manager.delete_log(cdqid)
-    yield from manager.delete_log(first, INVALID_CONTROLLER_DATA_QUEUE)
     yield from manager.log(second, True, INVALID_CONTROLLER_DATA_QUEUE)
     yield from manager.move_head(second, 0, None, INVALID_CONTROLLER_DATA_QUEUE)
+
+
+def _place_buffer(manager: Manager) -> Steps[None]:
+    """Give the controller memory buffer its place among the addresses of the controller."""
+    yield from manager.driver.read(Property.CMBLOC)
+    yield from manager.driver.read(Property.CMBSZ)
+    manager.driver.write(Property.CMBMSC, BUFFER | 3, 8)
 
 
 def refused_logging(move: Migration) -> Steps[None]:
