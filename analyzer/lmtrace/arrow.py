@@ -44,21 +44,6 @@ def from_numpy(values: np.ndarray, type_: pa.DataType, valid: np.ndarray | None 
     return pa.Array.from_buffers(type_, len(data), [mask, pa.py_buffer(data)], nulls)
 
 
-def binary(
-    starts: np.ndarray, lengths: np.ndarray, data: np.ndarray, valid: np.ndarray | None = None
-) -> pa.Array:
-    """Return a binary array whose items are ``data[start:start + length]``; items must not overlap backwards."""
-    offsets = np.zeros(len(lengths) + 1, np.int32)
-    np.cumsum(lengths, out=offsets[1:])
-    total = int(offsets[-1])
-    index = np.repeat(starts - offsets[:-1], lengths) + np.arange(total)
-    nulls = 0 if valid is None else int(len(lengths) - valid.sum())
-    mask = _bits(valid) if valid is not None and nulls else None
-    return pa.Array.from_buffers(
-        pa.binary(), len(lengths), [mask, pa.py_buffer(offsets), pa.py_buffer(data[index])], nulls
-    )
-
-
 def coded(codes: np.ndarray, words: Sequence[str], valid: np.ndarray | None = None) -> pa.Array:
     """Return a string array of ``words[code]``; codes out of range, or not ``valid``, are null."""
     good = (codes >= 0) & (codes < len(words))
