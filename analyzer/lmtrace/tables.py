@@ -167,6 +167,10 @@ fetch_tlp_id uint64 First TLP of the fetch.
 cqe_tlp_id uint64 TLP that posted the entry.
 first_tlp_id uint64 First TLP.
 last_tlp_id uint64 Last TLP.
+cq_slot_due uint16 Slot of the completion queue that was next when its entry was posted; null where not known.
+phase_due bool Phase tag that was next, where the entry went to the slot that was; null where not known.
+sqhd_in_range bool SQHD lies between the one before and the newest entry fetched; null where not known.
+sqhd_past_entry bool SQHD lies behind the command's own entry; null where not known.
 """,
 )
 

@@ -320,7 +320,7 @@ class Migration:
             }  # fmt: skip
             if one.kind == "CQ":
                 phase = one.slot0_phase if one.tail else None
-                run.add_queue(
+                run.queues.add(
                     CompletionQueue(
                         controller, one.qid, one.prp1, one.size, controller.io_cqe, "state data",
                         vector=one.vector or 0, interrupts=bool(one.interrupts), first_phase=phase, head=one.head,
@@ -335,7 +335,7 @@ class Migration:
             )  # fmt: skip
             sq.fetched = one.head
             sq.tail = one.head + (one.tail - one.head) % max(one.size, 1)
-            run.add_queue(sq, time, tlp)
+            run.queues.add(sq, time, tlp)
 
     def finish(self) -> None:
         """Write the steps of the capture."""

@@ -59,7 +59,7 @@ class Admin:
                 controller, qid, base, slots, controller.io_cqe, "create", contiguous=contiguous, pages=pages,
                 in_cmb=inside, vector=cdw11 >> 16, interrupts=bool(cdw11 >> 1 & 1),
             )  # fmt: skip
-        run.add_queue(queue, time, tlp)
+        run.queues.add(queue, time, tlp)
 
     def _delete(self, command: Command, time: int, tlp: int) -> None:
         qid = command.dword(10) & 0xFFFF
@@ -67,7 +67,7 @@ class Admin:
         table = controller.sqs if command.opcode == nvme.Admin.DELETE_IO_SQ else controller.cqs
         queue = table.get(qid)
         if queue is not None and qid:
-            self._run.end_queue(queue, time, tlp, "delete", spool.DELETED)
+            self._run.queues.end(queue, time, tlp, "delete", spool.DELETED)
 
     def _identify(self, command: Command) -> None:
         if command.buffer is None:

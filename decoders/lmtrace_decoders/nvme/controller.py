@@ -22,6 +22,7 @@ class Controller:
     enabled: bool | None = None
     """None while the capture did not show it."""
     enabled_ps: int | None = None
+    enabled_tlp: int | None = None
     first_tlp: int | None = None
     ready: bool = False
     """CSTS.RDY was read as 1 in this life."""

@@ -14,6 +14,7 @@ from lmtrace_decoders.nvme.reconstruct import Reconstruction
     takes=("tlps",),
     gives=(
         "tlp_transactions", "transactions", "children", "controllers", "queues", "regions", "properties", "doorbells",
+        "interrupts",
         "command_data", "controller_states", "controller_state_queues", "cdq_entries", "migration_steps", "migrations",
     ),
 )  # fmt: skip

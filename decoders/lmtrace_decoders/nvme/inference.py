@@ -1,7 +1,8 @@
 """Queues of a controller that was enabled before the capture: learnt from doorbells, fetches and entries, never sure.
 
 A tail doorbell of an unknown queue is followed by a read of its entries; a queue that is contiguous starts at a
-page, so the address tells the slot modulo 64 and with the doorbell's value the base. A completion entry is a write
+page, so the address tells the slot modulo 64 and with the doorbell's value the base; what the read returns must
+look like entries. A completion entry is a write
 of one whole entry whose CID waits in such a queue; its place in the queue follows from the head doorbell.
 """
 
@@ -10,6 +11,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from lmtrace.spec.nvme import Admin, Nvm
 from lmtrace.tables import ROLES
 from lmtrace_decoders.nvme import spool
 from lmtrace_decoders.nvme.attribution import ROLE_OF_KIND
@@ -22,9 +24,11 @@ if TYPE_CHECKING:
 
 SURE, LIKELY, GUESSED = 0.9, 0.7, 0.5
 PAGE = 4096
+MOST_READS = 4096
 MOST_STRANGE = 20_000
 """Requests to nowhere after which a function's are no longer looked at one by one."""
 _CQE = ROLES.index("cqe")
+_ADMIN, _NVM = frozenset(map(int, Admin)), frozenset(map(int, Nvm))
 _FETCH = int(ROLE_OF_KIND[SQ])
 
 
@@ -37,6 +41,32 @@ class Unresolved:
     doorbells: list[tuple[int, int, int]] = field(default_factory=list)
 
 
+@dataclass(frozen=True, slots=True)
+class Guess:
+    """A read of ``count`` entries at ``address`` that may belong to a queue: to its slot ``slot`` and following."""
+
+    waiting: Unresolved
+    slot: int
+    confidence: float
+    address: int
+    count: int
+
+
+def looks_like_entry(data: bytes, qid: int) -> bool:
+    """Whether bytes may be a submission queue entry: a known opcode, reserved bits 0, an aligned PRP1 (4.1.1).
+
+    Less than an entry is judged as far as it goes; an entry of zeros is none.
+    """
+    if len(data) < 8 or data[1] & 0x3C or data[1] >> 6 == 3 or data[2:4] == b"\xff\xff" or not any(data[:64]):
+        return False
+    vendor = 0x80 if qid else 0xC0
+    if data[0] < vendor and data[0] not in (_NVM if qid else _ADMIN):
+        return False
+    if qid and not any(data[4:8]):
+        return False
+    return len(data) < 32 or bool(data[1] >> 6) or data[24] & 3 == 0
+
+
 class Inference:
     """What is guessed from patterns; everything it makes is marked inferred."""
 
@@ -45,6 +75,7 @@ class Inference:
         self._tails: dict[tuple[int, int], Unresolved] = {}
         self._heads: dict[tuple[int, int], list[tuple[int, int, int]]] = {}
         self._strange: dict[int, int] = {}
+        self._reads: dict[int, Guess] = {}
         self._near: dict[tuple[int, int], int] = {}
 
     # -- doorbells of unknown queues --------------------------------------------------------------------------
@@ -85,25 +116,56 @@ class Inference:
         size = -(-size // PAGE) * PAGE
         if size > queue.laid_bytes:
             queue.laid_bytes = size
-            self._run.lay_queue(queue, size)
+            self._run.queues.lay(queue, size)
 
     # -- requests to nowhere ----------------------------------------------------------------------------------
 
     def strange_read(self, event: tuple[int, ...]) -> None:
-        """The device reads where no region is."""
+        """The device reads where no region is: perhaps entries of a queue that is not known yet."""
         run = self._run
-        _, row, space, length, address, index, tlp, _time, _, _ = event
+        _, row, space, length, address, index, tlp, _, _, _ = event
         address &= (1 << 64) - 1
-        if space >= 0 and run.walk.watch[space] and length and length % 64 == 0 and address % 64 == 0:
-            queue = self._fetched_from(space, address, length // 64) or self._restored(space, address)
-            if queue is not None:
-                pool = run.walk.opens.pool[index]
-                if int(pool["request"]) == tlp:
-                    pool["kind"], pool["owner"], pool["text"] = SQ, queue.number, queue.text
-                    pool["role"], pool["offset"] = _FETCH, address - queue.base
-                run.role(tlp, _FETCH, queue.text)
-                return
         self._stray(row, space, address)
+        if space < 0 or not run.walk.watch[space] or not length or length % 64 or address % 64:
+            return
+        pool = run.walk.opens.pool[index]
+        if int(pool["request"]) != tlp:
+            return
+        queue = self._restored(space, address)
+        if queue is not None:
+            pool["kind"], pool["owner"], pool["text"] = SQ, queue.number, queue.text
+            pool["role"], pool["offset"] = _FETCH, address - queue.base
+            run.role(tlp, _FETCH, queue.text)
+            return
+        guess = self._guess(space, address, length // 64)
+        if guess is not None:
+            pool["weak"] = 1
+            if len(self._reads) >= MOST_READS:
+                del self._reads[next(iter(self._reads))]
+            self._reads[tlp] = guess
+
+    def strange_data(self, event: tuple[int, ...]) -> None:
+        """Data arrive for a read that may have fetched entries: they are believed if they look like entries."""
+        run = self._run
+        _, row, _, _, offset, _, request, time, since, _ = event
+        guess = self._reads.get(request)
+        if guess is None:
+            return
+        data = run.bytes_of(event)
+        controller, qid = guess.waiting.controller, guess.waiting.qid
+        if controller.function.controller is not controller:
+            return
+        sq = controller.sqs.get(qid)
+        if sq is None:
+            if offset or not looks_like_entry(data, qid):
+                return
+            sq = self._found(guess)
+        place = guess.address - sq.base
+        if place < 0:
+            return
+        run.role(request, _FETCH, sq.text)
+        run.role(run.first + row, _FETCH, sq.text)
+        run.sqe_bytes(sq, place + offset, data, since, request, time, run.first + row)
 
     def _restored(self, space: int, address: int) -> SubmissionQueue | None:
         """Return the queue of a committed state that this read shows to belong to the function."""
@@ -115,40 +177,39 @@ class Inference:
                 return sq
         return None
 
-    def _fetched_from(self, space: int, address: int, count: int) -> SubmissionQueue | None:
-        """Return the queue that a read of ``count`` entries most likely fetches from, brought to life."""
-        best: tuple[float, int, int, Unresolved] | None = None
+    def _guess(self, space: int, address: int, count: int) -> Guess | None:
+        """Return the queue that a read of ``count`` entries most likely fetches from."""
+        best: Guess | None = None
         candidates = [
             one for one in self._tails.values()
             if one.controller.function.space == space and one.controller.function.controller is one.controller
         ]  # fmt: skip
-        for order, one in enumerate(sorted(candidates, key=lambda one: one.doorbells[0][2])):
-            tail = one.doorbells[-1][0]
-            slot = tail - count - ((tail - count - (address >> 6)) % 64)
-            if slot < 0 and tail - count < 0 and address % PAGE == 0:
-                slot = 0
-            if slot < 0:
+        for one in sorted(candidates, key=lambda one: one.doorbells[0][2]):
+            most = one.doorbells[-1][0] - count
+            slot = most - (most - (address >> 6)) % 64
+            if slot < 0 or address < 64 * slot:
                 continue
-            gap = tail - count - slot
-            score = SURE if gap == 0 and len(candidates) == 1 else LIKELY if gap == 0 else GUESSED
-            if best is None or score > best[0]:
-                best = (score, order, slot, one)
-        if best is None:
-            return None
-        confidence, _, slot, one = best
-        controller = one.controller
-        del self._tails[controller.function.number, one.qid]
+            confidence = GUESSED if slot != most else SURE if len(candidates) == 1 else LIKELY
+            if best is None or confidence > best.confidence:
+                best = Guess(one, slot, confidence, address, count)
+        return best
+
+    def _found(self, guess: Guess) -> SubmissionQueue:
+        """Bring the queue of a guess to life."""
+        waiting, slot = guess.waiting, guess.slot
+        controller = waiting.controller
+        del self._tails[controller.function.number, waiting.qid]
         sq = SubmissionQueue(
-            controller, one.qid, address - 64 * slot, 0, 64, "inferred", spool.INFERRED, confidence,
-            cqid=one.qid, first_head=slot, first_tail=slot,
+            controller, waiting.qid, guess.address - 64 * slot, 0, 64, "inferred", spool.INFERRED, guess.confidence,
+            cqid=waiting.qid, first_head=slot, first_tail=slot,
         )  # fmt: skip
         sq.fetched = sq.tail = slot
-        _, time, tlp = one.doorbells[0]
-        self._run.add_queue(sq, time, tlp)
-        for value, when, by in one.doorbells:
+        _, time, tlp = waiting.doorbells[0]
+        self._run.queues.add(sq, time, tlp)
+        for value, when, by in waiting.doorbells:
             sq.ring(value, when, by)
             self._run.role(by, ROLES.index("sq_doorbell"), sq.text)
-        self._reach(sq, max((sq.tail or 0) % sq.modulus, slot + count) + 1)
+        self._reach(sq, max((sq.tail or 0) % sq.modulus, slot + guess.count) + 1)
         return sq
 
     def strange_write(self, event: tuple[int, ...]) -> None:
@@ -184,14 +245,11 @@ class Inference:
             LIKELY if exact else GUESSED, vector=None, head=None, first_phase=bool(data[14] & 1),
             first_head=address % PAGE // 16, first_tail=address % PAGE // 16,
         )  # fmt: skip
-        run.add_queue(cq, time, tlp)
+        run.queues.add(cq, time, tlp)
         self._reach(cq, address % PAGE // 16 + 1)
         run.role(tlp, _CQE, cq.text)
         run.cqe_bytes(cq, address - cq.base, data, time, tlp)
         return True
-
-    def strange_data(self, event: tuple[int, ...]) -> None:
-        """Data for a read that was marked."""
 
     def strange_host(self, event: tuple[int, ...]) -> None:
         """The host accesses what is no known BAR."""

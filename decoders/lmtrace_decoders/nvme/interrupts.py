@@ -101,7 +101,7 @@ class Interrupts:
         found = vectors.of_message(address, data)
         if not found and (address, data) in vectors.learnt:
             found = [vectors.learnt[address, data]]
-        self._give(function, found, address, time, tlp, confidence)
+        self._give(function, found, address, data, time, tlp, confidence)
 
     def guess(self, function: Function, address: int, data: int, time: int, tlp: int) -> bool:
         """Take a write of 4 bytes to nowhere for an interrupt if no table is known; return whether it was.
@@ -124,11 +124,18 @@ class Interrupts:
                     vectors.candidates.add(message)
                 return False
             key = vectors.learnt[message] = newest[1]
-        self._give(function, [key], address, time, tlp, GUESSED)
+        self._give(function, [key], address, data, time, tlp, GUESSED)
         return True
 
-    def _give(self, function: Function, found: list[int], address: int, time: int, tlp: int, confidence: float) -> None:
+    def _give(
+        self, function: Function, found: list[int], address: int, data: int, time: int, tlp: int, confidence: float
+    ) -> None:  # fmt: skip
         vectors = function.vectors
+        named = found[0] if len(found) == 1 and found[0] >= 0 else None
+        self._run.output.interrupt(
+            function, named, address, data, None if named is None or confidence < 1 else vectors.masked(named), time,
+            tlp, spool.SEEN if confidence == 1 else spool.INFERRED,
+        )  # fmt: skip
         for vector in found:
             for command in vectors.waiting.pop(vector, ()):
                 if command.waiting & 1:

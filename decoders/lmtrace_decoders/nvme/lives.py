@@ -131,7 +131,8 @@ class Lives:
         if controller.enabled is None and (controller.sqs or controller.cqs):
             self.reset(function, BEHAVED, time, tlp)  # it ran before the capture, and starts from scratch here
             controller = function.controller
-        controller.enabled, controller.enabled_ps, controller.first_tlp = True, time, tlp
+        controller.enabled, controller.enabled_ps, controller.enabled_tlp = True, time, tlp
+        controller.first_tlp = tlp
         controller.configure(value)
         self._run.walk.watch[function.space] = 0
         self._admin_queues(controller, time, tlp)
@@ -147,8 +148,8 @@ class Lives:
         sq = SubmissionQueue(controller, 0, asq, sq_slots, 64, "admin")
         if late:
             sq.tail, cq.head = None, None
-        self._run.add_queue(cq, time, tlp)
-        self._run.add_queue(sq, time, tlp)
+        self._run.queues.add(cq, time, tlp)
+        self._run.queues.add(sq, time, tlp)
 
     # -- resets -----------------------------------------------------------------------------------------------
 
@@ -157,9 +158,9 @@ class Lives:
         run, controller = self._run, function.controller
         lived = bool(controller.enabled or controller.sqs or controller.cqs)
         for cq in list(controller.cqs.values()):
-            run.end_queue(cq, time, tlp, "reset", spool.RESET)
+            run.queues.end(cq, time, tlp, "reset", spool.RESET)
         for sq in list(controller.sqs.values()):
-            run.end_queue(sq, time, tlp, "reset", spool.RESET)
+            run.queues.end(sq, time, tlp, "reset", spool.RESET)
         for handle in controller.laid:
             run.map.remove(handle)
         controller.laid.clear()

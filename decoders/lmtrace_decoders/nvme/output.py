@@ -16,6 +16,7 @@ from lmtrace_decoders.nvme.controller import Controller, Function
 from lmtrace_decoders.nvme.queues import Command, CompletionQueue, Queue, SubmissionQueue
 from lmtrace_decoders.nvme.spool import Spill, write_batches
 
+_TOP = (1 << 64) - 1
 _FIRST_TLP = itemgetter(5)
 PROPERTY_NAMES = (*(one.name for one in Property), "reserved")
 _PROPERTY_NUMBER = {int(one): number for number, one in enumerate(Property)}
@@ -48,12 +49,12 @@ class Output:
         self.store, self.capture = store, capture
         self.links = [link.name for link in capture.links]
         self.first_transaction = store.writer("transactions").count
-        self.first_queue = 0
         self.spills = {
             name: Spill(store.folder / f"{name}.spill", dtype)
             for name, dtype in (
                 ("transactions", spool.TRANSACTION), ("children", spool.CHILD), ("tlp_transactions", spool.TLP_LINK),
                 ("doorbells", spool.DOORBELL_ROW), ("properties", spool.PROPERTY_ROW),
+                ("interrupts", spool.INTERRUPT_ROW),
             )
         }  # fmt: skip
         self.add_child = self.spills["children"].append
@@ -91,6 +92,16 @@ class Output:
             (function.link, function.bdf, -1, controller.epoch, int(is_cq), qid, value, time, tlp)
         )
 
+    def interrupt(
+        self, function: Function, vector: int | None, address: int, data: int, masked: bool | None, time: int,
+        tlp: int, learnt: int,
+    ) -> None:  # fmt: skip
+        """Add one interrupt message; ``vector`` and ``masked`` are None where the table does not tell."""
+        self.spills["interrupts"].append(
+            (function.link, function.bdf, -1, -1 if vector is None else vector, address, data, bool(masked),
+             masked is not None, time, tlp, learnt)
+        )  # fmt: skip
+
     def property(
         self, controller: Controller, write: bool, offset: int, data: bytes | None, size: int, time: int, tlp: int,
         end: int = -1, status: int = -1, completion: int = -1,
@@ -123,7 +134,8 @@ class Output:
         self.spills["transactions"].put(
             command.number,
             (
-                function.link, -1, function.bdf, command.controller.epoch, sq.qid, sq.cqid, command.cid, command.opcode,
+                function.link, -1, function.bdf, command.controller.epoch, sq.qid,
+                sq.cqid if command.cq is None else command.cq.qid, command.cid, command.opcode,
                 dw[1], command.sqe[1] >> 6, command.sqe[1] & 3, dw[6] | dw[7] << 32, dw[8] | dw[9] << 32,
                 dw[4] | dw[5] << 32, dw[2],
                 dw[3],
@@ -132,7 +144,7 @@ class Output:
                 command.cq_doorbell_ps, command.unmask_ps, *result,
                 -1 if command.expected is None else command.expected, to_device, from_device, command.outcome,
                 int(command.data_decoded), inferred, command.fetch_tlp, command.cqe_tlp, command.first_tlp,
-                command.last_tlp,
+                command.last_tlp, *command.due,
             ),
         )  # fmt: skip
         number = self.first_transaction + command.number
@@ -170,7 +182,7 @@ class Output:
         row["_key"] = (function.link, function.bdf)
         self.queues.append(row)
 
-    def controllers(self, function: Function, end_of_lives: bool = True) -> None:
+    def controllers(self, function: Function) -> None:
         """Add every life of a function's controller that was enabled or active."""
         now = function.controller
         lives = [*function.ended]
@@ -183,7 +195,8 @@ class Output:
                 "epoch": life.epoch, "controller": function.cntlid, "bar0": facts.bar0,
                 "doorbell_stride": facts.stride, "page_size": life.page, "io_sqe_size": life.io_sqe,
                 "io_cqe_size": life.io_cqe, "msix_table": facts.msix[0] if facts.msix else None,
-                "is_virtual": facts.is_virtual, "enabled_ps": life.enabled_ps, "ended_ps": end if why else None,
+                "is_virtual": facts.is_virtual, "enabled_ps": life.enabled_ps,
+                "enabled_tlp_id": life.enabled_tlp, "ended_ps": end if why else None,
                 "ended_by": why or None, "ended_tlp_id": tlp if tlp >= 0 else None, "first_tlp_id": life.first_tlp,
                 "learnt": facts.learnt, "confidence": facts.confidence,
             })  # fmt: skip
@@ -196,6 +209,7 @@ class Output:
             "transactions": {"outcome": spool.OUTCOMES, "learnt": spool.LEARNT},
             "children": {"kind": spool.CHILD_KINDS}, "tlp_transactions": {"kind": spool.CHILD_KINDS},
             "doorbells": {"kind": spool.QUEUE_KINDS}, "properties": {"name": PROPERTY_NAMES},
+            "interrupts": {"learnt": spool.LEARNT},
         }  # fmt: skip
         for name, spill in self.spills.items():
             write_batches(self.store, name, spill, self.capture.name, self.links, words[name], cntlid)
@@ -208,7 +222,8 @@ class Output:
         for one in self.regions:
             writer.add({
                 "capture": self.capture.name, "link": self.links[one.function.link], "function": one.function.bdf,
-                "kind": one.kind, "owner": one.owner, "start": min(one.start, (1 << 64) - 1), "end": min(one.end, (1 << 64) - 1),
+                "kind": one.kind, "owner": one.owner, "start": min(one.start, _TOP),
+                "end": min(one.end, _TOP),
                 "from_ps": one.from_ps, "to_ps": one.to_ps, "learnt": spool.LEARNT[one.learnt],
                 "confidence": one.confidence,
             })  # fmt: skip

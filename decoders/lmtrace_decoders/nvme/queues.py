@@ -24,7 +24,7 @@ class Command:
 
     __slots__ = (
         "buffer", "children", "cid", "controller", "cq", "cq_doorbell_ps", "cq_slot", "cqe", "cqe_ps",
-        "cqe_tlp", "data_decoded", "dwords", "expected", "fetch_ps", "fetch_tlp", "first_tlp", "interrupt_ps",
+        "cqe_tlp", "data_decoded", "due", "dwords", "expected", "fetch_ps", "fetch_tlp", "first_tlp", "interrupt_ps",
         "last_tlp", "list_ps", "mapped", "masked_ps", "metadata", "moved", "number", "opcode", "outcome", "sq",
         "sq_doorbell_ps", "sq_index", "sq_slot", "sqe", "transfer", "unmask_ps", "waiting", "work",
     )  # fmt: skip
@@ -56,6 +56,9 @@ class Command:
         self.transfer: PrpTransfer | None = None
         self.buffer: Pieces | None = None
         self.children: list[tuple[int, int, int, int, int, int, int, float]] = []
+        self.due = (-1, -1, -1, -1)
+        """Of its completion, -1 for not known: slot and phase that were next; whether SQHD lies between the last one
+        and the newest entry fetched; whether it lies behind the command's own entry."""
         self.waiting = 0
         """What still holds the record open after the completion: 1 the interrupt, 2 the head doorbell."""
 
@@ -121,6 +124,9 @@ class Queue:
         """Slots, or more than any queue has while the size is not known."""
         return self.slots or 1 << 16
 
+    def begin(self) -> None:
+        """Start to follow what is posted, where the queue's start is known."""
+
 
 @dataclass(slots=True, eq=False)
 class SubmissionQueue(Queue):
@@ -140,12 +146,18 @@ class SubmissionQueue(Queue):
     """Positions before ``fetched`` that were passed over."""
     partial: dict[int, tuple[Pieces, int, int, list[int]]] = field(default_factory=dict)
     """Entries fetched in part by slot: bytes, time and TLP of the first read, TLPs."""
+    sqhd: int | None = 0
+    """Position of the last SQHD posted; None while not known."""
     reads: dict[int, bool] = field(default_factory=dict)
     """Whether the first entry of a read was exposed, by the read's TLP, of the newest reads."""
     unrung: dict[int, Command] = field(default_factory=dict)
     """Commands by position that no doorbell exposed yet."""
     early: dict[int, tuple[bytes, int, int, int, list[int]]] = field(default_factory=dict)
     """Entries read beyond the tail by slot: bytes, time and TLP of the read, end, TLPs."""
+
+    def begin(self) -> None:
+        """Start to follow SQHD where the queue's start is known."""
+        self.sqhd = self.first_head if self.learnt == SEEN and self.tail is not None else None
 
     def ring(self, value: int, time: int, tlp: int) -> None:
         """Take in a tail doorbell."""
@@ -159,6 +171,21 @@ class SubmissionQueue(Queue):
         self.doorbells.append((self.tail, time, tlp))
         if len(self.doorbells) > MOST_DOORBELLS:
             self.doorbells.popleft()
+
+    def sqhd_due(self, value: int, index: int) -> tuple[int, int]:
+        """Take in an SQHD; return (does it lie between the last one and the newest entry fetched, does it lie behind
+        the entry at position ``index``), -1 where that is not known."""
+        if not self.slots:
+            return -1, int(value > index) if self.fetched < 1 << 16 else -1
+        last, behind = self.sqhd, (value - index - 1) % self.slots <= self.fetched - index - 1
+        if last is None:
+            self.sqhd = self.fetched - (self.fetched - value) % self.slots
+            return -1, int(behind)
+        ahead = (value - last) % self.slots
+        if last + ahead > self.fetched:
+            return 0, int(behind)
+        self.sqhd = last + ahead
+        return 1, int(behind)
 
     def started_exposed(self, request: int, exposed: bool) -> bool:
         """Return whether a read began at an exposed entry; ``exposed`` tells it of the first entry asked about."""
@@ -199,6 +226,34 @@ class CompletionQueue(Queue):
     """Commands by slot whose entry the host has not taken."""
     partial: dict[int, tuple[Pieces, int]] = field(default_factory=dict)
     """Entries written in part by slot: bytes, TLP of the first write."""
+
+    due_slot: int | None = None
+    """Slot that the next entry goes to; None while not known."""
+    due_phase: bool | None = None
+
+    def begin(self) -> None:
+        """Start to follow slots and phases where the queue's start is known.
+
+        What a restored queue whose tail is slot 0 writes next is not certain (hmlm 3.5).
+        """
+        if self.learnt == SEEN and self.head is not None:
+            self.due_slot = self.first_tail
+            self.due_phase = None if self.origin == "state data" and self.first_tail == 0 else self.first_phase
+
+    def due(self, slot: int, phase: bool) -> tuple[int, int]:
+        """Take in the slot and phase of an entry; return those that were due, -1 where they are not known."""
+        due_slot, due_phase = self.due_slot, self.due_phase
+        if not self.slots and due_slot is not None and slot not in (due_slot, due_slot - 1):
+            due_slot, due_phase = None, None  # a queue of unknown size may have wrapped here
+        at_place = due_slot is None or slot == due_slot
+        following = slot + 1
+        wraps = bool(self.slots) and following >= self.slots
+        self.due_slot = 0 if wraps else following
+        self.due_phase = phase != wraps
+        return (
+            -1 if due_slot is None else due_slot,
+            -1 if due_phase is None or not at_place else int(due_phase),
+        )  # fmt: skip
 
     def consumed(self, value: int) -> list[Command]:
         """Take in a head doorbell; return the commands whose entries it consumed, in order."""

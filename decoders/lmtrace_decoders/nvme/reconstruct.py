@@ -24,16 +24,15 @@ from lmtrace_decoders.nvme.interrupts import Interrupts
 from lmtrace_decoders.nvme.lives import Lives
 from lmtrace_decoders.nvme.memory_map import (
     CMB,
-    CQ,
     DOORBELL,
     MSIX,
     READ,
     REGISTER,
-    SQ,
     WRITE,
 )  # fmt: skip
 from lmtrace_decoders.nvme.output import Output, Region
-from lmtrace_decoders.nvme.queues import Command, CompletionQueue, Queue, SubmissionQueue
+from lmtrace_decoders.nvme.queue_lives import QueueLives
+from lmtrace_decoders.nvme.queues import Command, CompletionQueue, SubmissionQueue
 
 ROLE = {name: number for number, name in enumerate(ROLES)}
 _SQ_DOORBELL, _CQ_DOORBELL = ROLE["sq_doorbell"], ROLE["cq_doorbell"]
@@ -61,6 +60,7 @@ class Reconstruction:
         self.first = 0
         self.rows: np.ndarray = np.zeros(0)
         self.payload: np.ndarray = np.zeros(0, np.uint8)
+        self.queues = QueueLives(self)
         self.lives = Lives(self)
         self.buffers = Buffers(self)
         self.admin = Admin(self)
@@ -417,6 +417,9 @@ class Reconstruction:
         sq.outstanding.pop(command.cid, None)
         command.cqe, command.cqe_ps, command.cqe_tlp = cqe, time, tlp
         command.cq, command.cq_slot = cq, slot
+        command.due = (
+            *cq.due(slot, bool(cqe[14] & 1)), *sq.sqhd_due(cqe[8] | cqe[9] << 8, command.sq_index)
+        )  # fmt: skip
         command.outcome = spool.COMPLETED
         address = cq.base + slot * cq.entry_size if cq.contiguous else 0
         command.children.append((spool.CQE_CHILD, time, time, address, 16, first_tlp, tlp, confidence))
@@ -454,6 +457,8 @@ class Reconstruction:
                 if int.from_bytes(sqe[2:4], "little") == cid:
                     index, _ = sq.position(slot)
                     return self._create(sq, slot, index, sqe, since, request, end, tlps), 0.8
+        if sq is not None and sq.cqid != cq.qid and cid in sq.outstanding:
+            return sq.outstanding[cid], min(cq.confidence, 0.7)
         others = [one.outstanding[cid] for one in sqs.values() if one.cqid == cq.qid and cid in one.outstanding]
         return (others[0], min(cq.confidence, 0.7)) if len(others) == 1 else (None, 0.0)
 
@@ -470,84 +475,14 @@ class Reconstruction:
         self.drop_work(command)
         self.output.transaction(command)
 
-    # -- queues -----------------------------------------------------------------------------------------------
-
-    def add_queue(self, queue: Queue, time: int, tlp: int) -> None:
-        """Bring a queue to life; one with its identifier that lives ends."""
-        controller = queue.controller
-        function = controller.function
-        is_sq = isinstance(queue, SubmissionQueue)
-        table: dict[int, Any] = controller.sqs if is_sq else controller.cqs
-        if queue.qid in table:
-            self.end_queue(table[queue.qid], time, tlp, "delete", spool.DELETED)
-        table[queue.qid] = queue
-        queue.number = self.own(queue)
-        name = f"{'SQ' if is_sq else 'CQ'} {queue.qid} of {function.text}"
-        queue.text = self.store.owner(name)
-        queue.created_ps, queue.created_tlp = time, tlp
-        self.lay_queue(queue, queue.slots * queue.entry_size)
-
-    def lay_queue(self, queue: Queue, size: int) -> None:
-        """Lay a queue's memory into the map, in place of what was laid for it before."""
-        function = queue.controller.function
-        self.map.remove(queue.mapped)
-        queue.mapped = -1
-        if queue.in_cmb or not size:
-            return
-        kind, ways = (SQ, READ) if isinstance(queue, SubmissionQueue) else (CQ, WRITE)
-        page = queue.controller.page
-        if queue.contiguous:
-            queue.mapped = self.map.add(function.space, queue.base, size, kind, ways, queue.number, queue.text)
-            spans = [(queue.base, size)]
-        else:
-            pages = np.array(queue.pages or [], np.uint64)
-            queue.mapped = self.map.add_pages(
-                function.space, pages, page, size, kind, ways, queue.number, queue.text, offset=0, sibling=-1
-            )
-            spans = [(one, page) for one in (queue.pages or [])]
-        known = next(
-            (one for one in self.regions.get(function.space, ()) if one.text == queue.text and one.to_ps is None), None
-        )
-        if known is not None:
-            known.end = max(known.end, known.start + size)
-            return
-        for start, count in spans:
-            self.region(
-                function, "sq" if kind == SQ else "cq", self.store.owners[queue.text], start, count, queue.created_ps,
-                queue.learnt, queue.confidence, function.space, queue.text,
-            )  # fmt: skip
-
-    def end_queue(self, queue: Queue, time: int | None, tlp: int | None, why: str | None, outcome: int) -> None:
-        """End a queue's life, and with it that of its commands without a completion."""
-        controller = queue.controller
-        self.map.remove(queue.mapped)
-        queue.mapped = -1
-        space = controller.function.space
-        for one in self.regions.get(space, ()):
-            if one.text == queue.text and one.to_ps is None:
-                one.to_ps = time
-        if time is not None:
-            self.regions[space] = [one for one in self.regions.get(space, ()) if one.to_ps is None]
-        if isinstance(queue, SubmissionQueue):
-            controller.sqs.pop(queue.qid, None)
-            for command in list(queue.outstanding.values()):
-                self.end(command, outcome)
-            queue.outstanding.clear()
-        elif isinstance(queue, CompletionQueue):
-            controller.cqs.pop(queue.qid, None)
-            for command in list(queue.posted.values()):
-                self.released(command, 3)
-            queue.posted.clear()
-        self.output.queue_ended(queue, time, tlp, why)
-
     def _finish(self) -> None:
         self.lives.unanswered()
         for function in self.functions:
             controller = function.controller
             for cq in list(controller.cqs.values()):
-                self.end_queue(cq, None, None, None, spool.OUTSTANDING)
+                self.queues.end(cq, None, None, None, spool.OUTSTANDING)
             for sq in list(controller.sqs.values()):
-                self.end_queue(sq, None, None, None, spool.OUTSTANDING)
+                self.queues.end(sq, None, None, None, spool.OUTSTANDING)
             self.interrupts.drop(function)
         self.migration.finish()
         self.output.finish(self.functions)

@@ -49,7 +49,8 @@ TRANSACTION = np.dtype([
     ("dw0", "<i8"), ("dw1", "<i8"), ("sqhd", "<i4"), ("phase", "<i4"), ("bytes_expected", "<i8"),
     ("bytes_to_device", "<i8"), ("bytes_from_device", "<i8"), ("outcome", "<i4"), ("data_decoded", "<i4"),
     ("learnt", "<i4"), ("fetch_tlp_id", "<i8"), ("cqe_tlp_id", "<i8"), ("first_tlp_id", "<i8"),
-    ("last_tlp_id", "<i8"),
+    ("last_tlp_id", "<i8"), ("cq_slot_due", "<i4"), ("phase_due", "<i4"), ("sqhd_in_range", "<i4"),
+    ("sqhd_past_entry", "<i4"),
 ])  # fmt: skip
 CHILD = np.dtype([
     ("transaction_id", "<i8"), ("kind", "<i4"), ("time_ps", "<i8"), ("end_ps", "<i8"), ("address", "<u8"),
@@ -64,6 +65,11 @@ PROPERTY_ROW = np.dtype([
     ("link", "<i4"), ("function", "<i4"), ("controller", "<i4"), ("epoch", "<i4"), ("time_ps", "<i8"),
     ("end_ps", "<i8"), ("write", "<i4"), ("offset", "<i8"), ("name", "<i4"), ("size", "<i4"), ("value", "<u8"),
     ("value_known", "<i4"), ("status", "<i4"), ("tlp_id", "<i8"), ("completion_tlp_id", "<i8"),
+])  # fmt: skip
+INTERRUPT_ROW = np.dtype([
+    ("link", "<i4"), ("function", "<i4"), ("controller", "<i4"), ("vector", "<i4"), ("address", "<u8"),
+    ("data", "<u4"), ("masked", "<i4"), ("masked_known", "<i4"), ("time_ps", "<i8"), ("tlp_id", "<i8"),
+    ("learnt", "<i4"),
 ])  # fmt: skip
 
 
