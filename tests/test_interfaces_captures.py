@@ -183,3 +183,15 @@ def test_an_emulator_dump_holds_the_memory_tlps_of_its_pcapng(capture: Capture, 
     theirs = on_a_user_interface([replace(one, link=link).wire() for one in want.tlps])
     assert [one.wire() for one in got.tlps] == theirs
     assert got.troubles == {}
+
+
+@pytest.mark.parametrize("name", ["us256_exanicx10/fpga_core.vcd.zst", "plnvme_write/test020.vcd.gz"])
+def test_small_batches_change_nothing(capture: Capture, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    """A TLP may lie in several batches, and several TLPs in one; rows given early are those given late."""
+    want = read(capture(name))
+    monkeypatch.setattr("lmtrace_decoders.vcd.body.MOST_BEATS", 40)
+    for undecided in (1 << 15, 200):
+        monkeypatch.setattr("lmtrace_decoders.interfaces.waveform.UNDECIDED_ROWS", undecided)
+        got = read(capture(name))
+        assert got.tlps == want.tlps
+        assert got.troubles == want.troubles

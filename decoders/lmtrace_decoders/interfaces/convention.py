@@ -59,7 +59,7 @@ class Bus(Protocol):
         """Return the step at which the oldest open TLP began, NEVER when none is open."""
 
     def learn(self, rows: np.ndarray) -> None:
-        """Look at the first rows of all links before any of them is given out."""
+        """Look at rows of all links, directed as for an endpoint, before any of them is given out."""
 
     def settle(self, rows: np.ndarray) -> None:
         """Fill in, in place, what the core adds to requests and the rows looked at showed."""

@@ -61,7 +61,7 @@ class TagPins:
 
 
 class CoreFacts:
-    """What the completions of RC tell about the requests of RQ of one link, learnt from the first rows seen."""
+    """What the completions of RC tell about the requests of RQ of one link, learnt from the first rows that have any."""
 
     def __init__(self) -> None:
         """Nothing is known."""
@@ -74,6 +74,8 @@ class CoreFacts:
         The bus number is that of the requester of every completion. The user's tags are those of the wire when the
         completions name no other.
         """
+        if self._bus is not None and self._tags is not None:
+            return
         answers = rows[(rows["direction"] == Direction.DOWNSTREAM) & np.isin(rows["kind"], _COMPLETIONS)]
         if not len(answers):
             return

@@ -64,6 +64,7 @@ class BoundWaveform:
 
     def _settled(self, chunk: TlpChunk, sides: Sequence[str]) -> TlpChunk:
         for bus in self._buses:
+            bus.learn(chunk.rows)
             bus.settle(chunk.rows)
         return direct(chunk, sides)
 
