@@ -6,7 +6,7 @@ import numpy as np
 import pyarrow as pa
 
 from lmtrace.rule import Broken, column_rule
-from lmtrace_rules.pcie.columns import found, numbers, there, words
+from lmtrace_rules.columns import found, numbers, there, words
 
 SECTION = "G02 Completions"
 PROFILE = "pcie"

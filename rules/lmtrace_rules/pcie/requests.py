@@ -6,7 +6,7 @@ import numpy as np
 import pyarrow as pa
 
 from lmtrace.rule import Broken, column_rule
-from lmtrace_rules.pcie.columns import found, numbers, there, words
+from lmtrace_rules.columns import found, numbers, there, words
 
 SECTION = "G01 TLP header format"
 PROFILE = "pcie"
@@ -14,6 +14,8 @@ PROFILE = "pcie"
 MEMORY = ("MRd", "MWr", "MRdLk", "DMWr", "FetchAdd", "Swap", "CAS")
 HEADER = ("kind", "address", "length_dw", "first_be", "last_be", "damaged")
 PAGE = 4096
+DEFAULT_READ_DW = 128
+"""Max_Read_Request_Size after a reset, in dwords (7.5.3.4)."""
 
 
 def _memory(batch: pa.RecordBatch, *needed: str) -> np.ndarray:
@@ -118,4 +120,26 @@ def scattered_enables(batch: pa.RecordBatch) -> Broken:
     return found(
         _memory(batch, "first_be", "last_be") & (length > 1) & ~empty, ~whole & ~free,
         lambda row: f"the byte enables {first[row]:04b}b first and {last[row]:04b}b last leave a gap",
+    )  # fmt: skip
+
+
+@column_rule("PCIE-2.2.7-n1", table="tlps", columns=HEADER, spec="PCIe Base 5.0, 2.2.7", party="both", severity="info")
+def read_longer_than_after_reset(batch: pa.RecordBatch) -> Broken:
+    """A read asks for no more than Max_Read_Request_Size.
+
+    After a reset that is 512 bytes; only a host that configured more makes a longer read right, so this is for
+    looking, not an accusation.
+
+    Holds::
+
+        1us tlps kind=MRd address=0x1000 length_dw=128 first_be=15 last_be=15 damaged=no
+
+    Breaks::
+
+        1us tlps kind=MRd address=0x1000 length_dw=1024 first_be=15 last_be=15 damaged=no
+    """
+    length = numbers(batch, "length_dw")
+    return found(
+        _memory(batch) & words(batch, "kind", ("MRd",)), length > DEFAULT_READ_DW,
+        lambda row: f"the read asks for {4 * length[row]} bytes at once",
     )  # fmt: skip
