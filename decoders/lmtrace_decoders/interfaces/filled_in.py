@@ -61,7 +61,7 @@ class TagPins:
 
 
 class CoreFacts:
-    """What the completions of RC tell about the requests of RQ of one link, learnt from the first rows that have any."""
+    """What the completions of RC tell about the requests of RQ of one link, learnt from the first that come."""
 
     def __init__(self) -> None:
         """Nothing is known."""
