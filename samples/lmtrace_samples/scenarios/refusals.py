@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from lmtrace.spec.migration import CdqSelect
 from lmtrace.spec.nvme import (
     COMMAND_SEQUENCE_ERROR,
     CONTROLLER_NOT_SUSPENDED,
@@ -10,6 +11,7 @@ from lmtrace.spec.nvme import (
     INVALID_CONTROLLER_DATA_QUEUE,
     INVALID_CONTROLLER_IDENTIFIER,
     INVALID_FIELD,
+    INVALID_OPCODE,
     NOT_ENOUGH_RESOURCES,
     PRP_OFFSET_INVALID,
     SUCCESS,
@@ -120,6 +122,9 @@ def refused_queues(manager: Manager) -> Steps[None]:
     first = yield from create(SUCCESS)
     second = yield from create(SUCCESS, cntlid=TARGET, prp=page + PAGE)
     yield from create(NOT_ENOUGH_RESOURCES, cntlid=DISABLED, prp=page + 2 * PAGE)
+    if world.provokes("cdq-elsewhere"):
+        words = {10: CdqSelect.DELETE, 11: first}
+        yield from manager.side.drivers[SOURCE].command(CDQ, INVALID_OPCODE, 0, (0, 0), words)
     for cdqid in (first, second):
         yield from manager.delete_log(cdqid)
     yield from manager.log(second, True, INVALID_CONTROLLER_DATA_QUEUE)
