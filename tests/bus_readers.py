@@ -7,8 +7,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from lmtrace.spec.pcie import Direction
 from vcd.reader import TokenKind, tokenize
+
+from lmtrace.spec.pcie import Direction
 
 DOWN, UP = Direction.DOWNSTREAM, Direction.UPSTREAM
 HOST, DEVICE = 0x0000, 0x0101

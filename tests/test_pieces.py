@@ -3,6 +3,7 @@ from __future__ import annotations
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
 from lmtrace.pieces import ControllerState, Pieces, QueueState
 
 SQ1 = bytes.fromhex("00200000 00000000 0f00 0100 0200 0500 0300 0700 00000000".replace(" ", ""))

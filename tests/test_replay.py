@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+
 from lmtrace.replay import replay
 from lmtrace.rule import rules, select
 from lmtrace.spec.nvme import Status

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
 from lmtrace.errors import UsageError
 from lmtrace.rule import listed, natural, rules, select
 from lmtrace.story import StoryError, parse, tell

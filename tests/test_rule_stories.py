@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+
 from lmtrace.rule import Rule, rules
 from lmtrace.story import tell
 

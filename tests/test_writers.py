@@ -12,10 +12,11 @@ from pathlib import Path
 
 import pytest
 import zstandard
-from benchmarks import make_vcd
-from bus_readers import DEVICE, DOWN, HOST, UP, Got, Sent, binary, of_descriptor, of_header, samples, tlp_stream, xilinx
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
+from benchmarks import make_vcd
+from bus_readers import DEVICE, DOWN, HOST, UP, Got, Sent, binary, of_descriptor, of_header, samples, tlp_stream, xilinx
 from lmtrace.errors import UsageError
 from lmtrace.scenario import WireTlp
 from lmtrace.spec.pcie import Direction
