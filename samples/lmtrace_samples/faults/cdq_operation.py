@@ -7,6 +7,7 @@ from typing import Any
 
 from lmtrace.spec.migration import CDQ_ENTRY_SIZE, EntrySequence
 from lmtrace.spec.nvme import Admin
+from lmtrace_samples.commands import Controller
 from lmtrace_samples.dataqueue import DataQueue
 from lmtrace_samples.fault import fault, forgets, instead
 from lmtrace_samples.function import Function
@@ -154,10 +155,12 @@ def deleted_queue_written(world: World) -> None:
         if queue is not None:
             deleted.append(queue)
 
-    def changed(original: Callable[..., None], *change: Any) -> None:
-        original(*change)
+    def changed(
+        original: Callable[..., None], controller: Controller, nsid: int, first: int, count: int, deallocated: bool
+    ) -> None:
+        original(controller, nsid, first, count, deallocated)
         for queue in deleted:
-            queue.post(EntrySequence.ORDINARY, *change[1:], manager.function)
+            queue.post(EntrySequence.ORDINARY, nsid, first, count, deallocated, manager.function)
 
     instead(manager, "delete_data_queue", delete)
     instead(subsystem, "changed", changed)

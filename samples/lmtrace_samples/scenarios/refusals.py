@@ -147,6 +147,10 @@ def refused_logging(move: Migration) -> Steps[None]:
     yield from manager.send(RECEIVE, {10: 1, 11: SOURCE}, INVALID_FIELD, manager.driver.buffer().prps(4))
     yield from manager.log(WRONG_ID, True, INVALID_CONTROLLER_DATA_QUEUE)
     yield from manager.log(reader.cdqid, True, INVALID_CONTROLLER_DATA_QUEUE)
+    if manager.world.provokes("track-started"):
+        other = yield from manager.create_log(SOURCE)
+        yield from manager.log(other.cdqid, True, INVALID_CONTROLLER_DATA_QUEUE)
+        yield from manager.delete_log(other.cdqid)
     words = {10: 1 << 31 | 0x21, 11: reader.cdqid, 12: reader.head}
     yield from manager.send(Admin.SET_FEATURES, words, FEATURE_NOT_SAVEABLE)
     yield from manager.move_head(reader.cdqid, reader.head, reader.slots, INVALID_FIELD)
@@ -161,6 +165,7 @@ def refused_suspensions(move: Migration) -> Steps[None]:
     assert reader is not None
     yield from manager.send(SEND, {10: 3, 11: TARGET}, INVALID_FIELD)
     yield from manager.send(SEND, {10: 0, 11: 1 << 31 | 2 << 16 | SOURCE}, INVALID_FIELD)
+    yield from manager.notify(SOURCE)
     yield from manager.log(reader.cdqid, False)
     yield from manager.follow(reader, None, 1)
     yield from manager.log(reader.cdqid, True)
@@ -175,8 +180,8 @@ def refused_while_suspended(move: Migration) -> Steps[None]:
     """Ask for what a suspended controller stands in the way of; suspending it once more is no error."""
     manager, reader = move.here, move.reader
     assert reader is not None
-    yield from manager.log(reader.cdqid, True, CONTROLLER_SUSPENDED)
     yield from manager.log(reader.cdqid, False, CONTROLLER_SUSPENDED)
+    yield from manager.log(reader.cdqid, True, CONTROLLER_SUSPENDED)
     yield from manager.send(Admin.SANITIZE, {10: 2}, CONTROLLER_SUSPENDED)
     yield from manager.suspend(SOURCE)
     yield from manager.suspend(TARGET, delete=True)
