@@ -302,3 +302,17 @@ def test_a_terminal_gets_colours_and_a_bar_only_when_it_takes_long(tmp_path: Pat
 
     assert on_terminal(3) == b""
     assert b"reading a.vcd" in on_terminal(30)
+
+
+def test_a_name_that_is_no_text_is_shown_escaped(plain: Path, tmp_path: Path) -> None:
+    file = tmp_path / os.fsdecode(b"od\xffd.pcapng")
+    file.write_bytes(plain.read_bytes())
+    command = [sys.executable, "-m", "lmtrace", "check", os.fsencode(file)]
+    ascii_only = {**os.environ, "PYTHONIOENCODING": "ascii"}
+    done = subprocess.run(command, capture_output=True, text=True, env=ascii_only, check=False)
+    assert done.returncode == 2
+    assert "od\\udcffd.pcapng.lmtrace has a name that is not UTF-8; name another place with -o" in done.stderr
+    command += ["-o", str(tmp_path / "out")]
+    done = subprocess.run(command, capture_output=True, text=True, env=ascii_only, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.startswith("HELD  od\\udcffd.pcapng\n")

@@ -159,14 +159,19 @@ def _files(paths: Paths) -> dict[str, Path]:
         names = ["/".join(place.parts[-depth:]) for place in places]
         if len(set(names)) == len(names):
             break
-    return dict(zip(names, files, strict=True))
+    text = [name.encode("utf-8", "backslashreplace").decode() for name in names]
+    return dict(zip(text, files, strict=True))
 
 
 def _target(files: dict[str, Path], output: str | Path | None) -> Path:
-    if output is not None:
-        return Path(output)
+    """Return the run's folder. Raises UsageError for a name that Parquet files cannot have."""
     first = next(iter(files.values()))
-    return first.with_name(first.name + ".lmtrace")
+    target = first.with_name(first.name + ".lmtrace") if output is None else Path(output)
+    try:
+        str(target).encode("utf-8")
+    except UnicodeEncodeError:
+        raise UsageError(f"the folder {target} has a name that is not UTF-8; name another place with -o") from None
+    return target
 
 
 def _config(given: str | Path | Config | None, files: dict[str, Path]) -> Config:
