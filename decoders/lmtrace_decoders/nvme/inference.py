@@ -161,7 +161,7 @@ class Inference:
                 return
             sq = self._found(guess)
         place = guess.address - sq.base
-        if place < 0:
+        if not 0 <= place < sq.entry_size * (sq.slots or sq.laid_bytes // sq.entry_size):
             return
         run.role(request, _FETCH, sq.text)
         run.role(run.first + row, _FETCH, sq.text)
