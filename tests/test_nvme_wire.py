@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from lmtrace.bindings import Given
 from lmtrace.spec.nvme import CQE, SQE, Property
 from lmtrace.spec.pcie import Kind
-from lmtrace.stage import TLP_ROW
+from lmtrace.stage import TLP_ROW, Flag
 from nvme_wire import ACQ, ASQ, BAR, DOWN, UP, VECTORS, Wire
 
 SQ, CQ = 0x20_0000, 0x20_4000
@@ -299,6 +299,33 @@ def test_nonsense_gives_tables_and_a_role_for_every_tlp(
         ids = [row["id"] for row in run.table("transactions")]
         assert ids == list(range(len(ids)))
         assert all(row["transaction_id"] < len(ids) for row in run.table("children"))
+
+
+def test_a_requester_id_that_the_core_fills_in(tmp_path: Path) -> None:
+    """On a user interface requests may carry requester 0; the completer of register reads names the function."""
+    wire = io_rig()
+    wire.command(SQ, 0, 1, OPC=2, CID=1, PRP1=0x40_0000, **IO)
+    wire.complete(CQ, 0, CID=1, SQID=1, SQHD=1)
+    for row in wire.rows:
+        if row["requester_id"] == 0x100:
+            row["requester_id"] = 0
+            row["flags"] |= Flag.REQUESTER_ASSUMED
+    with wire.decoded(tmp_path) as run:
+        assert {row["function"] for row in run.table("transactions")} == {0x100}
+        assert run.table("transactions")[-1]["outcome"] == "completed"
+        assert "unrelated" not in run.roles()
+
+
+def test_a_completion_without_a_request_is_a_loss(tmp_path: Path) -> None:
+    wire = io_rig()
+    wire.add(DOWN, Kind.CplD, bytes(64), requester_id=0x100, tag=90, byte_count=64)  # asked before the capture
+    with wire.decoded(tmp_path / "a") as run:
+        assert not run.store.captures[0].troubles.counts
+    wire.add(DOWN, Kind.CplD, bytes(64), requester_id=0x100, tag=1, byte_count=64)
+    with wire.decoded(tmp_path / "b") as run:
+        troubles = run.store.captures[0].troubles
+        assert troubles.counts["completion-without-request"].count == 1
+        assert troubles.losses == [("pcie0", wire.time)]
 
 
 def test_an_empty_capture_gives_empty_tables(tmp_path: Path) -> None:

@@ -16,11 +16,18 @@ from lmtrace.spec.nvme import CAP, DOORBELL_BASE, Property
 from lmtrace.spec.pcie import COMPLETIONS, CONFIG, Direction, Kind
 from lmtrace.stage import NO_FUNCTION, Flag
 from lmtrace.store import Capture, Store
+from lmtrace.trouble import declare
 from lmtrace_decoders.nvme.config_space import ConfigSpaces
-from lmtrace_decoders.nvme.pairing import OpenRequests, pair
+from lmtrace_decoders.nvme.pairing import CLASS, COMPLETION, REQUEST, OpenRequests, pair
 
+ORPHAN = declare(
+    "completion-without-request",
+    "data-loss",
+    "A request was not recorded; nothing is judged around it.",
+)
 MOST_LOOKS = 4096
 """Accesses to one page of a BAR that are looked at one by one."""
+MOST_PAGES = 1 << 14
 PAGE = 4096
 _READ_ONLY = (Property.CAP, Property.CAP + 4, Property.VS)
 
@@ -115,6 +122,7 @@ class Discovery:
         self.config = ConfigSpaces()
         self.requesters: dict[tuple[int, int], int] = {}
         self._opens = OpenRequests()
+        self._tags: set[int] = set()
         self._pages: dict[tuple[int, int], Page] = {}
         self._config_reads: dict[int, tuple[int, int, int, int]] = {}
         self._reads: dict[int, tuple[Page, int]] = {}
@@ -124,7 +132,35 @@ class Discovery:
         for first, rows in store.tlp_chunks(capture):
             pair(self._opens, first, rows)
             store.update_tlps(first, rows)
+            self._orphans(capture, rows)
             self._look(store, first, rows)
+
+    def _orphans(self, capture: Capture, rows: np.ndarray) -> None:
+        """Count completions without a request: one was lost, unless it was sent before the capture began.
+
+        Of those the tag was not used in the capture yet. Where tags are assumed nothing is said.
+        """
+        sure = rows["flags"] & (Flag.TAG_ASSUMED | Flag.REQUESTER_ASSUMED) == 0
+        group = CLASS[np.minimum(rows["kind"], len(CLASS) - 1)]
+        way = np.where(group == COMPLETION, 1 - rows["direction"].astype(np.int64), rows["direction"])
+        keys = (rows["link"].astype(np.int64) << 33 | way << 32) | (
+            rows["requester_id"].astype(np.int64) << 16 | rows["tag"]
+        )
+        orphans = np.flatnonzero(sure & (group == COMPLETION) & (rows["request"] < 0))
+        if len(orphans):
+            asked = np.flatnonzero(group == REQUEST)
+            first_use: dict[int, int] = {}
+            unique, index = np.unique(keys[asked], return_index=True)
+            first_use.update(zip(unique.tolist(), asked[index].tolist(), strict=True))
+            for at in orphans.tolist():
+                key = int(keys[at])
+                if key in self._tags or first_use.get(key, at) < at:
+                    row = rows[at]
+                    capture.troubles.add(
+                        ORPHAN, f"completion with tag {int(row['tag']):02X}h", time_ps=int(row["time_ps"]),
+                        offset=int(row["source_offset"]), link=capture.links[int(row["link"])].name,
+                    )  # fmt: skip
+        self._tags.update(np.unique(keys[group == REQUEST]).tolist())
 
     def _look(self, store: Store, first: int, rows: np.ndarray) -> None:
         kind, up = rows["kind"], rows["direction"] == Direction.UPSTREAM
@@ -140,12 +176,16 @@ class Discovery:
             return
         pages = rows["link"].astype(np.int64) << 52 | (rows["address"] >> np.uint64(12)).astype(np.int64)
         wanted = config | answers
-        for one in np.unique(pages[host]).tolist():
-            page = self._page(one >> 52, one & (1 << 52) - 1)
-            if page.looks < MOST_LOOKS:
-                mine = np.flatnonzero(host & (pages == one))[: MOST_LOOKS - page.looks]
-                page.looks += len(mine)
-                wanted[mine] = True
+        places = np.flatnonzero(host)
+        places = places[np.argsort(pages[places], kind="stable")]
+        for mine in np.split(places, np.flatnonzero(np.diff(pages[places])) + 1):
+            if len(mine):
+                one = int(pages[mine[0]])
+                page = self._page(one >> 52, one & (1 << 52) - 1)
+                if page is not None and page.looks < MOST_LOOKS:
+                    mine = mine[: MOST_LOOKS - page.looks]
+                    page.looks += len(mine)
+                    wanted[mine] = True
         for index in np.flatnonzero(wanted).tolist():
             row = rows[index]
             if config[index]:
@@ -156,9 +196,10 @@ class Discovery:
                 self._access(store, first + index, row)
         self._watch(first, rows, up)
 
-    def _page(self, link: int, number: int) -> Page:
+    def _page(self, link: int, number: int) -> Page | None:
+        """Return a page's accesses; None for one that is new when there are too many already."""
         page = self._pages.get((link, number))
-        if page is None:
+        if page is None and len(self._pages) < MOST_PAGES:
             page = self._pages[link, number] = Page(link, number)
         return page
 
@@ -191,6 +232,8 @@ class Discovery:
     def _access(self, store: Store, tlp: int, row: np.void) -> None:
         address = int(row["address"])
         page, offset = self._page(int(row["link"]), address >> 12), address & 0xFFF
+        if page is None:
+            return
         page.function = min(page.function, int(row["function"]))
         if row["kind"] == Kind.MRd:
             if len(self._reads) < 1 << 16:
