@@ -328,6 +328,19 @@ def test_a_completion_without_a_request_is_a_loss(tmp_path: Path) -> None:
         assert troubles.losses == [("pcie0", wire.time)]
 
 
+def test_small_writes_alone_make_no_controller(tmp_path: Path) -> None:
+    """A device with a register page and DMA of its own is no NVMe controller."""
+    wire = Wire()
+    for n in range(20):
+        wire.write32(0x1000 + 8 * n, n)
+        wire.fetch(0x40_0000 + 0x1000 * n, bytes([n + 1] * 128))
+        wire.post(0x50_0000 + 64 * n, bytes(16))
+    with wire.decoded(tmp_path) as run:
+        for name in ("transactions", "controllers", "queues", "doorbells", "regions"):
+            assert run.table(name) == [], name
+        assert set(run.roles()) == {"unrelated"}
+
+
 def test_an_empty_capture_gives_empty_tables(tmp_path: Path) -> None:
     with Wire().decoded(tmp_path) as run:
         assert run.rows.dtype == TLP_ROW and not run.table("transactions") and not run.table("controllers")

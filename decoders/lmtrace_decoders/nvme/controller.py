@@ -60,6 +60,7 @@ class Function:
     resumed_as: tuple[int, int] | None = None
     """(link, CNTLID) under which it was resumed, until its first I/O completion after that."""
     cmb_laid: bool = False
+    queue_seen: bool = False
     data_text: int = -1
     """Number of the text that owns its commands' data."""
     list_text: int = -1
@@ -75,6 +76,11 @@ class Function:
         function.__init__(facts, number, Vectors(), None, facts.controller)  # type: ignore[misc]
         function.controller = Controller(function, 0)
         return function
+
+    @property
+    def confirmed(self) -> bool:
+        """Whether it is a controller: one inferred from writes that may be doorbells must show a queue first."""
+        return self.facts.learnt != "inferred" or self.queue_seen
 
     @property
     def link(self) -> int:

@@ -47,6 +47,8 @@ class Page:
     """A value above 16 bits was written somewhere."""
     lowest: int = PAGE
     reads: dict[int, int] = field(default_factory=dict)
+    asked: bool = False
+    """The host read from it."""
     completer: int | None = None
     function: int = NO_FUNCTION
     enabled_at: int | None = None
@@ -85,7 +87,7 @@ class Page:
     @property
     def doorbells(self) -> bool:
         """Whether the writes may be doorbells."""
-        return bool(self.writes) and not self.big
+        return bool(self.writes) and not self.big and not self.asked
 
 
 @dataclass(slots=True)
@@ -236,6 +238,7 @@ class Discovery:
             return
         page.function = min(page.function, int(row["function"]))
         if row["kind"] == Kind.MRd:
+            page.asked = True
             if len(self._reads) < 1 << 16:
                 self._reads[tlp] = (page, offset)
             return

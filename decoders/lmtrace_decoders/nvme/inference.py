@@ -27,7 +27,7 @@ PAGE = 4096
 MOST_READS = 4096
 MOST_STRANGE = 20_000
 """Requests to nowhere after which a function's are no longer looked at one by one."""
-_CQE = ROLES.index("cqe")
+_CQE, _SQ_DOORBELL, _CQ_DOORBELL = (ROLES.index(one) for one in ("cqe", "sq_doorbell", "cq_doorbell"))
 _ADMIN, _NVM = frozenset(map(int, Admin)), frozenset(map(int, Nvm))
 _FETCH = int(ROLE_OF_KIND[SQ])
 
@@ -76,6 +76,7 @@ class Inference:
         self._heads: dict[tuple[int, int], list[tuple[int, int, int]]] = {}
         self._strange: dict[int, int] = {}
         self._reads: dict[int, Guess] = {}
+        self._unsure: dict[int, list[tuple[bool, int, int, int, int]]] = {}
         self._near: dict[tuple[int, int], int] = {}
 
     # -- doorbells of unknown queues --------------------------------------------------------------------------
@@ -89,9 +90,30 @@ class Inference:
             waiting = self._tails[key] = Unresolved(controller, qid)
         if len(waiting.doorbells) < 1024:
             waiting.doorbells.append((value, time, tlp))
-        if controller.first_tlp is None:
+        if controller.first_tlp is None and function.confirmed:
             controller.first_tlp = tlp
         self._run.walk.watch[function.space] = 1
+
+    def unsure_doorbell(
+        self, controller: Controller, is_cq: bool, qid: int, value: int, time: int, tlp: int
+    ) -> None:  # fmt: skip
+        """A write that is a doorbell if what it goes to is a controller."""
+        unsure = self._unsure.setdefault(controller.function.number, [])
+        unsure.append((is_cq, qid, value, time, tlp))
+        if len(unsure) > MOST_READS:
+            del unsure[0]
+        if not is_cq:
+            self.tail_doorbell(controller, qid, value, time, tlp)
+
+    def _confirm(self, controller: Controller) -> None:
+        """A queue was found: writes that may have been doorbells were."""
+        run, function = self._run, controller.function
+        run.confirm(function)
+        for is_cq, qid, value, time, tlp in self._unsure.pop(function.number, ()):
+            if controller.first_tlp is None:
+                controller.first_tlp = tlp
+            run.output.doorbell(controller, is_cq, qid, value, time, tlp)
+            run.role(tlp, _CQ_DOORBELL if is_cq else _SQ_DOORBELL, -1)
 
     def head_doorbell(self, controller: Controller, qid: int, value: int, time: int, tlp: int) -> None:
         """A head doorbell of a queue that is not known."""
@@ -172,6 +194,7 @@ class Inference:
         function = self._run.function_of_space(space)
         if function is None or not self._run.migration.claim(function, address):
             return None
+        self._confirm(function.controller)
         for sq in function.controller.sqs.values():
             if sq.base <= address < sq.base + sq.slots * sq.entry_size:
                 return sq
@@ -198,6 +221,7 @@ class Inference:
         """Bring the queue of a guess to life."""
         waiting, slot = guess.waiting, guess.slot
         controller = waiting.controller
+        self._confirm(controller)
         del self._tails[controller.function.number, waiting.qid]
         sq = SubmissionQueue(
             controller, waiting.qid, guess.address - 64 * slot, 0, 64, "inferred", spool.INFERRED, guess.confidence,
@@ -208,7 +232,7 @@ class Inference:
         self._run.queues.add(sq, time, tlp)
         for value, when, by in waiting.doorbells:
             sq.ring(value, when, by)
-            self._run.role(by, ROLES.index("sq_doorbell"), sq.text)
+            self._run.role(by, _SQ_DOORBELL, sq.text)
         self._reach(sq, max((sq.tail or 0) % sq.modulus, slot + guess.count) + 1)
         return sq
 

@@ -35,7 +35,7 @@ from lmtrace_decoders.nvme.queue_lives import QueueLives
 from lmtrace_decoders.nvme.queues import Command, CompletionQueue, SubmissionQueue
 
 ROLE = {name: number for number, name in enumerate(ROLES)}
-_SQ_DOORBELL, _CQ_DOORBELL = ROLE["sq_doorbell"], ROLE["cq_doorbell"]
+_SQ_DOORBELL, _CQ_DOORBELL, _UNRELATED = ROLE["sq_doorbell"], ROLE["cq_doorbell"], ROLE["unrelated"]
 
 
 class Reconstruction:
@@ -82,6 +82,9 @@ class Reconstruction:
         learnt = spool.LEARNT.index(facts.learnt)
         bases = (*facts.elsewhere, facts.bar0)
         size = min(DOORBELL_BASE << facts.stride, 1 << 20)
+        if not function.confirmed:
+            self.map.add(function.link, facts.bar0 + DOORBELL_BASE, size, DOORBELL, WRITE, owner, -1)
+            return
         for base in bases:
             start = base + DOORBELL_BASE
             self._host_region(function, DOORBELL, "doorbells", owner, start, size, learnt, facts.confidence)
@@ -93,6 +96,12 @@ class Reconstruction:
             learnt = spool.SEEN if facts.msix_learnt == "seen" else spool.INFERRED
             confidence = 1.0 if learnt == spool.SEEN else 0.8
             self._host_region(function, MSIX, "msix_table", owner, start, size, learnt, confidence)
+
+    def confirm(self, function: Function) -> None:
+        """A function that was taken for a controller has shown a queue."""
+        if not function.confirmed:
+            function.queue_seen = True
+            self._place(function)
 
     def _host_region(
         self, function: Function, kind: int, name: str, owner: int, start: int, size: int, learnt: int,
@@ -195,11 +204,16 @@ class Reconstruction:
         _, row, owner, length, offset, _, tlp, time, _, _ = event
         function: Function = self.objects[owner]
         found = doorbell(DOORBELL_BASE + offset, function.facts.stride)
+        if not function.confirmed:
+            self.rows["role"][row] = _UNRELATED
         if found is None or length < 2:
             return
         qid, is_cq = found
         value = int.from_bytes(self.bytes_of(event)[:4], "little") & 0xFFFF
         controller = function.controller
+        if not function.confirmed:
+            self.inference.unsure_doorbell(controller, is_cq, qid, value, time, tlp)
+            return
         self.rows["role"][row] = _CQ_DOORBELL if is_cq else _SQ_DOORBELL
         self.output.doorbell(controller, is_cq, qid, value, time, tlp)
         if is_cq:
