@@ -328,6 +328,20 @@ def test_a_completion_without_a_request_is_a_loss(tmp_path: Path) -> None:
         assert troubles.losses == [("pcie0", wire.time)]
 
 
+def test_memory_that_the_controller_borrows(tmp_path: Path) -> None:
+    wire = io_rig()
+    wire.command(ASQ, 2, 0, OPC=9, CID=2, CDW10=0x0D, CDW11=1, CDW12=4, CDW13=0x60_0000, CDW15=2)
+    pieces = [(0x80_0000, 3), (0x90_0000, 1)]
+    wire.fetch(0x60_0000, b"".join(at.to_bytes(8, "little") + n.to_bytes(8, "little") for at, n in pieces))
+    wire.complete(ACQ, 2, CID=2, SQHD=3)
+    inside = [wire.post(0x80_2FC0, bytes(64)), wire.fetch(0x90_0000, bytes(64))]
+    outside = wire.post(0x80_3000, bytes(64))
+    with wire.decoded(tmp_path) as run:
+        owners = [run.store.owners[run.rows["owner"][one]] for one in inside]
+        assert owners == ["host memory buffer of 01:00.0"] * 2
+        assert run.store.owners[run.rows["owner"][outside]] != owners[0]
+
+
 def test_small_writes_alone_make_no_controller(tmp_path: Path) -> None:
     """A device with a register page and DMA of its own is no NVMe controller."""
     wire = Wire()

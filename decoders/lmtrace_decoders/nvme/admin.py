@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 from lmtrace.spec import nvme
 from lmtrace.spec.nvme import IDENTIFY_CONTROLLER, Cns
 from lmtrace_decoders.nvme import spool
-from lmtrace_decoders.nvme.memory_map import READ, SHADOW, WRITE
+from lmtrace_decoders.nvme.buffers import enables_host_memory
+from lmtrace_decoders.nvme.memory_map import HMB, READ, SHADOW, WRITE
 from lmtrace_decoders.nvme.queues import CompletionQueue, SubmissionQueue
 from lmtrace_decoders.nvme.transfer import BlockFormat
 
@@ -16,6 +17,8 @@ if TYPE_CHECKING:
     from lmtrace_decoders.nvme.queues import Command
     from lmtrace_decoders.nvme.reconstruct import Reconstruction
 
+MOST_HOST_MEMORY = 1 << 32
+"""Bytes of one piece of a host memory buffer that are laid into the map."""
 CREATORS = (nvme.Admin.CREATE_IO_SQ, nvme.Admin.CREATE_IO_CQ)
 
 
@@ -37,6 +40,8 @@ class Admin:
                 self._identify(command)
             elif opcode == nvme.Admin.DOORBELL_BUFFER_CONFIG:
                 self._shadow(command)
+            elif opcode == nvme.Admin.SET_FEATURES and command.dword(10) & 0xFF == nvme.Feature.HOST_MEMORY_BUFFER:
+                self._host_memory(command)
         self._run.migration.completed(command, time, tlp)
         self._run.buffers.queue_lists.pop(command, None)
 
@@ -109,6 +114,22 @@ class Admin:
             other = None if routing is None else self._run.function_of(function.link, routing)
             if other is not None and other.cntlid is None:
                 other.cntlid = cntlid
+
+    def _host_memory(self, command: Command) -> None:
+        """The controller may use the described memory as it likes, or no more: none of it belongs to a command."""
+        run, controller = self._run, command.controller
+        run.map.remove(controller.host_memory)
+        controller.host_memory = -1
+        if not enables_host_memory(command) or command.buffer is None:
+            return
+        text = run.store.owner(f"host memory buffer of {controller.function.text}")
+        data = command.buffer.data
+        for at in range(0, len(data) - 15, 16):
+            start, pages = int.from_bytes(data[at : at + 8], "little"), int.from_bytes(data[at + 8 : at + 12], "little")
+            size = min(pages * controller.page, MOST_HOST_MEMORY)
+            controller.host_memory = run.map.add(
+                controller.function.space, start, size, HMB, READ | WRITE, -1, text, sibling=controller.host_memory
+            )
 
     def _shadow(self, command: Command) -> None:
         """Doorbells move to host memory: writes of the host no longer tell every tail (5.2.5)."""

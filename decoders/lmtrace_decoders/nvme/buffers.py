@@ -8,7 +8,7 @@ from lmtrace.pieces import Pieces
 from lmtrace.spec import nvme
 from lmtrace.spec.nvme import Property
 from lmtrace_decoders.nvme import spool
-from lmtrace_decoders.nvme.memory_map import LIST, METADATA, READ, WRITE
+from lmtrace_decoders.nvme.memory_map import DATA, LIST, METADATA, READ, WRITE
 from lmtrace_decoders.nvme.prp import ListReader, PrpTransfer
 from lmtrace_decoders.nvme.transfer import BlockFormat, Entry, admin_bytes, io_bytes, moves_blocks
 
@@ -19,9 +19,18 @@ if TYPE_CHECKING:
 
 MOST_KEPT = 1 << 26
 """Admin data buffers up to this size are kept byte for byte."""
+MOST_DESCRIPTORS = 1 << 16
+"""Bytes of a host memory buffer's descriptor list that are looked at."""
 _WAYS = (0, READ, WRITE, READ | WRITE)
 _ASSUMED_BLOCK = BlockFormat(512)
 _QUEUE_CREATORS = (nvme.Admin.CREATE_IO_SQ, nvme.Admin.CREATE_IO_CQ, nvme.Admin.CONTROLLER_DATA_QUEUE)
+
+
+def enables_host_memory(command: Command) -> bool:
+    """Whether an admin command is Set Features that gives the controller a host memory buffer (5.1.25.2.4)."""
+    dw = command.dwords
+    feature = command.opcode == nvme.Admin.SET_FEATURES and dw[10] & 0xFF == nvme.Feature.HOST_MEMORY_BUFFER
+    return feature and bool(dw[11] & 1)
 
 
 class QueueList:
@@ -53,6 +62,9 @@ class Buffers:
             length = command.expected = admin_bytes(entry)
             if command.opcode in _QUEUE_CREATORS:
                 self._queue_list(command)
+            elif enables_host_memory(command):
+                self._descriptors(command)
+                return
         else:
             block = self.blocks.get((command.controller.function.link, entry.nsid))
             length, command.metadata = io_bytes(entry, block)
@@ -85,6 +97,18 @@ class Buffers:
             transfer.lay_list(0, work, controller.function.list_text)
         if command.metadata:
             command.mapped = run.map.add(space, command.qword(16), command.metadata, METADATA, ways, work, text)
+
+    def _descriptors(self, command: Command) -> None:
+        """Lay the descriptor list of a host memory buffer, to learn the buffer when the controller reads it."""
+        run, dw = self._run, command.dwords
+        function = command.controller.function
+        size = min(16 * dw[15], MOST_DESCRIPTORS)
+        command.expected = size
+        if size:
+            work = run.take_work(command, True)
+            command.buffer = Pieces()
+            address = (dw[13] | dw[14] << 32) & ~0xF
+            command.mapped = run.map.add(function.space, address, size, DATA, READ, work, function.data_text)
 
     def _in_cmb(self, command: Command) -> bool:
         """Whether PRP1 points into the controller memory buffer (CMBMSC, or the BAR before NVMe 1.4)."""

@@ -35,6 +35,8 @@ class Controller:
     cqs: dict[int, CompletionQueue] = field(default_factory=dict)
     laid: list[int] = field(default_factory=list)
     """Handles in the memory map that go with this life."""
+    host_memory: int = -1
+    """Handle of the host memory buffer."""
     shadow: bool = False
     """Doorbell Buffer Config is in force, so that doorbell writes do not tell all."""
 

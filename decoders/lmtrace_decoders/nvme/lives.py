@@ -164,6 +164,8 @@ class Lives:
         for handle in controller.laid:
             run.map.remove(handle)
         controller.laid.clear()
+        run.map.remove(controller.host_memory)
+        controller.host_memory = -1
         run.interrupts.drop(function)
         if lived:
             function.ended.append((controller, time, why, tlp))
