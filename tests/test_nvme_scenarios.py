@@ -6,7 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from lmtrace.scenario import Options, scenarios
+from lmtrace.scenario import Options, scenarios, synth
+from lmtrace.stage import Request, format_of
+from lmtrace.store import Capture, Store
+from lmtrace.trouble import Troubles
+from lmtrace_decoders.nvme.decode import nvme
 from lmtrace_samples.plots import plots
 from lmtrace_samples.record import Done
 from lmtrace_samples.write_pcapng import write_pcapng
@@ -52,3 +56,37 @@ def test_the_tables_hold_what_the_model_did(name: str, tmp_path: Path) -> None:
         row = waiting[done.function, done.sqid, done.slot, done.cid, done.opcode].pop(0)
         assert {key: row[key] for key in expected} == expected
     assert entries == [data for *_, data in record.entries]
+
+
+def test_two_captures_of_one_migration_belong_together(tmp_path: Path) -> None:
+    """The bytes of the state tell which source and destination are one migration; ids go on from capture to capture."""
+    files = synth("migration-two-captures", tmp_path / "played.pcapng")
+    with Store(tmp_path / "out") as store:
+        for path in sorted(files, key=lambda one: "destination" in one.name):
+            troubles = Troubles(path.name)
+            reader = format_of(path).open(Request(path, None, troubles))
+            first = store.tlp_count
+            for chunk in reader.chunks():
+                store.append_tlps(chunk)
+            store.captures.append(
+                Capture(path.name, reader.format, list(reader.links), troubles, first, store.tlp_count)
+            )
+        nvme(store)
+        store.finish_tables()
+        migrations = store.read("migrations").to_pylist()
+        commands = store.read("transactions").to_pylist()
+        children = store.read("children").to_pylist()
+        kept = store.read("command_data").to_pylist()
+        rows = store.tlps(0, store.tlp_count)
+    assert [one["id"] for one in commands] == list(range(len(commands)))
+    assert len(migrations) == 1
+    one = migrations[0]
+    assert (one["capture"], one["destination_capture"]) == ("played.source.pcapng", "played.destination.pcapng")
+    assert commands[one["suspend_transaction_id"]]["name"] == "Migration Send"
+    assert commands[one["resume_transaction_id"]]["capture"] == "played.destination.pcapng"
+    for child in children:
+        command = commands[child["transaction_id"]]
+        if child["kind"] == "sqe_fetch":
+            assert rows["time_ps"][child["first_tlp_id"]] == command["fetch_ps"]
+    for data in kept:
+        assert commands[data["transaction_id"]]["sqid"] == 0
