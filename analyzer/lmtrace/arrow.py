@@ -70,9 +70,7 @@ def to_numpy(values: pa.Array | pa.ChunkedArray) -> np.ndarray:
 def _unpacked(bits: pa.Buffer, values: pa.Array) -> np.ndarray:
     """Return the bits of a validity or boolean buffer that belong to ``values``."""
     end = values.offset + len(values)
-    return np.unpackbits(np.frombuffer(bits, np.uint8), bitorder="little", count=end)[values.offset :].astype(
-        np.bool_
-    )
+    return np.unpackbits(np.frombuffer(bits, np.uint8), bitorder="little", count=end)[values.offset :].astype(np.bool_)
 
 
 def _offsets(lengths: list[int]) -> np.ndarray:

@@ -30,7 +30,5 @@ def load_packs(group: str) -> tuple[str, ...]:
 
 def walk(package: ModuleType) -> None:
     """Import every module below ``package``, in order of name."""
-    for found in sorted(
-        pkgutil.walk_packages(package.__path__, package.__name__ + "."), key=lambda one: one.name
-    ):
+    for found in sorted(pkgutil.walk_packages(package.__path__, package.__name__ + "."), key=lambda one: one.name):
         importlib.import_module(found.name)

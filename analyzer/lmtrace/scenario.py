@@ -115,9 +115,7 @@ def synth(
         raise UsageError(f"scenario {name} has no fault {fault!r}; it has: {', '.join(names) or 'none'}")
     suffix = max((one for one in _register.writers if output.name.endswith(one)), key=len, default="")
     if not suffix:
-        raise UsageError(
-            f"cannot write {output.name}: a capture ends in {', '.join(sorted(_register.writers))}"
-        )
+        raise UsageError(f"cannot write {output.name}: a capture ends in {', '.join(sorted(_register.writers))}")
     write, stem = _register.writers[suffix], output.name.removesuffix(suffix)
     files: list[Path] = []
     for capture, tlps in chosen.play(Options(seed, commands, fault)).items():

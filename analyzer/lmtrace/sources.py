@@ -97,7 +97,10 @@ class LinkSource:
         rows.sort(key=lambda row: (row["fetch_tlp_id"], row["sq_slot"] or 0, row["id"]))
         rank = _Rank()
         for row in rows:
-            yield ev.typed(self._command(row, data.get(row["id"]), rank))
+            command = ev.typed(self._command(row, data.get(row["id"]), rank))
+            if isinstance(command, ev.CreateCdq) and command.data is not None:
+                command.pages = _entries(command.data)
+            yield command
 
     def _command(self, row: dict[str, Any], data: Pieces | None, rank: _Rank) -> ev.Command:
         fetched = rank.order(row["fetch_tlp_id"])
@@ -354,6 +357,14 @@ class _Rank:
         self._next = self._next + 1 if tlp == self._tlp else self._first
         self._tlp = tlp
         return tlp * ORDER_STEP + min(self._next, COMPLETED - 1)
+
+
+def _entries(pieces: Pieces) -> tuple[int, ...]:
+    """Return the PRP list entries from the first one on, as far as all of them were seen."""
+    found: list[int] = []
+    while (raw := pieces.bytes(8 * len(found), 8 * len(found) + 8)) is not None:
+        found.append(int.from_bytes(raw, "little"))
+    return tuple(found)
 
 
 def _order(step: Step) -> int:

@@ -34,7 +34,8 @@ class DataQueue:
         self.base, self.size, self.pages, self.created_ps = base, size, pages, created_ps
         self._handles: list[int] = []
         self._regions: list[Region] = []
-        self._partial: dict[int, tuple[Pieces, int]] = {}
+        self._partial: dict[int, tuple[Pieces, int, int]] = {}
+        """Entries written in part by slot: bytes, TLP of the first write, TLP of the write of byte 31 or -1."""
 
     def lay(self, run: Reconstruction, functions: list[Function]) -> None:
         """Lay the queue into the spaces of the functions that may write to it; the first one owns it."""
@@ -62,14 +63,22 @@ class DataQueue:
                                    function.space, text)
                     )  # fmt: skip
 
-    def put(self, slot: int, within: int, data: bytes, tlp: int) -> tuple[bytes, int] | None:
-        """Take bytes of an entry; return (entry, TLP of its first write) once its phase tag was written."""
-        pieces, first = self._partial.pop(slot, (Pieces(), tlp))
+    def put(self, slot: int, within: int, data: bytes, tlp: int) -> tuple[bytes, int, int] | None:
+        """Take bytes of an entry; return (entry, TLP of its first write, TLP of its phase tag) once all were written.
+
+        The phase tag should come last, but an entry that breaks this is one entry all the same. Bytes written again
+        after the phase tag begin the slot's next entry.
+        """
+        pieces, first, phase = self._partial.pop(slot, (Pieces(), tlp, -1))
+        if phase >= 0 and not pieces.gaps(within, within + len(data)):
+            pieces, first, phase = Pieces(), tlp, -1
         pieces.put(within, data)
-        if within + len(data) <= PHASE_BYTE:
-            self._partial[slot] = (pieces, first)
+        if within + len(data) > PHASE_BYTE:
+            phase = tlp
+        if not pieces.known(0, CDQ_ENTRY_SIZE):
+            self._partial[slot] = (pieces, first, phase)
             return None
-        return bytes(pieces.data), first
+        return bytes(pieces.data), first, phase
 
     def ended(self, time: int) -> None:
         """The queue was deleted."""

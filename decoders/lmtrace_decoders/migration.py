@@ -161,14 +161,14 @@ class Migration:
             done = cdq.put(slot, within, piece, tlp)
             if done is None:
                 continue
-            entry, first = done
+            entry, first, phase = done
             fields = CDQ_ENTRY.decode(entry)
             function = cdq.controller.function
             run.store.writer("cdq_entries").add({
                 "capture": run.capture.name, "link": run.output.links[function.link], "controller": function.cntlid,
                 "function": function.bdf, "requester_id": requester, "epoch": cdq.controller.epoch,
                 "cdqid": cdq.cdqid, "target": cdq.target, "slot": slot, "time_ps": time, "first_tlp_id": first,
-                "last_tlp_id": tlp, "phase_tlp_id": tlp, "nsid": fields["NSID"], "nlb": fields["NLB"],
+                "last_tlp_id": tlp, "phase_tlp_id": phase, "nsid": fields["NSID"], "nlb": fields["NLB"],
                 "slba": fields["SLBA"], "cdqp": bool(fields["CDQP"]), "esa": fields["ESA"],
                 "dlba": bool(fields["DLBA"]), "lbacir": fields["LBACIR"], "data": entry,
             })  # fmt: skip

@@ -38,6 +38,8 @@ class DataQueue:
     posted: int = 0
     unconsumed: int = 0
     ended_by: str | None = None
+    used_order: int = -1
+    """Order of the last command that found the queue."""
     page_size: int = 4096
     passes: int | None = 0
     """Times the queue was filled to its end, by the entries seen; None once one came out of order."""

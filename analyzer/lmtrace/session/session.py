@@ -331,6 +331,10 @@ class Session:
         if not command.succeeded:
             return
         order = command.order
+        if isinstance(command, CdqCommand):
+            used = self.live_queue(command.function, command.cdqid)
+            if used is not None:
+                used.used_order = order
         match command:
             case IdentifyController():
                 controller = self.of_function(command.function)

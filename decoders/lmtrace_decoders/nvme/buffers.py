@@ -199,6 +199,10 @@ class Buffers:
         found, following = reader.take(index, offset, data)
         if queue_list is not None:
             queue_list.pages.update(found)
+            if command.opcode == nvme.Admin.CONTROLLER_DATA_QUEUE:
+                command.buffer = command.buffer or Pieces()
+                for position, address in found:
+                    command.buffer.put(8 * position, address.to_bytes(8, "little"))
             if following is not None:
                 self._lay_queue_list(command, index + 1, owner)
         elif transfer is not None:

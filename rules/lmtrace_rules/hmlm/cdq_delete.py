@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from lmtrace.events import CdqCommand, DeleteCdq, EndOfCapture, Stray
+from lmtrace.events import CdqCommand, CdqEntry, DeleteCdq, EndOfCapture, Stray
 from lmtrace.known import Known, throughout
 from lmtrace.rule import Verdict, broken, held, rule
 from lmtrace.session import Session
@@ -71,7 +71,7 @@ def unknown_queue_deleted(command: DeleteCdq, session: Session) -> Iterator[Verd
 
 
 @rule("HMLM-5.1.4.1.2-n2", spec="NVMe Base 2.1, 8.1.6 and 5.1.4.1.2", party="controller")
-def deleted_queue_used(event: CdqCommand | Stray, session: Session) -> Iterator[Verdict]:
+def deleted_queue_used(event: CdqCommand | CdqEntry | Stray, session: Session) -> Iterator[Verdict]:
     """A deleted queue is gone: nothing is written to it, and its identifier names nothing.
 
     The host has given its memory to something else.
@@ -95,6 +95,13 @@ def deleted_queue_used(event: CdqCommand | Stray, session: Session) -> Iterator[
         3us delete_cdq cdqid=3
         5us stray kind=MWr address=0x10020 length=32 function=01:00.1
 
+    Breaks::
+
+        1us create_cdq target=1 cdqid=3 cdqsize=64 pc=1 prp1=0x10000
+        2us cdq_entry cdqid=3 slot=0 esa=1
+        3us delete_cdq cdqid=3
+        5us cdq_entry cdqid=3 slot=1 esa=0
+
     Silent::
 
         1us create_cdq target=1 cdqid=3 cdqsize=64 pc=1 prp1=0x10000
@@ -114,6 +121,14 @@ def deleted_queue_used(event: CdqCommand | Stray, session: Session) -> Iterator[
     """
     if isinstance(event, Stray):
         yield from _written_after_delete(event, session)
+        return
+    if isinstance(event, CdqEntry):
+        dead = session.live_queue(event.owner, event.cdqid)
+        if dead is not None and dead.live.now is Known.NO and dead.ended_by == "delete":
+            yield broken(
+                f"an entry was posted to slot {event.slot} of {dead.title} after the queue was deleted", event,
+                None if event.slot == dead.tail else "warning",
+            )  # fmt: skip
         return
     queue = session.live_queue(event.function, event.cdqid)
     if (

@@ -178,14 +178,17 @@ def data_queue_deleted_unasked(command: CdqCommand, session: Session) -> Iterato
 
 
 def _suspend_of_kept_queue(command: CdqCommand, session: Session) -> Suspend | None:
-    """Return the last Suspend for the target of a command's queue, if the queue is alive and older than that."""
+    """Return the last Suspend for the target of a command's queue, if the queue is alive and older than that.
+
+    A command that found the queue after the Suspend shows that it was not the Suspend that ended it.
+    """
     queue = session.live_queue(command.function, command.cdqid)
     if queue is None or throughout(queue.live, command.fetched, command.order) is not Known.YES:
         return None
     if _asks_for_no_queue(command) or (isinstance(command, LogUserDataChanges) and command.lact != 0):
         return None
     last = session.controller(queue.target).last_suspend
-    if last is None or last.function != command.function:
+    if last is None or last.function != command.function or queue.used_order > last.order:
         return None
     return last if queue.created.order < last.fetched and last.order < command.fetched else None
 
