@@ -23,6 +23,7 @@ from lmtrace_decoders.nvme.memory_map import (
     LARGE,
     LIST,
     METADATA,
+    MOST_SPACES,
     MSIX,
     READ,
     REGISTER,
@@ -272,6 +273,8 @@ def _attribute(  # type: ignore[no-untyped-def]
         else:
             down = rows[i]["direction"] == _DOWN
             space = np.int64(rows[i]["link"]) if down else _space(ids, spaces, rows[i]["link"], rows[i]["requester_id"])
+            if space >= MOST_SPACES:
+                space = np.int64(-1)
             way = WRITE if kind == _MWR or kind == _DMWR else READ
             start, count = enabled_span(
                 rows[i]["address"], rows[i]["length_dw"], rows[i]["first_be"], rows[i]["last_be"]

@@ -110,8 +110,6 @@ class Facts:
     is_virtual: bool | None = None
     primary: int | None = None
     vf_number: int | None = None
-    mid_stream: bool = False
-    """No enabling of the controller was seen before its traffic."""
     controller: int | None = None
     """CNTLID as given."""
 
@@ -328,7 +326,6 @@ class Discovery:
                     function = page.fetcher
             yield Facts(
                 page.link, function, self.space(page.link, space), page.base, "seen", confidence,
-                mid_stream=page.enabled_at is None,
             )  # fmt: skip
 
     def _owner(self, page: Page, found: dict[tuple[int, int], Facts]) -> tuple[int, float]:
@@ -355,9 +352,7 @@ class Discovery:
     def _given(self, link: int, given: Given, found: dict[tuple[int, int], Facts]) -> None:
         for function, base in sorted(given.bar0.items()):
             if (link, function) not in found:
-                found[link, function] = Facts(
-                    link, function, self.space(link, function), base, "given", mid_stream=True
-                )
+                found[link, function] = Facts(link, function, self.space(link, function), base, "given")
         for facts in found.values():
             if facts.link == link:
                 facts.controller = given.controller.get(facts.function)
@@ -382,7 +377,7 @@ class Discovery:
             function, confidence = self._owner(page, waiting)
             facts = Facts(
                 page.link, function, self.space(page.link, function), page.base - DOORBELL_BASE, "inferred",
-                min(confidence, 0.8), mid_stream=True,
+                min(confidence, 0.8),
             )  # fmt: skip
             waiting[page.link, function] = facts
             yield facts
@@ -394,9 +389,6 @@ class Discovery:
             if high is not None:
                 facts.stride = CAP["DSTRD"].of((high << 32).to_bytes(8, "little"))
                 facts.stride_known = True
-            facts.mid_stream = page.enabled_at is None
-        else:
-            facts.mid_stream = True
         space = self.config.spaces.get((facts.link, facts.function))
         if space is not None:
             bars = [bar.base for bar in space.bars]

@@ -21,6 +21,7 @@ device (by the host for pieces of a link's own space)."""
 DATA, METADATA, LIST, SQ, CQ, CDQ, INTERRUPT, SHADOW, REGISTER, DOORBELL, MSIX, CMB, HMB = range(1, 14)
 READ, WRITE = 1, 2
 MOST_SPACES = 2047
+"""Spaces that fit a page's key; in others nothing is known."""
 SMALL, LARGE = 12, 24
 
 
@@ -64,7 +65,7 @@ def _add(nodes, heads, state, space, start, size, offset, kind, ways, owner, tex
 @njit(cache=True)
 def _add_pages(nodes, heads, state, space, pages, page, size, offset, kind, ways, owner, text, sibling):  # type: ignore[no-untyped-def]
     for address in pages:
-        if size <= 0:
+        if size <= 0 or space >= MOST_SPACES:
             break
         count = min(size, page)
         sibling = _add(nodes, heads, state, space, address, count, offset, kind, ways, owner, text, SMALL, sibling)
@@ -160,6 +161,8 @@ class MemoryMap:
         offset: int, sibling: int,
     ) -> int:  # fmt: skip
         """Lay a region of ``size`` bytes over whole pages of ``page`` bytes each (uint64 addresses)."""
+        if space >= MOST_SPACES:
+            return sibling
         self._reserve(len(pages) * ((page >> SMALL) + 2))
         return int(
             _add_pages(self.nodes, self.heads, self.state, np.int64(space), pages, np.int64(page), np.int64(size),

@@ -25,6 +25,7 @@ from lmtrace_decoders.nvme.lives import Lives
 from lmtrace_decoders.nvme.memory_map import (
     CMB,
     DOORBELL,
+    MOST_SPACES,
     MSIX,
     READ,
     REGISTER,
@@ -45,7 +46,7 @@ class Reconstruction:
         self.store, self.capture, self.discovery = store, capture, discovery
         facts = discovery.facts()
         ids = sorted((link << 16 | requester, number) for (link, requester), number in discovery.requesters.items())
-        ids = [one for one in ids if len(capture.links) + one[1] < 2047]
+        ids = [one for one in ids if len(capture.links) + one[1] < MOST_SPACES]
         spaces = [len(capture.links) + number for _, number in ids]
         count = len(capture.links) + len(discovery.requesters)
         self.walk = Walk(np.array([one for one, _ in ids]), np.array(spaces), count)
