@@ -45,11 +45,12 @@ def test_every_command_of_a_packet_capture_equals_the_record(
         assert (run.rows["request"][(run.rows["kind"] == 3) | (run.rows["kind"] == 4)] >= 0).all()
 
 
-def test_the_waveform_of_a_migration_gives_the_same_commands_without_configuration(
-    capture: Find, tmp_path: Path
+@pytest.mark.parametrize(("name", "commands"), [("nvme_hmlm_full_life", 362), ("nvme_linux_mixed_io", 737)])
+def test_the_waveform_gives_the_same_commands_without_configuration(
+    name: str, commands: int, capture: Find, tmp_path: Path
 ) -> None:
-    real = truth(capture("nvme_hmlm_full_life/commands.csv.zst"))
-    with decoded(capture("nvme_hmlm_full_life/nvme_hmlm_full_life.vcd.zst"), tmp_path) as run:
+    real = truth(capture(f"{name}/commands.csv.zst"))
+    with decoded(capture(f"{name}/{name}.vcd.zst"), tmp_path) as run:
         mine = run.table("transactions")
         assert "config" not in run.roles() and "unrelated" not in run.roles()
 
@@ -60,7 +61,7 @@ def test_the_waveform_of_a_migration_gives_the_same_commands_without_configurati
     for one in mine:
         place = key(*(one[n] for n in ("function", "sqid", "cid", "opcode", "dptr1", "cdw10", "cdw12")))
         waiting.setdefault(place, []).append(one)
-    assert len(mine) == len(real) == 362
+    assert len(mine) == len(real) == commands
     for row in real:
         place = key(
             bdf_number(row["bdf"]), int(row["sqid"]), int(row["cid"]), number(row["opcode"]), number(row["prp1"]),
