@@ -94,9 +94,21 @@ class World:
         """Return whether the host is to send a request that breaks a rule of its own, to have it refused."""
         return reason in self.provoked
 
+    def suspend(self, manager: Manager, cntlid: int, delete: bool) -> Steps[None]:
+        """Hook: how the host suspends the source, whose tenant is at work."""
+        yield from manager.suspend(cntlid, delete)
+
     def while_suspended(self, manager: Manager, cntlid: int) -> Steps[None]:
         """Hook: what the host does with a suspended controller; looking at its status is fine."""
         yield from manager.side.drivers[cntlid].read(Property.CSTS)
+
+    def read_state(self, manager: Manager, cntlid: int, pieces: int, vendor: int) -> Steps[bytes]:
+        """Hook: how the host reads the state of the suspended source."""
+        return (yield from manager.get_state(cntlid, pieces, vendor))
+
+    def set_state(self, manager: Manager, cntlid: int, state: bytes, pieces: int, vendor: int) -> Steps[None]:
+        """Hook: how the host sends the state to the suspended destination."""
+        yield from manager.set_state(cntlid, state, pieces, vendor)
 
     def afterwards(self, manager: Manager, cntlid: int) -> Steps[None]:
         """Hook: what the host does with a source whose destination runs; nothing before it is reset."""

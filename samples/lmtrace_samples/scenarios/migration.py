@@ -79,7 +79,7 @@ class Migration:
                 yield from self.here.follow(self.reader, self.copied_to, 1)
         self.tenant.allow(6)
         yield 4 * US
-        yield from self.here.suspend(self.start, choices.delete_queue and self.reader is not None)
+        yield from self.world.suspend(self.here, self.start, choices.delete_queue and self.reader is not None)
         self.tenant.allow(posted)
         yield 15 * US
         self.tenant.driver.freeze()
@@ -98,10 +98,10 @@ class Migration:
     def move_state(self) -> Steps[None]:
         """Suspend the destination and give it the state of the source."""
         choices = self.world.choices
-        state = yield from self.here.get_state(self.start, choices.pieces, self.vendor)
+        state = yield from self.world.read_state(self.here, self.start, choices.pieces, self.vendor)
         self.world.note("state", self.source, self.start)
         yield from self.there.suspend(self.target)
-        yield from self.there.set_state(self.target, state, choices.pieces, self.vendor)
+        yield from self.world.set_state(self.there, self.target, state, choices.pieces, self.vendor)
         self.world.note("set", self.destination, self.target)
 
     def start_destination(self) -> Steps[None]:
