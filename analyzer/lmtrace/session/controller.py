@@ -145,6 +145,8 @@ class Controller:
     """A Suspend for it was fetched that succeeds, or whose completion was not seen."""
     last_suspend: Suspend | None = None
     """The latest Suspend for it, whether it succeeded or not."""
+    refused_dudmq: Suspend | None = None
+    """The latest Suspend with DUDMQ for it that was refused, until one succeeds."""
     announcement: Announcement | None = None
     silence: Silence | None = None
     """What happened since its latest suspension began; meaningful while ``suspension`` lasts."""
@@ -266,7 +268,7 @@ class Controller:
         self.queues.clear()
         self.outstanding.clear()
         self.suspension = self.announced = None
-        self.announcement = self.silence = self.resumption = self.last_suspend = None
+        self.announcement = self.silence = self.resumption = self.last_suspend = self.refused_dudmq = None
         self.signals = Signals()
         self.shadow_doorbells = self.draining = False
         self.committed = self.resumed_state = None

@@ -319,7 +319,10 @@ class Session:
 
     def _completed(self, command: Command) -> None:
         if isinstance(command, Suspend) and command.completed:
-            self.controller(command.target).last_suspend = command
+            suspended = self.controller(command.target)
+            suspended.last_suspend = command
+            if command.dudmq:
+                suspended.refused_dudmq = command if command.failed else None
         if isinstance(command, Identify):
             self._identified(command)
         if isinstance(command, CdqCommand) and command.status == INVALID_CONTROLLER_DATA_QUEUE:

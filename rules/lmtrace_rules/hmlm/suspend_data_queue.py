@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from lmtrace.events import CdqCommand, CdqEntry, GetFeaturesCdq, LogUserDataChanges, Stray, Suspend
 from lmtrace.known import Known, throughout
 from lmtrace.rule import Verdict, broken, held, not_a_rule, not_observable, rule
-from lmtrace.session import DataQueue, Session
+from lmtrace.session import Controller, DataQueue, Session
 from lmtrace.spec.migration import CDQ_ENTRY_SIZE
 from lmtrace.spec.nvme import INVALID_CONTROLLER_DATA_QUEUE, INVALID_FIELD
 from lmtrace_rules.hmlm.causes import excused
@@ -141,9 +141,17 @@ def data_queue_lost_by_failed_suspend(command: CdqCommand, session: Session) -> 
         1us create_cdq cdqid=1 target=1 pc=1 cdqsize=64 prp1=40000h
         3us suspend target=1 stype=5 dudmq=1 status=0/02h
         5us set_features_cdq cdqid=1 hp=0 status=1/37h
+
+    Breaks::
+
+        1us create_cdq cdqid=1 target=1 pc=1 cdqsize=64 prp1=40000h
+        3us suspend target=1 stype=5 dudmq=1 status=0/02h
+        4us suspend target=1 stype=0
+        5us set_features_cdq cdqid=1 hp=0 status=1/37h
     """
-    last = _suspend_of_kept_queue(command, session)
-    if last is not None and last.failed and last.dudmq:
+    target = _target_of(command, session)
+    last = target.refused_dudmq if target is not None else None
+    if last is not None and _kept_since(command, session, last):
         yield from _kept(command, f"the Suspend with DUDMQ of controller {last.target} failed with {last.status}")
 
 
@@ -172,25 +180,33 @@ def data_queue_deleted_unasked(command: CdqCommand, session: Session) -> Iterato
         3us suspend target=1 stype=1
         5us set_features_cdq cdqid=1 hp=0 status=1/37h
     """
-    last = _suspend_of_kept_queue(command, session)
-    if last is not None and last.succeeded and last.suspends and not last.dudmq:
+    target = _target_of(command, session)
+    last = target.last_suspend if target is not None else None
+    if last is None or not _kept_since(command, session, last):
+        return
+    if last.succeeded and last.suspends and not last.dudmq:
         yield from _kept(command, f"the Suspend of controller {last.target} did not ask for its deletion")
 
 
-def _suspend_of_kept_queue(command: CdqCommand, session: Session) -> Suspend | None:
-    """Return the last Suspend for the target of a command's queue, if the queue is alive and older than that.
+def _kept_since(command: CdqCommand, session: Session, last: Suspend | None) -> bool:
+    """Whether a command's queue is alive, older than a Suspend of the same MMC, and not used between the two.
 
     A command that found the queue after the Suspend shows that it was not the Suspend that ended it.
     """
     queue = session.live_queue(command.function, command.cdqid)
     if queue is None or throughout(queue.live, command.fetched, command.order) is not Known.YES:
-        return None
+        return False
     if _asks_for_no_queue(command) or (isinstance(command, LogUserDataChanges) and command.lact != 0):
-        return None
-    last = session.controller(queue.target).last_suspend
+        return False
     if last is None or last.function != command.function or queue.used_order > last.order:
-        return None
-    return last if queue.created.order < last.fetched and last.order < command.fetched else None
+        return False
+    return queue.created.order < last.fetched and last.order < command.fetched
+
+
+def _target_of(command: CdqCommand, session: Session) -> Controller | None:
+    """Return the controller whose changes a command's queue logs."""
+    queue = session.live_queue(command.function, command.cdqid)
+    return None if queue is None else session.controller(queue.target)
 
 
 def _kept(command: CdqCommand, what: str) -> Iterator[Verdict]:
