@@ -195,7 +195,7 @@ class Manager:
         expect: Status = SUCCESS,
         version: int = 1,
         vendor: int = 0,
-    ) -> Steps[None]:
+    ) -> Steps[Ticket]:
         """Send bytes of a state."""
         prps = (0, 0)
         if data:
@@ -209,7 +209,7 @@ class Manager:
             13: offset >> 32,
             15: len(data) // 4,
         }
-        yield from self.send(Admin.MIGRATION_SEND, words, expect, prps)
+        return (yield from self.send(Admin.MIGRATION_SEND, words, expect, prps))
 
     def set_state(self, cntlid: int, state: bytes, pieces: int, vendor: int) -> Steps[None]:
         """Send a whole state, in one command or in several; with four the last one is empty."""

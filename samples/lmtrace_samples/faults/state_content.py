@@ -133,13 +133,13 @@ def state_head_behind(world: World) -> None:
     _alters_queues(world, change)
 
 
-@fault("state-tail-at-head", "HMLM-5.1.17.1.3-n7", "rollback")
-def state_tail_at_head(world: World) -> None:
-    """The state tells that submission queues are empty, whatever was posted."""
+@fault("state-tail-behind", "HMLM-5.1.17.1.3-n7", "rollback")
+def state_tail_behind(world: World) -> None:
+    """The state tells the tail of submission queues one slot before the last doorbell."""
 
     def change(sqs: list[Fields], cqs: list[Fields]) -> None:
         for one in sqs:
-            one["IOSQTP"] = one["IOSQHP"]
+            one["IOSQTP"] = (one["IOSQTP"] - 1) % (one["IOSQQSIZE"] + 1)
 
     _alters_queues(world, change)
 

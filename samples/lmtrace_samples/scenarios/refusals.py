@@ -47,6 +47,9 @@ def refusals(world: World) -> Steps[None]:
     commands = world.commands(32)
     side.manager.offer_buffer(BUFFER_PAGES)
     yield from move.prepare()
+    yield from side.drivers[DISABLED].enable()
+    yield from side.drivers[DISABLED].introduce(1)
+    yield from side.drivers[DISABLED].disable()
     yield from move.tenant.run(commands // 4)
     yield from refused_queues(move.here)
     yield from move.log_changes()
@@ -208,26 +211,44 @@ def refused_sets(manager: Manager, state: bytes) -> Steps[None]:
     world = manager.world
     wrong = INVALID_CONTROLLER_IDENTIFIER
     half = len(state) // 8 * 4
+    bare = state[:16] + bytes(32)
+
+    def refused(status: Status, data: bytes = state, version: int = 1, vendor: int = 1) -> Steps[None]:
+        ticket = yield from manager.set(TARGET, ONLY, 0, data, status, version=version, vendor=vendor)
+        if ticket.status == SUCCESS:
+            yield from _start_over(manager)
+
     yield from manager.set(DISABLED, FIRST, 0, state[:half], wrong, vendor=1)
     yield from manager.set(NOBODY, ONLY, 0, state, wrong, vendor=1)
     yield from manager.set(MANAGER, ONLY, 0, state, wrong, vendor=1)
     yield from manager.set(TARGET, MIDDLE, half, state[half:], COMMAND_SEQUENCE_ERROR, vendor=1)
     yield from manager.set(TARGET, LAST, half, state[half:], COMMAND_SEQUENCE_ERROR, vendor=1)
-    yield from manager.set(TARGET, ONLY, 0, state, INVALID_FIELD, version=2, vendor=1)
-    yield from manager.set(TARGET, ONLY, 0, state, INVALID_FIELD, version=1, vendor=2)
-    yield from manager.set(TARGET, ONLY, 0, state, INVALID_FIELD, version=0, vendor=1)
-    if int.from_bytes(state[32:48], "little"):
-        yield from manager.set(TARGET, ONLY, 0, state, INVALID_FIELD, version=1, vendor=0)
-    yield from manager.set(TARGET, ONLY, 0, state, INVALID_FIELD, version=0, vendor=0)
+    yield from refused(INVALID_FIELD, version=2)
+    yield from refused(INVALID_FIELD, vendor=2)
+    yield from refused(INVALID_FIELD, version=0)
+    yield from refused(INVALID_FIELD, vendor=0)
+    yield from refused(INVALID_FIELD, bare, version=0, vendor=0)
     yield from manager.set(TARGET, FIRST, 2, state[:half], INVALID_FIELD, vendor=1)
     yield from manager.set(TARGET, FIRST, 0, state[:half], vendor=1)
-    yield from manager.set(TARGET, MIDDLE, BEYOND, state[half:], INVALID_FIELD, vendor=1)
-    if world.provokes("resume-open"):
-        yield from manager.resume(TARGET, COMMAND_SEQUENCE_ERROR)
+    yield from manager.set(TARGET, FIRST, 0, state[:half], vendor=1)
     if world.provokes("set-empty"):
         yield from manager.set(TARGET, MIDDLE, half, b"", INVALID_FIELD, vendor=1)
+    if world.provokes("resume-open"):
+        yield from manager.resume(TARGET, COMMAND_SEQUENCE_ERROR)
+    yield from manager.set(TARGET, MIDDLE, BEYOND, state[half:], INVALID_FIELD, vendor=1)
+    if world.provokes("resume-broken-off"):
+        yield from manager.resume(TARGET, COMMAND_SEQUENCE_ERROR)
     yield from manager.set(TARGET, FIRST, 0, state[:half], vendor=1)
     yield from manager.set(TARGET, LAST, half, state[half:], vendor=1)
     if world.provokes("set-queues"):
         yield from manager.set(TARGET, ONLY, 0, state, INVALID_FIELD, vendor=1)
+    yield from manager.get(TARGET, 0, len(state), vendor=1)
     yield 5 * US
+
+
+def _start_over(manager: Manager) -> Steps[None]:
+    """Reset the target, which took what it should have refused, and suspend it again."""
+    driver = manager.side.drivers[TARGET]
+    yield from driver.disable()
+    yield from driver.enable()
+    yield from manager.suspend(TARGET)
