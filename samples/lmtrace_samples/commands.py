@@ -6,16 +6,17 @@ from random import Random
 from typing import TYPE_CHECKING
 
 from lmtrace.spec.nvme import (
-    CONTROLLER_SUSPENDED,
     IDENTIFY_CONTROLLER,
     INVALID_FIELD,
-    INVALID_OPCODE,
+    NSSR_MAGIC,
     PRP_OFFSET_INVALID,
+    SANITIZE_IN_PROGRESS,
     SUBNQN,
     Admin,
     Cns,
     Feature,
     Nvm,
+    Property,
     Status,
 )
 from lmtrace_samples.choices import Choices
@@ -38,8 +39,14 @@ INVALID_QUEUE_DELETION = Status(1, 0x0C)
 INVALID_NAMESPACE = Status(0, 0x0B)
 LBA_OUT_OF_RANGE = Status(0, 0x80)
 COMPARE_FAILURE = Status(2, 0x85)
+SANITIZE_STATUS = 0x81
 QUEUES = 8
 LARGEST = 1 << 17
+BESIDE_SANITIZE = frozenset({
+    Admin.DELETE_IO_SQ, Admin.CREATE_IO_SQ, Admin.DELETE_IO_CQ, Admin.CREATE_IO_CQ, Admin.GET_LOG_PAGE, Admin.IDENTIFY,
+    Admin.ABORT, Admin.SET_FEATURES, Admin.GET_FEATURES,
+})  # fmt: skip
+"""Commands that may run while a sanitize operation is in progress (Figure 142)."""
 
 
 class Controller(Engine):
@@ -67,7 +74,6 @@ class Controller(Engine):
             Admin.ABORT: self._abort,
             Admin.SET_FEATURES: self._set_features,
             Admin.GET_FEATURES: self._get_features,
-            Admin.SANITIZE: self._sanitize,
         }
         self.nvm = {
             Nvm.FLUSH: self._flush,
@@ -77,6 +83,26 @@ class Controller(Engine):
             Nvm.WRITE_ZEROES: self._write_zeroes,
             Nvm.DATASET_MANAGEMENT: self._deallocate,
         }
+
+    def write(self, offset: int, data: bytes) -> None:
+        """Take a write to BAR0."""
+        if offset == Property.NSSR and int.from_bytes(data, "little") == NSSR_MAGIC:
+            self.subsystem.reset()
+        else:
+            super().write(offset, data)
+
+    def subsystem_reset(self) -> None:
+        """Do what an NVM Subsystem Reset does to this controller and its function (3.7.1)."""
+        self._put(Property.CC, 0)
+        for place in range(Property.AQA, Property.ACQ + 8, 4):
+            self._put(place, 0)
+        self.function.clear_table()
+        self.reset()
+
+    def may_run(self, command: Command) -> None:
+        """Hook: refuse what may not run while the subsystem is sanitized (8.1.24.4)."""
+        if self.subsystem.sanitizing and not (command.queue.qid == 0 and command.opcode in BESIDE_SANITIZE):
+            raise Refused(SANITIZE_IN_PROGRESS)
 
     # Queues (5.2.1, 5.2.2).
 
@@ -174,7 +200,7 @@ class Controller(Engine):
         raise Refused(INVALID_FIELD)
 
     def _log_page(self, command: Command) -> Steps[Result]:
-        sizes = {1: 64 * 4, 2: 512, 3: 512}
+        sizes = {1: 64 * 4, 2: 512, 3: 512, SANITIZE_STATUS: 512}
         page = command.bits(10, 7, 0)
         if page not in sizes:
             raise Refused(INVALID_LOG_PAGE)
@@ -183,18 +209,14 @@ class Controller(Engine):
         if page == 2:
             data[1:3] = (310).to_bytes(2, "little")
             data[3:6] = bytes([100, 10, 1])
+        if page == SANITIZE_STATUS:
+            data[:4] = b"\x00\x80\x02\x00" if self.subsystem.sanitizing else b"\xff\xff\x01\x00"
         yield from self.to_host(command, bytes(data[:length]))
         return None
 
     def _abort(self, _: Command) -> Result:
         """Abort nothing: by the time the command is here, its victim is beyond recall."""
         return (1, 0)
-
-    def _sanitize(self, _: Command) -> Result:
-        """Refuse: while a controller is suspended for that reason, else because the model cannot (5.1.22)."""
-        if self.subsystem.any_suspended():
-            raise Refused(CONTROLLER_SUSPENDED)
-        raise Refused(INVALID_OPCODE)
 
     def _set_features(self, command: Command) -> Result:
         fid, value = command.bits(10, 7, 0), command.cdw[11]

@@ -6,7 +6,20 @@ from collections import deque
 from random import Random
 from struct import Struct
 
-from lmtrace.spec.nvme import AQA, CC, CQE_SIZE, DOORBELL_BASE, SQE_SIZE, SUCCESS, Admin, Cns, Feature, Property, Status
+from lmtrace.spec.nvme import (
+    AQA,
+    CC,
+    CQE_SIZE,
+    DOORBELL_BASE,
+    NSSR_MAGIC,
+    SQE_SIZE,
+    SUCCESS,
+    Admin,
+    Cns,
+    Feature,
+    Property,
+    Status,
+)
 from lmtrace_samples.buffer import Buffer
 from lmtrace_samples.choices import Choices
 from lmtrace_samples.function import MASKED, MSIX_TABLE, Function
@@ -173,6 +186,12 @@ class Driver:
     def disable(self) -> Steps[None]:
         """Reset the controller: CC.EN from 1 to 0."""
         self.write(Property.CC, int.from_bytes(CC.encode(IOSQES=6, IOCQES=4), "little"))
+        yield from self.wait_ready(0)
+        self.queues = {}
+
+    def reset_subsystem(self) -> Steps[None]:
+        """Reset the whole NVM subsystem."""
+        self.write(Property.NSSR, NSSR_MAGIC)
         yield from self.wait_ready(0)
         self.queues = {}
 

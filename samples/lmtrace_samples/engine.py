@@ -116,7 +116,7 @@ class Engine:
         self.admin: dict[int, Handler] = {}
         self.nvm: dict[int, Handler] = {}
         self.registers = bytearray(0x58)
-        self.registers[:8] = CAP.encode(MQES=choices.mqes, CQR=1, TO=4, DSTRD=choices.stride, CSS=1, MPSMIN=0, MPSMAX=0)
+        self.registers[:8] = CAP.encode(MQES=choices.mqes, CQR=1, TO=4, DSTRD=choices.stride, NSSRS=1, CSS=1)
         self._put(Property.VS, 0x00020100)
         self.online = True
         self.suspended_by: Engine | None = None
@@ -348,6 +348,7 @@ class Engine:
         yield self.rng.randrange(200, 900) * NS
         try:
             handler = handlers.get(command.opcode)
+            self.may_run(command)
             if handler is None:
                 raise Refused(INVALID_OPCODE)
             answer: Any = handler(command)
@@ -359,6 +360,9 @@ class Engine:
         if self.open == self.choices.parallel - 1:
             self.doorbell.fire()
         self.settled.fire()
+
+    def may_run(self, command: Command) -> None:
+        """Hook: raise Refused for a command that is not the time for."""
 
     def complete(self, command: Command, status: Status, result: tuple[int, int]) -> Steps[None]:
         """Post a command's completion as soon as its queue has room."""

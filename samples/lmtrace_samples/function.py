@@ -129,3 +129,7 @@ class Function:
     def reset_vectors(self) -> None:
         """Forget held interrupts: their cause is gone. The table itself survives a controller reset."""
         self.pending.clear()
+
+    def clear_table(self) -> None:
+        """Mask and clear every vector, as a reset of the function does."""
+        self.table = [[0, 0, 0, MASKED] for _ in range(VECTORS)]

@@ -50,6 +50,8 @@ DATA_QUEUES = 2
 RANGES = 2
 ALL_RANGES = 3
 LIST_ENTRIES = 8
+SANICAP, BLOCK_ERASE = 328, 2
+"""The byte of Identify Controller that says which sanitize operations there are, and the only one of this model."""
 
 
 def count_ranges(pages: list[int]) -> int:
@@ -80,6 +82,7 @@ class ManagementController(Controller):
             Admin.MIGRATION_SEND: self._migration_send,
             Admin.MIGRATION_RECEIVE: self._migration_receive,
             Admin.VIRTUALIZATION_MANAGEMENT: self._virtualization,
+            Admin.SANITIZE: self._sanitize,
         }
 
     def check(self, reason: str, broken: bool, status: Status = INVALID_FIELD) -> None:
@@ -113,6 +116,9 @@ class ManagementController(Controller):
         """Return the structure of a CNS value."""
         if cns == Cns.CONTROLLER_STATE_FORMATS:
             return bytes([1, 1, 0, 0]) + VENDOR_UUID
+        if cns == Cns.CONTROLLER:
+            identity = super().identify_data(cns, command)
+            return identity[:SANICAP] + bytes([1 << 1]) + identity[SANICAP + 1 :]
         if cns == Cns.SECONDARY_CONTROLLERS:
             entries = [
                 one for one in self.secondaries() if one.cntlid >= command.bits(10, 31, 16)
@@ -136,6 +142,14 @@ class ManagementController(Controller):
         if target is None or action not in (7, 9):
             raise Refused(INVALID_SECONDARY_STATE if target else INVALID_FIELD)
         target.set_online(action == 9)
+        return None
+
+    def _sanitize(self, command: Command) -> Result:
+        """Erase the namespaces, unless a controller is suspended (5.1.22)."""
+        self.check("sanitize-suspended", self.subsystem.any_suspended(), CONTROLLER_SUSPENDED)
+        if command.bits(10, 2, 0) != BLOCK_ERASE:
+            raise Refused(INVALID_FIELD)
+        self.clock.start(self.subsystem.sanitize(self))
         return None
 
     # Controller Data Queue (5.1.4).

@@ -6,9 +6,13 @@ from typing import TYPE_CHECKING
 
 from lmtrace_samples.dataqueue import DataQueue
 from lmtrace_samples.namespace import Namespace
+from lmtrace_samples.simulation import US, Steps
 
 if TYPE_CHECKING:
     from lmtrace_samples.commands import Controller
+
+SANITIZE_COMPLETED = 0x81_0106
+"""Asynchronous event: I/O Command Specific status, sanitize operation completed, log page 81h (5.1.2)."""
 
 
 class Subsystem:
@@ -19,12 +23,27 @@ class Subsystem:
         self.controllers: dict[int, Controller] = {}
         self.namespaces: dict[int, Namespace] = {}
         self.data_queues: list[DataQueue] = []
+        self.sanitizing = False
 
     def attach(self, namespace: Namespace, *controllers: Controller) -> None:
         """Create a namespace, attached to these controllers."""
         self.namespaces[namespace.nsid] = namespace
         for controller in controllers:
             controller.namespaces[namespace.nsid] = namespace
+
+    def reset(self) -> None:
+        """Reset every controller; the link stays up (NVMe Base 2.1, 3.7.1)."""
+        for controller in self.controllers.values():
+            controller.subsystem_reset()
+
+    def sanitize(self, by: Controller) -> Steps[None]:
+        """Erase every block, which takes a while, and report the end through the controller that was asked."""
+        self.sanitizing = True
+        yield 120 * US
+        for namespace in self.namespaces.values():
+            namespace.clear(0, namespace.blocks)
+        self.sanitizing = False
+        by.report_event(SANITIZE_COMPLETED, 0)
 
     def any_suspended(self) -> bool:
         """Whether some controller is suspended."""

@@ -110,6 +110,10 @@ class World:
         """Hook: how the host sends the state to the suspended destination."""
         yield from manager.set_state(cntlid, state, pieces, vendor)
 
+    def before_reset(self, manager: Manager, cntlid: int) -> Steps[None]:
+        """Hook: what the host does before it resets a managing controller whose host serves a tenant elsewhere."""
+        yield 1000 * NS
+
     def afterwards(self, manager: Manager, cntlid: int) -> Steps[None]:
         """Hook: what the host does with a source whose destination runs; nothing before it is reset."""
         yield 1000 * NS
