@@ -117,7 +117,7 @@ def test_the_log_has_every_event_once_in_order(tmp_path: Path) -> None:
     shown = list(lines(run))
     assert len(shown) == 18
     assert [line.split()[0] for line in shown[:4]] == ["0ps", "1us", "3us", "4us"]
-    assert "Migration Receive: Successful Completion" in shown[2] and "2 us after its fetch" in shown[2]
+    assert "Get Controller State -> Successful Completion" in shown[2] and "2 us after its fetch" in shown[2]
 
 
 @pytest.mark.parametrize(

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from lmtrace import describe
 from lmtrace.report.words import clean
 from lmtrace.spec.pcie import bdf_text
 from lmtrace.units import exact, short, size
@@ -17,8 +18,9 @@ if TYPE_CHECKING:
 
 LINES_AT_ONCE = 1 << 14
 _COMMAND = (
-    "id", "capture", "link", "controller", "function", "sqid", "cqid", "cid", "name", "nsid", "cdw10", "cdw11",
-    "cdw12", "dptr1", "sct", "sc", "status", "dw0", "sqhd", "fetch_ps", "cqe_ps", "outcome",
+    "id", "capture", "link", "controller", "function", "sqid", "cqid", "cid", "opcode", "fuse", "psdt", "name",
+    "nsid", "cdw0", "cdw2", "cdw3", "mptr", "dptr1", "dptr2", "cdw10", "cdw11", "cdw12", "cdw13", "cdw14", "cdw15",
+    "sct", "sc", "status", "dw0", "sqhd", "fetch_ps", "cqe_ps", "outcome",
 )  # fmt: skip
 _CHILD = ("transaction_id", "kind", "time_ps", "address", "length", "first_tlp_id", "confidence")
 _REGISTER = ("capture", "link", "controller", "function", "time_ps", "write", "name", "value", "size", "tlp_id")
@@ -142,15 +144,13 @@ def _event_words(row: dict[str, Any]) -> str:
     where = f"{row['address']:X}h" if row["address"] is not None else "?"
     match row["kind"]:
         case "sqe_fetch":
-            dwords = " ".join(f"{name.upper()} {row[name] or 0:X}h" for name in ("cdw10", "cdw11", "cdw12"))
-            namespace = f" NSID {row['nsid']}" if row["nsid"] else ""
-            return f"{row['name']}{namespace} {dwords} PRP1 {row['dptr1'] or 0:X}h"
+            return describe.text(row)
         case "cqe":
             took = ""
             if row["fetch_ps"] is not None and row["cqe_ps"] is not None:
                 took = f", {short(row['cqe_ps'] - row['fetch_ps'])} after its fetch"
             numbers = f"DW0 {row['dw0'] or 0:X}h SQHD {row['sqhd']}"
-            return f"{row['name']}: {row['status']} {numbers}{took}"
+            return f"{describe.operation(row)} -> {row['status']} {numbers}{took}"
         case "data" | "metadata" | "prp_list" | "sgl_segment":
             return f"{row['kind']} {size(row['length'] or 0)} at {where}"
         case kind:

@@ -17,11 +17,12 @@ import pyarrow.compute as pc
 
 from lmtrace import events as ev
 from lmtrace.arrow import from_numpy, to_numpy
+from lmtrace.describe import entry
 from lmtrace.known import Known
 from lmtrace.pieces import Pieces
 from lmtrace.session import Session
 from lmtrace.spec.migration import HMLM_OPCODES
-from lmtrace.spec.nvme import SQE, Status
+from lmtrace.spec.nvme import Status
 from lmtrace.spec.pcie import Direction, Kind
 from lmtrace.store import Capture, Store
 from lmtrace.tables import ROLES
@@ -105,11 +106,6 @@ class LinkSource:
     def _command(self, row: dict[str, Any], data: Pieces | None, rank: _Rank) -> ev.Command:
         fetched = rank.order(row["fetch_tlp_id"])
         done = row["cqe_tlp_id"] is not None
-        sqe = SQE.encode(
-            OPC=row["opcode"], FUSE=row["fuse"] or 0, PSDT=row["psdt"] or 0, CID=row["cid"], NSID=row["nsid"] or 0,
-            CDW2=row["cdw2"] or 0, CDW3=row["cdw3"] or 0, MPTR=row["mptr"] or 0, PRP1=row["dptr1"] or 0,
-            PRP2=row["dptr2"] or 0, **{f"CDW{n}": row[f"cdw{n}"] or 0 for n in range(10, 16)},
-        )  # fmt: skip
         end = row["cqe_tlp_id"] if done else max(row["last_tlp_id"] or 0, row["fetch_tlp_id"])
         return ev.Command(
             time=row["cqe_ps"] if done else row["fetch_ps"],
@@ -118,7 +114,7 @@ class LinkSource:
             inferred=row["learnt"] == "inferred",
             transaction_id=row["id"],
             tlp_id=row["cqe_tlp_id"] if done else row["fetch_tlp_id"],
-            sqe=sqe,
+            sqe=entry(row),
             sqid=row["sqid"],
             fetched=fetched,
             fetch_time=row["fetch_ps"],

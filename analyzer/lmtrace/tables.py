@@ -128,6 +128,7 @@ fuse uint8 Fused operation.
 dptr1 uint64 Data pointer, bytes 24 to 31: PRP1.
 dptr2 uint64 Data pointer, bytes 32 to 39: PRP2.
 mptr uint64 Metadata pointer.
+cdw0 uint32 Command dword 0: opcode, FUSE, reserved bits, PSDT, CID.
 cdw2 uint32 Command dword 2.
 cdw3 uint32 Command dword 3.
 cdw10 uint32 Command dword 10.

@@ -334,7 +334,7 @@ class Migration:
                 priority=one.priority or 0, **common,
             )  # fmt: skip
             sq.fetched = one.head
-            sq.tail = one.head + (one.tail - one.head) % max(one.size, 1)
+            sq.tail = sq.exposed = one.head + (one.tail - one.head) % max(one.size, 1)
             run.queues.add(sq, time, tlp)
 
     def finish(self) -> None:

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from functools import cache
 from typing import Any
 
+from lmtrace import describe
 from lmtrace.report.content import Finding, gather, waiver_lines
 from lmtrace.report.timeline import pictures
 from lmtrace.report.words import (
@@ -57,6 +58,7 @@ def _template() -> Any:
     environment.filters.update(
         exact=exact, short=short, size=size, bdf=_bdf, hex=_hex, payload=_payload, times=_times,
         count=count, capture_line=capture_line, steps=_command_steps, dash=_dash,
+        fields=describe.fields,
     )  # fmt: skip
     return environment.get_template("template.html")
 

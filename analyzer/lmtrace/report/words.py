@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from lmtrace import describe
 from lmtrace.spec.pcie import bdf_text
 from lmtrace.units import count, short, size
 
@@ -65,8 +66,8 @@ def who(row: Mapping[str, Any]) -> str:
 
 
 def command_words(transaction: Mapping[str, Any]) -> str:
-    """Return which command it is: ``SQ 0, CID 12 Identify``."""
-    return f"SQ {transaction['sqid']}, CID {transaction['cid']} {transaction['name']}"
+    """Return which command it is: ``SQ 0, CID 12 Migration Send: Suspend``."""
+    return f"SQ {transaction['sqid']}, CID {transaction['cid']} {describe.operation(transaction)}"
 
 
 def tlp_words(tlp: Mapping[str, Any]) -> str:

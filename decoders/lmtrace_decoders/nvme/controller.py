@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from lmtrace.spec.nvme import AQA, CAP, CC, CQE_SIZE, SQE_SIZE, Property
+from lmtrace.spec.nvme import AQA, CAP, CC, CQE_SIZE, DOORBELL_BASE, SQE_SIZE, Property
 from lmtrace.spec.pcie import bdf_text
 from lmtrace_decoders.nvme.discovery import Facts
 from lmtrace_decoders.nvme.msix import Vectors
@@ -103,6 +103,10 @@ class Function:
     def text(self) -> str:
         """Its routing id for people."""
         return bdf_text(self.facts.function)
+
+    def doorbell(self, qid: int, completion: bool) -> int:
+        """Return the address of a doorbell (PCIe transport 1.2, 3.1.2)."""
+        return self.facts.bar0 + DOORBELL_BASE + (2 * qid + completion) * (4 << self.facts.stride)
 
     def dword(self, offset: int) -> int | None:
         """Return a dword of the properties, None while not seen."""

@@ -150,6 +150,8 @@ class SubmissionQueue(Queue):
     """Position of the last SQHD posted; None while not known."""
     reads: dict[int, bool] = field(default_factory=dict)
     """Whether the first entry of a read was exposed, by the read's TLP, of the newest reads."""
+    exposed: int = 0
+    """Position before which entries were exposed when this life began, by no doorbell of it."""
     unrung: dict[int, Command] = field(default_factory=dict)
     """Commands by position that no doorbell exposed yet."""
     early: dict[int, tuple[bytes, int, int, int, list[int]]] = field(default_factory=dict)

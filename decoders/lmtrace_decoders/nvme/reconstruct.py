@@ -242,7 +242,9 @@ class Reconstruction:
 
     def _consumed(self, command: Command, value: int, time: int, tlp: int) -> None:
         command.cq_doorbell_ps = time
-        command.children.append((spool.CQ_DOORBELL, time, time, value, 4, tlp, tlp, 1.0))
+        assert command.cq is not None
+        address = command.controller.function.doorbell(command.cq.qid, True)
+        command.children.append((spool.CQ_DOORBELL, time, time, address, 4, tlp, tlp, 1.0))
         self.output.link((tlp, self.output.first_transaction + command.number, spool.CQ_DOORBELL))
         command.touch(tlp)
         command.waiting &= ~2
@@ -332,7 +334,7 @@ class Reconstruction:
         rung = sq.exposing(index)
         if rung is not None:
             self._rung(command, rung[1], rung[2])
-        elif sq.tail is not None and len(sq.unrung) < sq.modulus:
+        elif sq.tail is not None and index >= sq.exposed and len(sq.unrung) < sq.modulus:
             sq.unrung[index] = command
         command.fetch_ps, command.fetch_tlp = since, request
         address = sq.base + slot * sq.entry_size if sq.contiguous else 0
@@ -353,7 +355,8 @@ class Reconstruction:
         if command.outcome == spool.COMPLETED and not command.waiting:
             return
         command.sq_doorbell_ps = time
-        command.children.append((spool.SQ_DOORBELL, time, time, command.sq_slot, 4, tlp, tlp, 1.0))
+        address = command.controller.function.doorbell(command.sq.qid, False)
+        command.children.append((spool.SQ_DOORBELL, time, time, address, 4, tlp, tlp, 1.0))
         self.output.link((tlp, self.output.first_transaction + command.number, spool.SQ_DOORBELL))
         command.touch(tlp)
 

@@ -43,7 +43,8 @@ _TIMES = (
 TRANSACTION = np.dtype([
     ("link", "<i4"), ("controller", "<i4"), ("function", "<i4"), ("epoch", "<i4"), ("sqid", "<i4"), ("cqid", "<i4"),
     ("cid", "<i4"), ("opcode", "<i4"), ("nsid", "<i8"), ("psdt", "<i4"), ("fuse", "<i4"), ("dptr1", "<u8"),
-    ("dptr2", "<u8"), ("mptr", "<u8"), ("cdw2", "<u4"), ("cdw3", "<u4"), ("cdw10", "<u4"), ("cdw11", "<u4"),
+    ("dptr2", "<u8"), ("mptr", "<u8"), ("cdw0", "<u4"), ("cdw2", "<u4"), ("cdw3", "<u4"), ("cdw10", "<u4"),
+    ("cdw11", "<u4"),
     ("cdw12", "<u4"), ("cdw13", "<u4"), ("cdw14", "<u4"), ("cdw15", "<u4"), ("sq_slot", "<i4"), ("cq_slot", "<i4"),
     *((name, "<i8") for name in _TIMES), ("sct", "<i4"), ("sc", "<i4"), ("dnr", "<i4"), ("more", "<i4"),
     ("dw0", "<i8"), ("dw1", "<i8"), ("sqhd", "<i4"), ("phase", "<i4"), ("bytes_expected", "<i8"),
