@@ -232,6 +232,8 @@ class CompletionQueue(Queue):
     due_slot: int | None = None
     """Slot that the next entry goes to; None while not known."""
     due_phase: bool | None = None
+    seen_phases: dict[int, bool] = field(default_factory=dict)
+    """Phase by slot of a queue whose size is not known: a new entry differs from the one before in its slot."""
 
     def begin(self) -> None:
         """Start to follow slots and phases where the queue's start is known.
@@ -248,6 +250,10 @@ class CompletionQueue(Queue):
         if not self.slots and due_slot is not None and slot not in (due_slot, due_slot - 1):
             due_slot, due_phase = None, None  # a queue of unknown size may have wrapped here
         at_place = due_slot is None or slot == due_slot
+        if not self.slots and slot in self.seen_phases:
+            due_phase, at_place = not self.seen_phases[slot], True
+        if not self.slots:
+            self.seen_phases[slot] = phase
         following = slot + 1
         wraps = bool(self.slots) and following >= self.slots
         self.due_slot = 0 if wraps else following

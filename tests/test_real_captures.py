@@ -1,0 +1,91 @@
+"""`lmtrace check` on real captures: what is rightly accused there, and nothing else."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+import lmtrace
+from lmtrace.run import Run
+
+SAMPLES = Path(__file__).resolve().parents[1] / "samples"
+
+
+def accused(run: Run, *severities: str) -> Counter[str]:
+    """How often each rule is broken at the given severities."""
+    rows = run.table("violations", ("rule", "severity")).to_pylist()
+    return Counter(row["rule"] for row in rows if row["severity"] in severities)
+
+
+@pytest.mark.parametrize("form", ["pcapng.zst", "vcd.zst"])
+def test_the_real_migration(capture: Callable[[str], Path], tmp_path: Path, form: str) -> None:
+    run = lmtrace.check(capture(f"nvme_hmlm_full_life/nvme_hmlm_full_life.{form}"), output=tmp_path / "run.lmtrace")
+    assert accused(run, "error") == {"HMLM-5.1.16.1.1-n6": 3, "HMLM-5.1.16.1.1-n7": 2, "HMLM-5.1.17.1.3-n12": 1}
+    assert accused(run, "warning") == {}
+    assert accused(run, "info") == {
+        "HMLM-5.1.17.1.2-n1": 1, "HMLM-5.1.17.1.1-n11": 5, "HMLM-5.1.17.1.1-n22": 5,
+    }  # fmt: skip
+    assert run.exit_status == 1
+    steps = [row["step"] for row in run.table("migration_steps", ("step",)).to_pylist()]
+    assert steps.count("suspended") == 2
+    assert steps.count("first completion") == 1
+    (migration,) = run.table("migrations").to_pylist()
+    assert (migration["source"], migration["destination"], migration["outcome"]) == (1, 2, "resumed")
+
+
+def test_refusals_of_the_real_migration_are_judged(capture: Callable[[str], Path], tmp_path: Path) -> None:
+    run = lmtrace.check(capture("nvme_hmlm_full_life/nvme_hmlm_full_life.pcapng.zst"), output=tmp_path / "run.lmtrace")
+    outcomes = {row["rule"]: row for row in run.table("outcomes").to_pylist()}
+    for rule in (
+        "HMLM-5.1.17.1.1-n1", "HMLM-5.1.4.1.2-n1", "HMLM-5.1.16-n3", "HMLM-5.1.16.1.1-n2", "HMLM-5.1.17.1.3-n13",
+        "HMLM-5.1.17.1.2-n3", "HMLM-5.1.17.1.2-n6", "HMLM-5.1.17.1.2-n7", "HMLM-5.1.17.1.2-n8", "HMLM-5.1.17.1.3-n7",
+    ):  # fmt: skip
+        assert outcomes[rule]["outcome"] == "held", (rule, outcomes[rule])
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "nvme_linux_mixed_io/nvme_linux_mixed_io.pcapng.zst", "nvme_linux_mixed_io/nvme_linux_mixed_io.vcd.zst",
+        "nvme_sriov/nvme_sriov.pcapng.zst",
+    ],
+)  # fmt: skip
+def test_real_drivers_are_not_accused(capture: Callable[[str], Path], tmp_path: Path, name: str) -> None:
+    run = lmtrace.check(capture(name), output=tmp_path / "run.lmtrace")
+    assert accused(run, "error", "warning", "info") == {}
+    assert run.exit_status == 0
+    roles = {row["role"] for row in run.table("tlps", ("role",)).to_pylist()}
+    assert None not in roles
+    assert "unrelated" not in roles
+
+
+def test_the_drive_that_is_not_compliant(capture: Callable[[str], Path], tmp_path: Path) -> None:
+    run = lmtrace.check(
+        capture("plnvme_write/test020.vcd.gz"), binding=SAMPLES / "bindings/plnvme.toml",
+        output=tmp_path / "run.lmtrace",
+    )  # fmt: skip
+    commands = run.table("transactions").to_pylist()
+    assert len(commands) == 9
+    assert sorted(row["outcome"] for row in commands) == ["completed"] * 7 + ["outstanding"] * 2
+    assert all(
+        row["bytes_to_device"] == 4096 for row in commands if row["opcode"] == 1 and row["outcome"] == "completed"
+    )
+    assert accused(run, "error") == {}, "what rests on inference is no error"
+    assert accused(run, "warning") == {"PCIE-2.2.1-n4": 181}, "the lower address runs on past its seven bits"
+    assert accused(run, "info") == {
+        "NVM21-4.2.1-n1": 5, "NVM21-4.2.4-n1": 5, "NVM21-4.2.1-n7": 7, "PCIE-2.2.7-n1": 7,
+    }, "every entry in one slot, phase 0, SQHD 0, and reads of 4 KiB"  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("name", "tlps"),
+    [("us256_exanicx10/fpga_core.vcd.zst", 394), ("tlpgen_axi_master/pcie_axi_master.vcd.gz", 2712)],
+)
+def test_devices_that_are_no_nvme(capture: Callable[[str], Path], tmp_path: Path, name: str, tlps: int) -> None:
+    run = lmtrace.check(capture(name), output=tmp_path / "run.lmtrace")
+    assert run.table("transactions").num_rows == 0
+    assert run.table("tlps", ("id",)).num_rows == tlps
+    assert accused(run, "error", "warning") == {}
