@@ -246,9 +246,9 @@ def make(output: Path, megabytes: float, seed: int = 1) -> dict[str, int]:
     wave.play(user_side(traffic.taken(), config=False))
     setup = traffic.commands
     wave.idle(4)
-    wave.restate()
     wave.flush()
     begin, first_cycle = wave.body.tell(), wave.cycle
+    wave.restate()
     period(traffic, rings)
     if any(value for ring in rings for value in (ring.tail, ring.head, ring.cq_tail, ring.cq_head, 1 - ring.phase)):
         raise AssertionError("a period leaves the rings as it found them")
