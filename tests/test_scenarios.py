@@ -49,7 +49,7 @@ def violations(name: str, seed: int, fault: str | None = None) -> tuple[dict[str
 
 
 def accusations(name: str, fault: Fault, played: bool) -> tuple[int, int]:
-    """Return how often the rule of a fault accuses its party, and how often it shows something if it is only for that."""
+    """Return how often the rule of a fault accuses its party; and what it shows, if it is only for that."""
     rows = [row for row in violations(name, 1, fault.name if played else None) if row["rule"] == fault.rule]
     mine = [row for row in rows if row["party"] == fault.party]
     serious = sum(row["severity"] != "info" for row in mine)
