@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import cached_property
+from typing import NamedTuple
 
 
-@dataclass(frozen=True, slots=True)
-class Part:
+class Part(NamedTuple):
     """Bits ``low`` to ``low + width - 1`` of a signal, recorded under ``code`` (the identifier code of the dump)."""
 
     code: str
@@ -16,8 +15,7 @@ class Part:
     width: int
 
 
-@dataclass(frozen=True)
-class Signal:
+class Signal(NamedTuple):
     """One signal by one of its hierarchical names; a vector dumped bit by bit has many parts."""
 
     scope: str
@@ -30,7 +28,7 @@ class Signal:
         """The whole path, scopes joined by dots."""
         return f"{self.scope}.{self.local}" if self.scope else self.local
 
-    @cached_property
+    @property
     def net(self) -> tuple[Part, ...]:
         """What makes two names the same net: the codes they are recorded under."""
         return self.parts

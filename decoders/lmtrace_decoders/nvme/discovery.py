@@ -16,15 +16,10 @@ from lmtrace.spec.nvme import CAP, DOORBELL_BASE, Property
 from lmtrace.spec.pcie import COMPLETIONS, CONFIG, Direction, Kind
 from lmtrace.stage import NO_FUNCTION, Flag
 from lmtrace.store import Capture, Store
-from lmtrace.trouble import declare
 from lmtrace_decoders.nvme.config_space import ConfigSpaces
+from lmtrace_decoders.nvme.losses import ORPHAN, UNANSWERED
 from lmtrace_decoders.nvme.pairing import CLASS, COMPLETION, REQUEST, OpenRequests, pair
 
-ORPHAN = declare(
-    "completion-without-request",
-    "data-loss",
-    "A request was not recorded; nothing is judged around it.",
-)
 MOST_LOOKS = 4096
 """Accesses to one page of a BAR that are looked at one by one."""
 MOST_PAGES = 1 << 14
@@ -130,10 +125,17 @@ class Discovery:
     def run(self, store: Store, capture: Capture) -> None:
         """Walk the capture once and write ``request`` into its rows."""
         for first, rows in store.tlp_chunks(capture):
-            pair(self._opens, first, rows)
+            for row, at, time in pair(self._opens, first, rows):
+                capture.troubles.add(
+                    UNANSWERED, f"read with tag {int(rows['tag'][row]):02X}h", time_ps=time,
+                    offset=int(rows["source_offset"][row]) if at < first else int(rows["source_offset"][at - first]),
+                    link=capture.links[int(rows["link"][row])].name,
+                )  # fmt: skip
             store.update_tlps(first, rows)
             self._orphans(capture, rows)
             self._look(store, first, rows)
+        for link, tag, time in self._opens.overtaken():
+            capture.troubles.add(UNANSWERED, f"read with tag {tag:02X}h", time_ps=time, link=capture.links[link].name)
 
     def _orphans(self, capture: Capture, rows: np.ndarray) -> None:
         """Count completions without a request: one was lost, unless it was sent before the capture began.

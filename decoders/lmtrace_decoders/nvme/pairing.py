@@ -6,10 +6,12 @@ run the same steps, so that an open request has the same place in the pool each 
 
 from __future__ import annotations
 
+from typing import cast
+
 import numpy as np
 from numba import njit
 
-from lmtrace.spec.pcie import COMPLETIONS, NON_POSTED, Kind
+from lmtrace.spec.pcie import COMPLETIONS, NON_POSTED, Direction, Kind
 from lmtrace.stage import Flag
 
 OPEN = np.dtype([
@@ -23,6 +25,9 @@ pass that attributes: what the request belongs to."""
 MOST_SAME = 64
 """Open requests with the same requester and tag that are kept; more mean that no completions are captured."""
 
+MOST_HOLES = 256
+"""Missing answers that are told of one chunk of rows."""
+
 OTHER, REQUEST, COMPLETION = 0, 1, 2
 CLASS = np.zeros(32, np.uint8)
 for _kind in NON_POSTED:
@@ -33,6 +38,7 @@ for _kind in COMPLETIONS:
 _MRD, _MRDLK = int(Kind.MRd), int(Kind.MRdLk)
 _CPLD, _CPLDLK = int(Kind.CplD), int(Kind.CplDLk)
 _TAG_ASSUMED = Flag.TAG_ASSUMED
+_DOWN, _UP = int(Direction.DOWNSTREAM), int(Direction.UPSTREAM)
 
 
 class OpenRequests:
@@ -42,6 +48,8 @@ class OpenRequests:
         self.pool = np.zeros(1024, OPEN)
         self.heads = np.full(4096, -1, np.int32)
         self.state = np.zeros(2, np.int64)
+        self.answered: dict[int, int] = {}
+        """The newest request that was answered of each link, direction and requester, as in `open_key`."""
         self._free(0)
 
     def reserve(self, count: int) -> None:
@@ -52,6 +60,18 @@ class OpenRequests:
         more = np.zeros(max(count, have), OPEN)
         self.pool = np.concatenate([self.pool, more])
         self._free(have)
+
+    def overtaken(self) -> list[tuple[int, int, int]]:
+        """Return (link, tag, time) of a device's reads that are open although a later one of it was answered."""
+        found = []
+        for head in self.heads.tolist():
+            while head >= 0:
+                one = self.pool[head]
+                key = int(one["key"])
+                if key >> 32 & 1 == _UP and not one["assumed"] and one["request"] < self.answered.get(key >> 16, -1):
+                    found.append((key >> 40, key & 0xFFFF, int(one["time"])))
+                head = int(one["next"])
+        return sorted(found, key=lambda one: one[2])
 
     def _free(self, first: int) -> None:
         links = np.arange(first + 1, len(self.pool) + 1, dtype=np.int32)
@@ -221,20 +241,59 @@ def settle(pool, heads, state, index, rows, i, offset, count):  # type: ignore[n
 
 
 @njit(cache=True)
-def _pair(rows, first, pool, heads, state, classes):  # type: ignore[no-untyped-def]
+def _left_open(pool, heads, key):  # type: ignore[no-untyped-def]
+    """Return the place of a request that is still open although its tag is used again, or -1."""
+    at = heads[bucket(key, len(heads))]
+    newest, before = -1, -1
+    while at >= 0 and before < 0:
+        if pool[at]["key"] == key:
+            if newest < 0:
+                newest = at
+            else:
+                before = at
+        at = pool[at]["next"]
+    return before if newest >= 0 and not pool[newest]["assumed"] else -1
+
+
+@njit(cache=True)
+def _pair(rows, first, pool, heads, state, classes, holes):  # type: ignore[no-untyped-def]
+    found = 0
     for i in range(len(rows)):
         kind = classes[rows[i]["kind"]]
         if kind == REQUEST:
             post(pool, heads, state, rows, i, first + i)
         elif kind == COMPLETION:
+            if rows[i]["direction"] == _DOWN and found < len(holes):
+                before = _left_open(
+                    pool, heads, open_key(rows[i]["link"], _UP, rows[i]["requester_id"], rows[i]["tag"])
+                )
+                if before >= 0:
+                    holes[found, 0], holes[found, 1], holes[found, 2] = i, pool[before]["request"], pool[before]["time"]
+                    found += 1
             index = answered(pool, heads, state, rows, i)
             if index >= 0:
                 rows[i]["request"] = pool[index]["request"]
                 offset, count, _ = carried(pool, index, rows, i)
+                if rows[i]["direction"] == _DOWN and count > 0 and offset > pool[index]["received"] and not (
+                    pool[index]["assumed"]
+                ) and found < len(holes):  # fmt: skip
+                    holes[found, 0], holes[found, 1], holes[found, 2] = i, pool[index]["request"], pool[index]["time"]
+                    found += 1
                 settle(pool, heads, state, index, rows, i, offset, count)
+    return found
 
 
-def pair(opens: OpenRequests, first: int, rows: np.ndarray) -> None:
-    """Write ``request`` into the completions among ``rows``, TLPs ``first`` and following."""
+def pair(opens: OpenRequests, first: int, rows: np.ndarray) -> list[list[int]]:
+    """Write ``request`` into the completions among ``rows``, TLPs ``first`` and following.
+
+    Returns what shows that answers to a device's reads are missing: the row that shows it, the TLP of the read and
+    its time; a tag that is used again, or bytes that a completion skips. At most ``MOST_HOLES`` are returned.
+    """
     opens.reserve(len(rows) + 1)
-    _pair(rows, first, opens.pool, opens.heads, opens.state, CLASS)
+    holes = np.zeros((MOST_HOLES, 3), np.int64)
+    found = _pair(rows, first, opens.pool, opens.heads, opens.state, CLASS, holes)
+    done = np.flatnonzero((rows["direction"] == _DOWN) & (rows["request"] >= 0))
+    whose = rows["link"][done].astype(np.int64) << 24 | _UP << 16 | rows["requester_id"][done]
+    for one in np.unique(whose).tolist():
+        opens.answered[one] = int(rows["request"][done][whose == one].max())
+    return cast("list[list[int]]", holes[:found].tolist())

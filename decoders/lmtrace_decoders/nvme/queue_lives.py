@@ -34,6 +34,10 @@ class QueueLives:
         name = f"{'SQ' if is_sq else 'CQ'} {queue.qid} of {function.text}"
         queue.text = self._run.store.owner(name)
         queue.created_ps, queue.created_tlp = time, tlp
+        if isinstance(queue, SubmissionQueue):
+            queue.fetched_ps = time
+        elif isinstance(queue, CompletionQueue):
+            queue.posted_ps = time
         self.lay(queue, queue.slots * queue.entry_size)
 
     def lay(self, queue: Queue, size: int) -> None:

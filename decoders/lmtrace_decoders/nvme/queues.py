@@ -142,8 +142,10 @@ class SubmissionQueue(Queue):
     """(tail position, time, TLP) of doorbells whose entries were not all fetched."""
     outstanding: dict[int, Command] = field(default_factory=dict)
     by_slot: dict[int, Command] = field(default_factory=dict)
-    holes: set[int] = field(default_factory=set)
-    """Positions before ``fetched`` that were passed over."""
+    holes: dict[int, int] = field(default_factory=dict)
+    """Positions before ``fetched`` that were passed over, and the time of the fetch before them."""
+    fetched_ps: int = 0
+    """Time of the newest fetch."""
     partial: dict[int, tuple[Pieces, int, int, list[int]]] = field(default_factory=dict)
     """Entries fetched in part by slot: bytes, time and TLP of the first read, TLPs."""
     sqhd: int | None = 0
@@ -187,7 +189,17 @@ class SubmissionQueue(Queue):
         if last + ahead > self.fetched:
             return 0, int(behind)
         self.sqhd = last + ahead
+        for hole in [one for one in self.holes if one < self.sqhd]:
+            del self.holes[hole]  # consumed: the slot's next entry is another one
         return 1, int(behind)
+
+    def unseen_since(self) -> int | None:
+        """Return the time of the last fetch before an entry that was posted and not seen fetched, None without one."""
+        if self.learnt != SEEN or self.tail is None or self.controller.shadow:
+            return None
+        if self.holes:
+            return min(self.holes.values())
+        return self.fetched_ps if self.fetched < self.tail else None
 
     def started_exposed(self, request: int, exposed: bool) -> bool:
         """Return whether a read began at an exposed entry; ``exposed`` tells it of the first entry asked about."""
@@ -234,6 +246,10 @@ class CompletionQueue(Queue):
     due_phase: bool | None = None
     seen_phases: dict[int, bool] = field(default_factory=dict)
     """Phase by slot of a queue whose size is not known: a new entry differs from the one before in its slot."""
+    posted_ps: int = 0
+    """Time of the newest entry posted."""
+    passed: dict[int, int] = field(default_factory=dict)
+    """Slots that were passed over in this lap, and the time of the entry posted before them."""
 
     def begin(self) -> None:
         """Start to follow slots and phases where the queue's start is known.
@@ -244,8 +260,15 @@ class CompletionQueue(Queue):
             self.due_slot = self.first_tail
             self.due_phase = None if self.origin == "state data" and self.first_tail == 0 else self.first_phase
 
-    def due(self, slot: int, phase: bool) -> tuple[int, int]:
+    def due(self, slot: int, phase: bool, time: int) -> tuple[int, int]:
         """Take in the slot and phase of an entry; return those that were due, -1 where they are not known."""
+        self.passed.pop(slot, None)
+        if self.slots and self.due_slot is not None:
+            gap = (slot - self.due_slot) % self.slots
+            if gap <= self.slots // 2:
+                for step in range(gap):
+                    self.passed.setdefault((self.due_slot + step) % self.slots, self.posted_ps)
+        self.posted_ps = time
         due_slot, due_phase = self.due_slot, self.due_phase
         if not self.slots and due_slot is not None and slot not in (due_slot, due_slot - 1):
             due_slot, due_phase = None, None  # a queue of unknown size may have wrapped here
@@ -262,6 +285,23 @@ class CompletionQueue(Queue):
             -1 if due_slot is None else due_slot,
             -1 if due_phase is None or not at_place else int(due_phase),
         )  # fmt: skip
+
+    def unseen_since(self, value: int) -> int | None:
+        """Return the time from which on an entry is missing that a head doorbell consumes, None without one.
+
+        That is a slot passed over, or one beyond the newest entry seen.
+        """
+        head = value % self.modulus
+        if self.learnt != SEEN or self.head is None or not self.slots:
+            return None
+        taken = (head - self.head) % self.slots
+        since = [self.passed.pop(slot) for slot in list(self.passed) if (slot - self.head) % self.slots < taken]
+        if self.due_slot is not None:
+            beyond = (head - self.due_slot) % self.slots
+            if 0 < beyond <= taken and beyond <= self.slots // 2:
+                since.append(self.posted_ps)
+                self.due_slot = self.due_phase = None
+        return min(since, default=None)
 
     def consumed(self, value: int) -> list[Command]:
         """Take in a head doorbell; return the commands whose entries it consumed, in order."""

@@ -13,7 +13,7 @@ from lmtrace.store import Capture, Store
 from lmtrace.tables import ROLES
 from lmtrace_decoders.migration import Migration
 from lmtrace_decoders.nvme import attribution as at
-from lmtrace_decoders.nvme import spool
+from lmtrace_decoders.nvme import losses, spool
 from lmtrace_decoders.nvme.admin import Admin
 from lmtrace_decoders.nvme.attribution import Walk
 from lmtrace_decoders.nvme.buffers import Buffers
@@ -223,6 +223,9 @@ class Reconstruction:
                 self.inference.head_doorbell(controller, qid, value, time, tlp)
                 return
             self.rows["owner"][row] = cq.text
+            since = cq.unseen_since(value)
+            if since is not None:
+                losses.lost(self, losses.UNSEEN_ENTRY, cq, since, tlp, f"an entry of CQ {qid}")
             for command in cq.consumed(value):
                 self._consumed(command, value, time, tlp)
             self.inference.head_moved(cq, value)
@@ -325,12 +328,12 @@ class Reconstruction:
         self.next_number += 1
         if index >= sq.fetched:
             if index - sq.fetched < 4096:
-                sq.holes.update(range(sq.fetched, index))
-            sq.fetched = index + 1
+                sq.holes.update(dict.fromkeys(range(sq.fetched, index), sq.fetched_ps))
+            sq.fetched, sq.fetched_ps = index + 1, since
             if sq.tail is not None and sq.tail < sq.fetched and (sq.controller.shadow and sq.qid):
                 sq.tail = sq.fetched
         else:
-            sq.holes.discard(index)
+            sq.holes.pop(index, None)
         rung = sq.exposing(index)
         if rung is not None:
             self._rung(command, rung[1], rung[2])
@@ -429,15 +432,18 @@ class Reconstruction:
 
     def _posted(self, cq: CompletionQueue, slot: int, cqe: bytes, time: int, tlp: int, first_tlp: int) -> None:
         command, confidence = self._match(cq, cqe)
+        slot_due = cq.due(slot, bool(cqe[14] & 1), time)
         if command is None:
+            unseen = cq.controller.sqs.get(cqe[10] | cqe[11] << 8)
+            lost_ps = unseen.unseen_since() if unseen is not None and unseen.cqid == cq.qid else None
+            if unseen is not None and lost_ps is not None:
+                losses.lost(self, losses.UNSEEN_FETCH, unseen, lost_ps, tlp, f"a command of SQ {unseen.qid}")
             return
         sq = command.sq
         sq.outstanding.pop(command.cid, None)
         command.cqe, command.cqe_ps, command.cqe_tlp = cqe, time, tlp
         command.cq, command.cq_slot = cq, slot
-        command.due = (
-            *cq.due(slot, bool(cqe[14] & 1)), *sq.sqhd_due(cqe[8] | cqe[9] << 8, command.sq_index)
-        )  # fmt: skip
+        command.due = (*slot_due, *sq.sqhd_due(cqe[8] | cqe[9] << 8, command.sq_index))
         command.outcome = spool.COMPLETED
         address = cq.base + slot * cq.entry_size if cq.contiguous else 0
         command.children.append((spool.CQE_CHILD, time, time, address, 16, first_tlp, tlp, confidence))

@@ -35,7 +35,8 @@ MOST_STATEMENT = 1 << 24
 BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 _STATEMENT = re.compile(rb"\s*(\S+)(?:\s+|\Z)")
 _END = re.compile(rb"(?<!\S)\$end(?=\s|\Z)")
-_RANGE = re.compile(r"(.+?)\s*\[\s*(-?\d+)\s*(?::\s*(-?\d+)\s*)?\]")
+_VAR = re.compile(rb"\s*\$var\s+(\S+)\s+(\d{1,9})\s+(\S+)\s+(\S+(?:\s+\[[^\]\s]*\])?)\s+\$end(?=\s)")
+"""A variable as nearly every simulator writes it; others take the way of every statement."""
 _TIME = re.compile(r"(\d+)\s*([munpf]?s)")
 _NOT_BITS = frozenset({"real", "realtime", "shortreal", "string", "event"})
 
@@ -101,18 +102,23 @@ class _Parser:
             self.troubles.add(HEADER_TEXT, f"$var {' '.join(words)[:60]} at byte {offset}", offset=offset)
             return
         kind, width, code = words[0], int(words[1]), words[2]
+        self.variable(kind, width, code, words[3] if len(words) == 4 else " ".join(words[3:]))
+
+    def variable(self, kind: str, width: int, code: str, reference: str) -> None:
+        """Take one declared variable; ``reference`` is its name with what range was written after it."""
         self.codes.add(code)
         if kind in _NOT_BITS or not width:
             return
-        reference = words[3].lstrip("\\") if len(words) == 4 else " ".join(words[3:]).lstrip("\\")
+        if reference[0] == "\\":
+            reference = reference.lstrip("\\")
         low = 0
-        if reference[-1] == "]" and (match := _RANGE.fullmatch(reference)) is not None:
-            left, right = int(match[2]), int(match[3]) if match[3] is not None else None
-            if right is not None and abs(left - right) + 1 == width:
-                reference, low = match[1], min(left, right)
-            elif right is None and width == 1:
-                reference, low = match[1], left
-        self.vectors.setdefault((self.scope, reference), []).append((low, width, code))
+        if reference[-1:] == "]":
+            reference, low = _without_range(reference, width)
+        key = (self.scope, reference)
+        if key in self.vectors:
+            self.vectors[key].append((low, width, code))
+        else:
+            self.vectors[key] = [(low, width, code)]
 
     def header(self, body: int) -> Header:
         """Return what was declared; a missing time scale is counted and taken as 1 ns."""
@@ -122,6 +128,20 @@ class _Parser:
             unit = (1000, 1)
         signals = [_signal(scope, local, parts) for (scope, local), parts in self.vectors.items()]
         return Header(signals, self.codes, *unit, body, self.writer)
+
+
+def _without_range(reference: str, width: int) -> tuple[str, int]:
+    """Return (name, lowest bit) of a reference that ends in a range; a range of another width is part of the name."""
+    name, _, inside = reference[:-1].rpartition("[")
+    left, colon, right = inside.partition(":")
+    try:
+        first, last = int(left), int(right) if colon else int(left)
+    except ValueError:
+        return reference, 0
+    name = name.rstrip()
+    if not name or abs(first - last) + 1 != width:
+        return reference, 0
+    return name, min(first, last)
 
 
 def _signal(scope: str, local: str, found: list[tuple[int, int, str]]) -> Signal:
@@ -151,6 +171,15 @@ def read_header(name: str, blocks: Iterable[bytes], troubles: Troubles) -> Heade
     source = iter(blocks)
     more = True
     while True:
+        match = _VAR.match(data, at)
+        if match is not None:
+            at = match.end()
+            kind, width, code, reference = match.groups()
+            parser.variable(
+                kind.decode("latin-1"), int(width), code.decode("latin-1"),
+                " ".join(reference.decode("latin-1").split()),
+            )  # fmt: skip
+            continue
         taken = _next(data, at, more)
         if taken is None:
             block = next(source, b"")
