@@ -13,6 +13,7 @@ from lmtrace.bindings import Given
 from lmtrace.spec.nvme import CQE, SQE, Property
 from lmtrace.spec.pcie import Kind
 from lmtrace.stage import TLP_ROW, Flag
+from nvme_decoded import Decoded
 from nvme_wire import ACQ, ASQ, BAR, DOWN, UP, VECTORS, Wire
 
 SQ, CQ = 0x20_0000, 0x20_4000
@@ -358,3 +359,65 @@ def test_small_writes_alone_make_no_controller(tmp_path: Path) -> None:
 def test_an_empty_capture_gives_empty_tables(tmp_path: Path) -> None:
     with Wire().decoded(tmp_path) as run:
         assert run.rows.dtype == TLP_ROW and not run.table("transactions") and not run.table("controllers")
+
+
+def _lost(run: Decoded) -> dict[str, tuple[int, int]]:
+    """Return how often each kind of loss was counted, and the earliest time something may be missing."""
+    troubles = run.store.captures[0].troubles
+    since = min((time for _, time in troubles.losses), default=-1)
+    return {name: (one.count, since) for name, one in troubles.counts.items()}
+
+
+def _three_commands(wire: Wire) -> list[int]:
+    """Run three I/O commands; return the ids of the first TLP of each and of the last doorbell."""
+    starts = []
+    for n in range(3):
+        starts.append(len(wire.rows))
+        wire.command(SQ, n, 1, OPC=0, CID=n, NSID=1)
+        wire.complete(CQ, n, CID=n, SQID=1, SQHD=n + 1)
+        wire.ring(1, n + 1, head=True)
+    return [*starts, len(wire.rows)]
+
+
+@pytest.mark.parametrize(
+    ("missing", "kind"),
+    [
+        ({1, 2}, "completed-command-not-recorded"),
+        ({3}, "consumed-entry-not-recorded"),
+        ({3, 4}, "consumed-entry-not-recorded"),
+        ({2}, "request-without-completion"),
+    ],
+)
+def test_what_was_not_recorded_is_a_loss_and_no_fault(tmp_path: Path, missing: set[int], kind: str) -> None:
+    """Of the second of three commands: 1 and 2 are its fetch, 3 its completion, 4 the head doorbell."""
+    wire = io_rig()
+    starts = _three_commands(wire)
+    for place in sorted(missing, reverse=True):
+        del wire.rows[starts[1] + place]
+    with wire.decoded(tmp_path) as run:
+        lost = _lost(run)
+        rows = [row for row in run.table("transactions") if row["sqid"] == 1]
+    assert kind in lost
+    assert lost[kind][1] <= int(wire.rows[starts[1]]["time_ps"][0])
+    assert rows[-1]["cid"] == 2 and rows[-1]["outcome"] == "completed"
+
+
+def test_nothing_is_lost_where_all_was_recorded(tmp_path: Path) -> None:
+    wire = io_rig()
+    _three_commands(wire)
+    with wire.decoded(tmp_path) as run:
+        assert _lost(run) == {}
+        assert [row["sqhd_in_range"] for row in run.table("transactions") if row["sqid"] == 1] == [True] * 3
+
+
+def test_an_entry_left_out_that_the_host_waits_for_is_no_loss(tmp_path: Path) -> None:
+    wire = io_rig()
+    for n in range(2):
+        wire.command(SQ, n, 1, OPC=0, CID=n, NSID=1)
+    wire.complete(CQ, 0, CID=0, SQID=1, SQHD=2)
+    wire.ring(1, 1, head=True)
+    wire.complete(CQ, 2, CID=1, SQID=1, SQHD=2)
+    with wire.decoded(tmp_path) as run:
+        assert _lost(run) == {}
+        row = run.table("transactions")[-1]
+    assert (row["cq_slot"], row["cq_slot_due"]) == (2, 1)

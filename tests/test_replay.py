@@ -47,8 +47,9 @@ def resume(tlp: int, status: Status | None, **more: Any) -> dict[str, Any]:
 
 @contextmanager
 def judged(
-    folder: Path, transactions: list[dict[str, Any]], *, lost_ps: int | None = None, **asked: Any
-) -> Iterator[Store]:
+    folder: Path, transactions: list[dict[str, Any]], *, lost_ps: int | None = None, rule: str = RULE,
+    **asked: Any,
+) -> Iterator[Store]:  # fmt: skip
     """A store of one capture in which both controllers were seen being enabled, after the replay."""
     troubles = Troubles("a.vcd")
     if lost_ps is not None:
@@ -66,7 +67,7 @@ def judged(
         for row in transactions:
             store.writer("transactions").add(row)
         store.finish_tables()
-        replay(store, select(rules(), RULE), **asked)
+        replay(store, select(rules(), rule), **asked)
         store.finish_tables()
         yield store
 
@@ -107,6 +108,13 @@ def test_a_loss_before_it_silences_an_accusation(tmp_path: Path) -> None:
         assert "lost" in outcome(store)["reason"]
     with judged(tmp_path, [resume(10, Status(0, 0))], lost_ps=20_000) as store:
         assert outcome(store)["outcome"] == "broken"
+
+
+def test_a_loss_silences_what_was_due_by_entries_before(tmp_path: Path) -> None:
+    rows = [command(tlp, 0x18, 0, 0, Status(0, 0), cq_slot=tlp, cq_slot_due=9) for tlp in (10, 20)]
+    with judged(tmp_path, rows, lost_ps=15_000, rule="NVM21-4.2.1-n1") as store:
+        assert [row["time_ps"] for row in store.read("violations").to_pylist()] == [10_500]
+        assert (outcome(store)["broken"], outcome(store)["not_observable"]) == (1, 1)
 
 
 def test_what_rests_on_inference_is_info(tmp_path: Path) -> None:

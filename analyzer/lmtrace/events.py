@@ -567,13 +567,13 @@ class Reset(Event):
 
 @dataclass(slots=True, kw_only=True)
 class QueueCreated(Event):
-    """An I/O or admin queue began to exist. ``kind`` is SQ or CQ, ``size`` counts entries."""
+    """An I/O or admin queue began to exist. ``kind`` is SQ or CQ, ``size`` counts entries, None where not known."""
 
     name: ClassVar[str] = "queue_created"
     kind: str = "SQ"
     qid: int = 1
     base: int = 0x10000
-    size: int = 16
+    size: int | None = 16
     contiguous: bool = True
     cqid: int | None = 1
     priority: int | None = 0

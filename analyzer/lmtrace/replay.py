@@ -88,8 +88,7 @@ class Replay:
         source = LinkSource(self._store, capture, link)
         session = source.session()
         session.options = self._options
-        losses = [time for name, time in capture.troubles.losses if name in (None, link)]
-        lost_ps = min(losses) if losses else None
+        lost_ps = _lost(capture, link)
         for _, begins, event in source.steps():
             if begins:
                 assert isinstance(event, Command)
@@ -125,7 +124,7 @@ class Replay:
             tally.reasons[verdict.message] += 1
             return
         severity = verdict.severity or rule.severity
-        if session.loss_order is not None and event.order >= session.loss_order and not rule.local:
+        if session.loss_order is not None and not rule.local:
             tally.not_observable += 1
             tally.reasons[LOST] += 1
             return
@@ -184,6 +183,11 @@ class Replay:
             values = {name: batch.column(name)[int(row)].as_py() for name in batch.schema.names if name in _PLACES}
             time = next((values[name] for name in _TIMES if values.get(name)), 0)
             capture, link = values.get("capture") or "", values.get("link") or ""
+            lost = None if rule.local else _lost(self._store.captures[numbers.get(capture, 0)], link)
+            if lost is not None and time >= lost:
+                self._tallies[rule.id].not_observable += 1
+                self._tallies[rule.id].reasons[LOST] += 1
+                continue
             severity: Severity = "info" if values.get("learnt") == "inferred" else rule.severity
             tlp = values["id"] if rule.table == "tlps" else values.get("cqe_tlp_id") or values.get("fetch_tlp_id")
             place = f"{rule.id}|{link}|{values.get('controller')}|{values.get('sqid')}|{values.get('opcode')}"
@@ -245,6 +249,11 @@ class Replay:
             "rule": rule.id, "name": rule.name, "severity": tally.severity or rule.severity, "outcome": outcome,
             "held": tally.held, "broken": tally.broken, "not_observable": tally.not_observable, "reason": reason,
         }  # fmt: skip
+
+
+def _lost(capture: Capture, link: str) -> int | None:
+    """Return the time of the first loss that a capture itself shows on a link."""
+    return min((time for name, time in capture.troubles.losses if name in (None, link)), default=None)
 
 
 _TIMES = ("time_ps", "cqe_ps", "fetch_ps")

@@ -149,15 +149,17 @@ def rule(
 
 
 def column_rule(
-    id: str, *, table: str, columns: tuple[str, ...], spec: str, party: Party, severity: Severity = "error"
-) -> Callable[[ColumnFunction], ColumnFunction]:
+    id: str, *, table: str, columns: tuple[str, ...], spec: str, party: Party, severity: Severity = "error",
+    local: bool = True,
+) -> Callable[[ColumnFunction], ColumnFunction]:  # fmt: skip
     """Register a column rule over batches of a table; it returns what it applied to and the rows that broke.
 
-    ``columns`` are those it reads; a batch may hold more.
+    ``columns`` are those it reads; a batch may hold more. ``local`` says that they tell of the row alone, and not of
+    what came before it.
     """
 
     def add(function: ColumnFunction) -> ColumnFunction:
-        _register(id, function, spec, party, severity, True, table=table, columns=columns)
+        _register(id, function, spec, party, severity, local, table=table, columns=columns)
         return function
 
     return add

@@ -13,6 +13,9 @@ from lmtrace.session.controller_memory import ControllerMemory
 from lmtrace.session.interval import Announcement, Resumption, Signals, Silence
 from lmtrace.spec.nvme import Admin
 
+MOST_ENTRIES = 1 << 16
+"""More entries than any queue has (NVMe Base 2.1, 3.3.3)."""
+
 
 @dataclass(slots=True)
 class Queue:
@@ -48,8 +51,8 @@ class Queue:
 
     @property
     def size(self) -> int:
-        """Entries."""
-        return self.created.size
+        """Entries, or more than any queue has while that is not known."""
+        return self.created.size or MOST_ENTRIES
 
     def ahead(self, pointer: int | None, slot: int) -> int:
         """Return where a pointer stands after ``slot`` was moved: behind it, unless a later slot was moved before."""

@@ -13,7 +13,7 @@ PROFILE = "nvme"
 
 @column_rule(
     "NVM21-4.2.1-n1", table="transactions", columns=("cq_slot", "cq_slot_due", "cqid"), spec="NVMe Base 2.1, 4.2.1",
-    party="controller",
+    party="controller", local=False,
 )  # fmt: skip
 def entry_out_of_turn(batch: pa.RecordBatch) -> Broken:
     """A completion queue entry is posted to the next slot of its queue.
@@ -41,7 +41,7 @@ def entry_out_of_turn(batch: pa.RecordBatch) -> Broken:
 
 @column_rule(
     "NVM21-4.2.4-n1", table="transactions", columns=("phase", "phase_due", "cqid", "cq_slot"),
-    spec="NVMe Base 2.1, 4.2.4", party="controller",
+    spec="NVMe Base 2.1, 4.2.4", party="controller", local=False,
 )  # fmt: skip
 def entry_of_another_lap(batch: pa.RecordBatch) -> Broken:
     """The phase tag is inverted each time a completion queue wraps.
@@ -70,7 +70,7 @@ def entry_of_another_lap(batch: pa.RecordBatch) -> Broken:
 
 @column_rule(
     "NVM21-4.2.1-n6", table="transactions", columns=("sqhd", "sqhd_in_range", "sqid"), spec="NVMe Base 2.1, 4.2.1",
-    party="controller",
+    party="controller", local=False,
 )  # fmt: skip
 def head_pointer_astray(batch: pa.RecordBatch) -> Broken:
     """SQHD never goes back, and never beyond the newest entry fetched.
@@ -98,7 +98,7 @@ def head_pointer_astray(batch: pa.RecordBatch) -> Broken:
 
 @column_rule(
     "NVM21-4.2.1-n7", table="transactions", columns=("sqhd", "sqhd_past_entry", "sqid", "sq_slot"),
-    spec="NVMe Base 2.1, 4.2.1", party="controller", severity="info",
+    spec="NVMe Base 2.1, 4.2.1", party="controller", severity="info", local=False,
 )  # fmt: skip
 def head_pointer_before_own_entry(batch: pa.RecordBatch) -> Broken:
     """SQHD of a completion lies behind the entry of the command it completes.
