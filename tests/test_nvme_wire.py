@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
@@ -13,6 +14,7 @@ from lmtrace.bindings import Given
 from lmtrace.spec.nvme import CQE, SQE, Property
 from lmtrace.spec.pcie import Kind
 from lmtrace.stage import TLP_ROW, Flag
+from lmtrace_decoders.data_queue import DataQueue
 from nvme_decoded import Decoded
 from nvme_wire import ACQ, ASQ, BAR, DOWN, UP, VECTORS, Wire
 
@@ -421,3 +423,15 @@ def test_an_entry_left_out_that_the_host_waits_for_is_no_loss(tmp_path: Path) ->
         assert _lost(run) == {}
         row = run.table("transactions")[-1]
     assert (row["cq_slot"], row["cq_slot_due"]) == (2, 1)
+
+
+def test_data_queue_entries_that_the_host_consumed_unseen() -> None:
+    """A slot that is passed over is a loss once the head passes it; a head beyond the tail when the next entry says so."""
+    queue = DataQueue(Mock(), 1, 1, 0x10_0000, 16 * 32, None, 10)
+    assert [queue.posted(0, 20), queue.posted(2, 40)] == [None, None]
+    assert queue.unseen_since(1) is None, "the host waits at the slot that was left out"
+    assert queue.unseen_since(3) == 20
+    assert queue.unseen_since(5) is None, "beyond the newest entry"
+    assert queue.posted(5, 60) == 40
+    assert queue.unseen_since(9) is None
+    assert queue.posted(6, 70) is None, "the head was wrong"

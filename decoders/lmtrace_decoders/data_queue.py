@@ -17,13 +17,16 @@ if TYPE_CHECKING:
     from lmtrace_decoders.nvme.reconstruct import Reconstruction
 
 PHASE_BYTE = CDQ_ENTRY_SIZE - 1
+MOST_PASSED = 1024
+"""Slots passed over at once that are remembered."""
 
 
 class DataQueue:
     """One life of a data queue: ``size`` bytes at ``base``, or in ``pages``, owned by a controller."""
 
     __slots__ = (
-        "_handles", "_partial", "_regions", "base", "cdqid", "controller", "created_ps", "pages", "size", "target",
+        "_beyond", "_due", "_handles", "_head", "_partial", "_passed", "_posted_ps", "_regions", "base", "cdqid",
+        "controller", "created_ps", "pages", "size", "target",
     )  # fmt: skip
 
     def __init__(
@@ -36,6 +39,12 @@ class DataQueue:
         self._regions: list[Region] = []
         self._partial: dict[int, tuple[Pieces, int, int]] = {}
         """Entries written in part by slot: bytes, TLP of the first write, TLP of the write of byte 31 or -1."""
+        self._head = self._due = 0
+        self._posted_ps = created_ps
+        self._beyond = -1
+        """The slot that was next when the head was moved beyond it."""
+        self._passed: dict[int, int] = {}
+        """Slots passed over, and the time of the entry posted before them."""
 
     def lay(self, run: Reconstruction, functions: list[Function]) -> None:
         """Lay the queue into the spaces of the functions that may write to it; the first one owns it."""
@@ -79,6 +88,35 @@ class DataQueue:
             self._partial[slot] = (pieces, first, phase)
             return None
         return bytes(pieces.data), first, phase
+
+    def posted(self, slot: int, time: int) -> int | None:
+        """Take in an entry; return the time from which on one is missing that the host consumed, None without one.
+
+        A head beyond the newest entry seen is a mistake of the host, unless the next entry goes there.
+        """
+        slots = self.size // CDQ_ENTRY_SIZE
+        self._passed.pop(slot, None)
+        gap = (slot - self._due) % slots
+        jumped = (self._head - self._due) % slots
+        since = self._posted_ps if 0 < jumped <= gap <= slots // 2 and self._beyond == self._due else None
+        if gap <= slots // 2:
+            for step in range(jumped if since is not None else 0, min(gap, MOST_PASSED)):
+                self._passed.setdefault((self._due + step) % slots, self._posted_ps)
+            self._due = (slot + 1) % slots
+        self._posted_ps, self._beyond = time, -1
+        return since
+
+    def unseen_since(self, head: int) -> int | None:
+        """Return the time from which on an entry is missing that a move of the head consumes, None without one."""
+        slots = self.size // CDQ_ENTRY_SIZE
+        if not slots or head >= slots:
+            return None
+        taken = (head - self._head) % slots
+        since = [self._passed.pop(slot) for slot in list(self._passed) if (slot - self._head) % slots < taken]
+        if 0 < (head - self._due) % slots <= min(taken, slots // 2):
+            self._beyond = self._due
+        self._head = head
+        return min(since, default=None)
 
     def ended(self, time: int) -> None:
         """The queue was deleted."""

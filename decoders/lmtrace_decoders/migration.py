@@ -14,7 +14,7 @@ from lmtrace.spec.migration import CDQ_ENTRY, CDQ_ENTRY_SIZE, CdqSelect, Migrati
 from lmtrace.spec.nvme import Admin, Feature, Status
 from lmtrace_decoders.data_queue import DataQueue
 from lmtrace_decoders.migration_record import Source, Steps
-from lmtrace_decoders.nvme import spool
+from lmtrace_decoders.nvme import losses, spool
 from lmtrace_decoders.nvme.queues import CompletionQueue, SubmissionQueue
 
 if TYPE_CHECKING:
@@ -85,6 +85,9 @@ class Migration:
             case Admin.SET_FEATURES if select == Feature.CONTROLLER_DATA_QUEUE:
                 cdq = self._cdqs.get((command.controller.function.number, cdw11 & 0xFFFF))
                 self._step(command, "move CDQ head", cdq.target if cdq else None)
+                since = cdq.unseen_since(command.dword(12)) if cdq is not None and command.succeeded else None
+                if cdq is not None:
+                    self._missing(cdq, since, tlp)
             case Admin.MIGRATION_RECEIVE if select == 0:
                 self._step(command, "get state", cdw11 & 0xFFFF)
                 if command.succeeded:
@@ -162,6 +165,7 @@ class Migration:
             if done is None:
                 continue
             entry, first, phase = done
+            self._missing(cdq, cdq.posted(slot, time), tlp)
             fields = CDQ_ENTRY.decode(entry)
             function = cdq.controller.function
             run.store.writer("cdq_entries").add({
@@ -172,6 +176,12 @@ class Migration:
                 "slba": fields["SLBA"], "cdqp": bool(fields["CDQP"]), "esa": fields["ESA"],
                 "dlba": bool(fields["DLBA"]), "lbacir": fields["LBACIR"], "data": entry,
             })  # fmt: skip
+
+    def _missing(self, cdq: DataQueue, since: int | None, tlp: int) -> None:
+        """Count an entry that the host consumed and that was not recorded."""
+        if since is not None:
+            function = cdq.controller.function
+            losses.lost(self._run, losses.UNSEEN_ENTRY, function, since, tlp, f"an entry of CDQ {cdq.cdqid}")
 
     # -- suspension -------------------------------------------------------------------------------------------
 

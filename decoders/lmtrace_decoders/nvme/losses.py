@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from lmtrace.trouble import Kind, declare
 
 if TYPE_CHECKING:
-    from lmtrace_decoders.nvme.queues import Queue
+    from lmtrace_decoders.nvme.controller import Function
     from lmtrace_decoders.nvme.reconstruct import Reconstruction
 
 ORPHAN = declare(
@@ -37,11 +37,9 @@ UNSEEN_ENTRY = declare(
 )
 
 
-def lost(run: Reconstruction, kind: Kind, queue: Queue, since: int, tlp: int, text: str) -> None:
-    """Count a loss on a queue, from the time ``since`` on; TLP ``tlp`` of the chunk shows it."""
-    link = run.capture.links[queue.controller.function.link].name
+def lost(run: Reconstruction, kind: Kind, function: Function, since: int, tlp: int, text: str) -> None:
+    """Count a loss in a queue of ``function``, from the time ``since`` on; TLP ``tlp`` of the chunk shows it."""
+    link = run.capture.links[function.link].name
     offset = int(run.rows["source_offset"][tlp - run.first]) if tlp >= run.first else -1
-    run.capture.troubles.add(
-        kind, f"{text} of {queue.controller.function.text}", time_ps=since, offset=offset if offset >= 0 else None,
-        link=link,
-    )  # fmt: skip
+    where = offset if offset >= 0 else None
+    run.capture.troubles.add(kind, f"{text} of {function.text}", time_ps=since, offset=where, link=link)

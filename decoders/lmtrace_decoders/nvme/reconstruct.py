@@ -225,7 +225,7 @@ class Reconstruction:
             self.rows["owner"][row] = cq.text
             since = cq.unseen_since(value)
             if since is not None:
-                losses.lost(self, losses.UNSEEN_ENTRY, cq, since, tlp, f"an entry of CQ {qid}")
+                losses.lost(self, losses.UNSEEN_ENTRY, function, since, tlp, f"an entry of CQ {qid}")
             for command in cq.consumed(value):
                 self._consumed(command, value, time, tlp)
             self.inference.head_moved(cq, value)
@@ -437,7 +437,9 @@ class Reconstruction:
             unseen = cq.controller.sqs.get(cqe[10] | cqe[11] << 8)
             lost_ps = unseen.unseen_since() if unseen is not None and unseen.cqid == cq.qid else None
             if unseen is not None and lost_ps is not None:
-                losses.lost(self, losses.UNSEEN_FETCH, unseen, lost_ps, tlp, f"a command of SQ {unseen.qid}")
+                losses.lost(
+                    self, losses.UNSEEN_FETCH, cq.controller.function, lost_ps, tlp, f"a command of SQ {unseen.qid}"
+                )
             return
         sq = command.sq
         sq.outstanding.pop(command.cid, None)
