@@ -426,7 +426,7 @@ def test_an_entry_left_out_that_the_host_waits_for_is_no_loss(tmp_path: Path) ->
 
 
 def test_data_queue_entries_that_the_host_consumed_unseen() -> None:
-    """A slot that is passed over is a loss once the head passes it; a head beyond the tail when the next entry says so."""
+    """A slot that is passed over is a loss once the head passes it; one beyond the tail if the next entry says so."""
     queue = DataQueue(Mock(), 1, 1, 0x10_0000, 16 * 32, None, 10)
     assert [queue.posted(0, 20), queue.posted(2, 40)] == [None, None]
     assert queue.unseen_since(1) is None, "the host waits at the slot that was left out"
