@@ -355,8 +355,9 @@ def resumed_queue_overrun(event: CqePosted, session: Session) -> Iterator[Verdic
     if found is None or queue is None or event.slot is None:
         return
     live = found[0].queue("CQ", event.cqid)
-    head = live.head if live is not None and live.doorbell_seen else queue.head
-    unseen = found[0].last_doorbell_order < 0 and not found[0].complete_history
+    rung = live is not None and live.doorbell_seen
+    head = live.head if live is not None and rung else queue.head
+    unseen = not rung and not found[0].complete_history
     if head is None or unseen or found[0].shadow_doorbells:
         if not queue.moved:
             yield not_observable(UNSEEN_POINTER, event)
