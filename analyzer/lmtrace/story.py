@@ -3,7 +3,8 @@
 A line is ``<time> <event> key=value ...``. Keys are the event's attributes, or fields of a command's entry by the
 specification's names in any case; what is left out has its default. A command may say when it was fetched
 (``fetch=4us``) and that no completion was seen (``status=none``). Indented lines below a command are its data:
-``header``, ``nvme``, ``sq``, ``cq``, ``vendor`` of a Controller State, or ``data`` with the fields of its structure.
+``header``, ``nvme``, ``sq``, ``cq``, ``vendor`` of a Controller State, or ``data`` with the fields of its structure,
+or with a little-endian number and its place in them (``data raw=0x1234 at=132 size=1024``).
 Of a Controller State a command moves the part that its offset and length name; without ``numdl`` or ``numd`` all.
 
 The cast: 01:00.0 is the MMC with CNTLID 0; 01:00.1 and 01:00.2 are migratable controllers with CNTLID 1 and 2. All
@@ -197,6 +198,8 @@ def _value(key: str, text: str, hint: object, line: str) -> Any:
         if text not in ("0", "1", "yes", "no"):
             raise StoryError(f"{key}={text} in {line!r} is neither yes nor no")
         return text in ("1", "yes")
+    if hint is bytes:
+        return bytes.fromhex(text)
     if "tuple" in wanted:
         return tuple(_number(part, line) for part in text.split("+"))
     return _number(text, line) if "int" in wanted else text
@@ -281,11 +284,11 @@ def _data(command: Command, body: list[str], line: str) -> bytes:
             head = bytes((values.get("NV", 1), values.get("NUUID", 0)))
             return (head + values.get("VERSION", 0).to_bytes(2, "little")).ljust(values.get("SIZE", 4096), b"\0")
         raw = values.pop("RAW", None)
-        size = values.pop("SIZE", 4096)
+        size, place = values.pop("SIZE", 4096), values.pop("AT", 0)
         layout = _DATA_LAYOUTS.get(type(command))
         if layout is not None:
             return layout.encode(**values)
-        return (raw or 0).to_bytes(size, "little")
+        return ((raw or 0) << 8 * place).to_bytes(size, "little")
     return state_bytes(parts)
 
 
