@@ -38,6 +38,8 @@ from lmtrace.known import Known, throughout
 from lmtrace.session.controller import Controller, LostSuspension, Suspension
 from lmtrace.session.data_queue import DataQueue
 from lmtrace.session.interval import Announcement, Resumption, Silence
+from lmtrace.session.logging_period import NEVER, Opened, Opening
+from lmtrace.session.namespaces import Namespaces
 from lmtrace.session.sanitize import SanitizeWatch
 from lmtrace.session.subsystem import ControllerLists, entry_format
 from lmtrace.session.transfer import Phase, ReadPart, StateRead, Transfer, read_indices
@@ -81,7 +83,12 @@ class Session:
     """State read before the target was suspended, resumed or reset, or with other indices."""
     formats: dict[int, tuple[int, int]] = field(default_factory=dict)
     """(NV, NUUID) by the function that reported it."""
+    formats_read: set[int] = field(default_factory=set)
+    """Functions that returned their state formats, whether the data were seen or not."""
+    entry_formats_read: set[int | None] = field(default_factory=set)
+    """Functions that returned I/O command set specific data of the NVM Command Set, likewise."""
     lists: ControllerLists = field(default_factory=ControllerLists)
+    namespaces: Namespaces = field(default_factory=Namespaces)
     strays: deque[Stray] = field(default_factory=lambda: deque(maxlen=4096))
     """The latest requests that belong to nothing."""
     suspends: list[Suspend] = field(default_factory=list)
@@ -205,6 +212,8 @@ class Session:
     def begin(self, command: Command) -> None:
         """A command was fetched. What it will change is uncertain until it completes."""
         self.in_flight[command.fetched] = command
+        self.namespaces.begin(command)
+        self._begin_logging(command)
         if not command.completed:
             self._begin_unseen(command)
         if not command.succeeded:
@@ -223,6 +232,8 @@ class Session:
                 target = self.controller(command.target)
                 target.suspended.set(order, Known.UNKNOWN)
                 target.resumption = Resumption.of(command, target)
+                if self._left_open(command.target):
+                    target.resumption.complete = False
             case VirtualizationManagement() if command.action in (SECONDARY_OFFLINE, SECONDARY_ONLINE):
                 self.controller(command.target).offline.set(order, Known.UNKNOWN)
             case LogUserDataChanges():
@@ -259,6 +270,43 @@ class Session:
                 queue = self.live_queue(command.function, command.cdqid)
                 if queue is not None:
                     queue.logging.set(command.fetched, Known.UNKNOWN)
+
+    def _begin_logging(self, command: Command) -> None:
+        """Note that a command is about to open or close logs, or may do so if its completion was not seen."""
+        if command.failed:
+            return
+        seen, order = command.completed, command.fetched
+        done = command.order if seen else NEVER
+        match command:
+            case LogUserDataChanges() if command.lact in (0, 1):
+                queue = self.live_queue(command.function, command.cdqid)
+                if queue is None or queue.live.now is Known.NO:
+                    return
+                certain = seen and self.controller(queue.target).suspended.now is not Known.YES
+                if command.starts:
+                    required = certain and queue.logging.now is Known.NO and queue.live.now is Known.YES
+                    queue.periods.open(Opening(Opened.START, order, done, required, command=command))
+                else:
+                    due = certain and queue.logging.now is Known.YES and not queue.full
+                    queue.periods.stopping(command, due)
+            case Suspend() if command.suspends:
+                running = self.controller(command.target).suspended.now is not Known.YES
+                for queue in self.queues_of_target(command.target):
+                    due = seen and running and queue.logging.now is Known.YES and not queue.full
+                    queue.periods.suspending(command, due)
+            case Resume():
+                certain = seen and self.controller(command.target).suspended.now is Known.YES
+                for queue in self.data_queues:
+                    if queue.target == command.target and queue.live.now is not Known.NO:
+                        required = certain and queue.live.now is Known.YES and queue.logging.now is Known.YES
+                        queue.periods.open(Opening(Opened.RESUME, order, done, required, command=command))
+
+    def _left_open(self, cntlid: int) -> bool:
+        """Whether a controller received state that no commit followed: which queues it has is not said."""
+        return self.controller(cntlid).committed is None and any(
+            target == cntlid and (one.phase.now is Phase.OPEN or one.failed is not None)
+            for (_, target), one in self.transfers.items()
+        )  # fmt: skip
 
     def _doubt(self, queue: DataQueue | None, order: int) -> None:
         if queue is not None and queue.live.now is not Known.NO:
@@ -331,6 +379,7 @@ class Session:
         if isinstance(command, SetControllerState) and command.failed:
             self.transfer(command.function, command.target).refuse(command)
         self.sanitize.note(command)
+        self.namespaces.note(command)
         if not command.succeeded:
             return
         order = command.order
@@ -349,6 +398,7 @@ class Session:
             case Identify() if command.cns == Cns.SECONDARY_CONTROLLERS:
                 self._secondaries(command)
             case IdentifyStateFormats():
+                self.formats_read.add(command.function)
                 if command.versions is not None and command.uuids is not None:
                     self.formats[command.function] = (command.versions, command.uuids)
             case Suspend():
@@ -362,6 +412,8 @@ class Session:
                 target.resumed_state, target.committed = target.committed, None
                 self.transfer(command.function, command.target).end(order, Phase.NONE)
                 self._end_reads(command.target)
+                for one in self.queues_of_target(command.target):
+                    one.periods.opened(Opened.RESUME)
             case SetControllerState():
                 transfer = self.transfer(command.function, command.target)
                 transfer.accept(command)
@@ -382,9 +434,11 @@ class Session:
             case LogUserDataChanges():
                 queue = self.live_queue(command.function, command.cdqid)
                 if queue is not None:
-                    queue.logging.set(order, Known.of(command.starts))
+                    if not (command.starts and queue.periods.full_order > command.fetched):
+                        queue.logging.set(order, Known.of(command.starts))
                     if command.starts:
                         queue.starts.append(command)
+                        queue.periods.opened(Opened.START)
             case SetFeaturesCdq():
                 queue = self.live_queue(command.function, command.cdqid)
                 if queue is not None:
@@ -416,6 +470,7 @@ class Session:
                 if queue.target != command.target:
                     continue
                 if queue.owner == command.function:
+                    queue.periods.suspended_and_deleted()
                     self._end_queue(queue, command.order, "Suspend with DUDMQ")
                 else:
                     self._doubt(queue, command.order)
@@ -479,6 +534,7 @@ class Session:
         if command.action == SECONDARY_OFFLINE:
             target.offline.set(order, Known.YES)
             target.complete_history = False
+            self._doubt_logs(target, order)
             for line in (target.enabled, target.io_queues, target.suspended):
                 if line.now is not Known.NO:
                     line.set(order, Known.UNKNOWN)
@@ -492,6 +548,8 @@ class Session:
         identities = (one.identity for one in self.functions.values() if one.identity is not None)
         if len({one.subnqn for one in identities if one.subnqn}) > 1:
             self.all_identifiers = None
+        if command.cns == Cns.IO_CONTROLLER and not command.sqe[47] and command.succeeded:
+            self.entry_formats_read.add(command.function)
         form = entry_format(command)
         if form is not None:
             self.of_function(command.function).entry_format = form
@@ -502,6 +560,15 @@ class Session:
             queue.live.set(order, known)
             queue.logging.set(order, known)
             queue.ended_by = how
+            queue.periods.deleted()
+
+    def _doubt_logs(self, target: Controller, order: int) -> None:
+        """What becomes of the log of a controller that is reset or goes offline is not said."""
+        for queue in self.data_queues:
+            if target.cntlid is not None and queue.target == target.cntlid and queue.live.now is not Known.NO:
+                queue.periods.uncertain(order)
+                if queue.logging.now is Known.YES:
+                    queue.logging.set(order, Known.UNKNOWN)
 
     def _reset(self, event: Reset) -> None:
         """Apply a Controller Level Reset (hmlm 4.5); what an inferred one did stays unknown."""
@@ -510,6 +577,7 @@ class Session:
         for owner in owners:
             controller = self.of_function(owner)
             self._suspensions_lost(event, owner, certain)
+            self._doubt_logs(controller, event.order)
             controller.on_reset(event.order, certain)
             controller.reset_time = event.time
             for queue in self.data_queues:
