@@ -7,6 +7,7 @@ from enum import Enum
 
 from lmtrace.events import CdqEntry, CreateCdq, LogUserDataChanges
 from lmtrace.known import Known, Timeline
+from lmtrace.session.logging_period import LogPeriods
 from lmtrace.spec.migration import CDQ_ENTRY_SIZE, EntrySequence
 from lmtrace.spec.pcie import bdf_text
 
@@ -47,8 +48,7 @@ class DataQueue:
     """Slots that an entry went past."""
     starts: list[LogUserDataChanges] = field(default_factory=list)
     """The successful starts of its logging."""
-    closed: EntrySequence | None = None
-    """ESA of the entry that closed the logging period, until a start or a resume."""
+    periods: LogPeriods = field(default_factory=LogPeriods)
     marker_order: int = -1
     """Order of the last entry with ESA=011b."""
 
@@ -121,10 +121,7 @@ class DataQueue:
         self.posted += 1
         if place is not Place.AGAIN:
             self.unconsumed += 1
-        if event.esa in (EntrySequence.STOPPED, EntrySequence.SUSPENDED, EntrySequence.FULL):
-            self.closed = EntrySequence(event.esa)
-        else:
-            self.closed = None
+        self.periods.on_entry(event)
         if event.esa == EntrySequence.SUSPENDED:
             self.marker_order = event.order
         if event.esa == EntrySequence.FULL:

@@ -267,5 +267,4 @@ def _has_no_data_queue(command: Suspend, session: Session) -> Known:
     return ~Known.any(states)
 
 
-not_a_rule("HMLM-5.1.17.1.1-n19", "not judged: when the closing entry is due is left to the vendor")
 not_a_rule("HMLM-5.1.17.1.1-n20", "not judged: needs every change and every entry of a whole logging period")

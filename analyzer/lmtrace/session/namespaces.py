@@ -1,0 +1,74 @@
+"""What Identify data tell about namespaces: which a controller has attached, and how large they are."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from lmtrace.events import Command, Identify
+from lmtrace.known import Known
+from lmtrace.spec.nvme import Admin, Cns
+
+LIST_ENTRIES = 1024
+BROADCAST = 0xFFFFFFFF
+CHANGING = frozenset((Admin.NAMESPACE_MANAGEMENT, Admin.NAMESPACE_ATTACHMENT, Admin.FORMAT_NVM))
+"""Commands after which what was read before says nothing any more."""
+
+
+@dataclass(slots=True)
+class Namespaces:
+    """Namespaces by the function that told of them. What is not known is left open."""
+
+    lists: dict[int, frozenset[int]] = field(default_factory=dict)
+    """The attached namespaces of a function, where it was seen to list them all."""
+    sizes: dict[tuple[int, int], int] = field(default_factory=dict)
+    """NSZE in blocks by function and NSID; 0 for a namespace that is not attached."""
+
+    def begin(self, command: Command) -> None:
+        """A command was fetched that may change namespaces."""
+        if command.sqid == 0 and command.opcode in CHANGING and not command.failed:
+            self.lists.clear()
+            self.sizes.clear()
+
+    def note(self, command: Command) -> None:
+        """A command completed."""
+        self.begin(command)
+        if not isinstance(command, Identify) or not command.succeeded or command.data is None:
+            return
+        nsid = command.field("NSID")
+        if command.cns == Cns.ACTIVE_NAMESPACES and nsid == 0:
+            found = _listed(command)
+            if found is not None:
+                self.lists[command.function] = found
+        elif command.cns == Cns.NAMESPACE and 0 < nsid < BROADCAST:
+            raw = command.data.bytes(0, 8)
+            if raw is not None:
+                self.sizes[command.function, nsid] = int.from_bytes(raw, "little")
+
+    def attached(self, function: int | None, nsid: int) -> Known:
+        """Whether a namespace is attached to the controller of a function."""
+        if function is None:
+            return Known.UNKNOWN
+        size, listed = self.sizes.get((function, nsid)), self.lists.get(function)
+        if size or (listed is not None and nsid in listed):
+            return Known.YES
+        return Known.UNKNOWN if size is None and listed is None else Known.NO
+
+    def size(self, nsid: int, *functions: int | None) -> int | None:
+        """Return the blocks of a namespace by what one of the functions told, the largest of them."""
+        found = [self.sizes.get((function, nsid), 0) for function in functions if function is not None]
+        return max(found, default=0) or None
+
+
+def _listed(command: Command) -> frozenset[int] | None:
+    """Return the entries of a namespace list up to its end; None where that was not seen, or lies further on."""
+    assert command.data is not None
+    found: set[int] = set()
+    for at in range(0, 4 * LIST_ENTRIES, 4):
+        raw = command.data.bytes(at, at + 4)
+        if raw is None:
+            return None
+        nsid = int.from_bytes(raw, "little")
+        if nsid == 0:
+            return frozenset(found)
+        found.add(nsid)
+    return None
