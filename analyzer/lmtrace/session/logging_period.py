@@ -29,7 +29,7 @@ class Opened(Enum):
 class Opening:
     """A command that lets a log begin, or something that may have done so.
 
-    ``required`` says that the log is known to run because of it, ``clean`` that the log before it had ended by then,
+    ``required`` says that the log is known to begin with it, ``clean`` that the log before it had ended by then,
     so that no entry behind its fetch can belong to that one.
     """
 
@@ -84,6 +84,8 @@ class LogPeriods:
         done = self.closure is not None and (before is None or before.first is not None)
         self.markers = 1 if done else self.markers + 1
         opening.clean = opening.clean and self.stop_due is None and self.suspend_due is None
+        if self.closure is not None and self.closure.sequence is EntrySequence.FULL and self.after_closure:
+            opening.required = False
         self.opening = opening
         if opening.how is not Opened.RESUME:
             self.start = opening
@@ -111,11 +113,13 @@ class LogPeriods:
             self.suspend_due = None
 
     def opened(self, how: Opened) -> None:
-        """A start or a Resume completed: what was due before it is late."""
+        """A start or a Resume completed: what was due before it is late; what was not will not come any more."""
         if how is Opened.START:
-            self.stop = self.stop_due = None
+            self.stop = self.stop if self.stop_due is not None else None
+            self.stop_due = None
         else:
-            self.suspend = self.suspend_due = None
+            self.suspend = self.suspend if self.suspend_due is not None else None
+            self.suspend_due = None
 
     def deleted(self) -> None:
         """The queue is gone."""

@@ -7,11 +7,12 @@ from collections.abc import Iterator
 from lmtrace.events import CdqEntry, DeleteCdq, EndOfCapture, LogUserDataChanges, Resume, Suspend
 from lmtrace.rule import Verdict, broken, held, not_observable, rule
 from lmtrace.session import DataQueue, Session
-from lmtrace.spec.migration import EntrySequence
+from lmtrace.spec.migration import CDQ_ENTRY_SIZE, EntrySequence
 from lmtrace_rules.hmlm.logging_periods import log_of, weight
 
 SECTION = "6.7 LBA Migration Queue entries"
 PROFILE = "tracking"
+UNSEEN = "the capture does not show the entries of the queue"
 TOO_SHORT = "the capture ends before the last entry of the log is due"
 
 
@@ -96,15 +97,29 @@ def stopped_log_without_last_entry(
             if queue is None or not event.succeeded or (isinstance(event, LogUserDataChanges) and not event.starts):
                 return
             due = queue.periods.stop_due
-            if due is not None and not queue.full:
-                yield broken(
-                    f"{due.title} stopped the log in {queue.title}, and no entry with ESA 010b came before "
-                    f"{event.title} completed", due, weight(queue),
+            if due is not None:
+                yield from _missing(
+                    queue, due, f"{due.title} stopped the log in {queue.title}, and no entry with ESA 010b came before "
+                    f"{event.title} completed",
                 )  # fmt: skip
         case EndOfCapture():
             for queue in session.data_queues:
-                if queue.periods.stop_due is not None and not queue.full:
+                if queue.periods.stop_due is not None:
                     yield from _late(event, queue, queue.periods.stop_due, EntrySequence.STOPPED, session)
+
+
+def _missing(queue: DataQueue, due: LogUserDataChanges | Suspend, message: str) -> Iterator[Verdict]:
+    """Accuse a last entry that is missing, unless there was no room for it, or nothing of the queue was seen.
+
+    Entries are recognised by the memory of the queue, of which a PRP list that was not seen tells nothing.
+    """
+    if queue.full:
+        return
+    size = queue.slots * CDQ_ENTRY_SIZE
+    if not queue.posted or sum(end - first for first, end in queue.spans()) < size:
+        yield not_observable(UNSEEN, due)
+    else:
+        yield broken(message, due, weight(queue))
 
 
 def _late(
@@ -114,9 +129,9 @@ def _late(
     if event.time - due.time < session.options.window_ps:
         yield not_observable(TOO_SHORT, due)
         return
-    yield broken(
-        f"{due.title} ended the log in {queue.title}, and no entry with ESA {sequence.value:03b}b came "
-        f"{session.options.text()}", due, weight(queue),
+    yield from _missing(
+        queue, due, f"{due.title} ended the log in {queue.title}, and no entry with ESA {sequence.value:03b}b came "
+        f"{session.options.text()}",
     )  # fmt: skip
 
 
@@ -185,6 +200,14 @@ def suspended_log_without_last_entry(
 
     Silent::
 
+        1us create_cdq target=1 cdqid=1 cdqsize=2048 pc=0 prp1=0x10000 pages=0x20000
+        2us log_user_data_changes cdqid=1 lact=1
+        3us cdq_entry slot=0 esa=1
+        4us suspend target=1 stype=1 dudmq=1
+        5ms end_of_capture
+
+    Silent::
+
         1us create_cdq target=1 cdqid=1 cdqsize=16 pc=1 prp1=0x10000
         2us log_user_data_changes cdqid=1 lact=1
         5us suspend target=1 stype=1 fetch=3us
@@ -217,19 +240,19 @@ def suspended_log_without_last_entry(
         case EndOfCapture():
             for queue in session.data_queues:
                 for command in queue.periods.unanswered:
-                    yield broken(
+                    yield from _missing(
+                        queue, command,
                         f"{command.title} deleted {queue.title}, whose log ran, and no entry with ESA 011b came before",
-                        command, weight(queue),
                     )  # fmt: skip
-                if queue.periods.suspend_due is not None and not queue.full:
+                if queue.periods.suspend_due is not None:
                     yield from _late(event, queue, queue.periods.suspend_due, EntrySequence.SUSPENDED, session)
 
 
 def _unanswered(event: Resume | DeleteCdq, queue: DataQueue) -> Iterator[Verdict]:
     """Judge a last entry that had not come when the controller was resumed, or the queue deleted."""
     due = queue.periods.suspend_due
-    if due is not None and not queue.full:
-        yield broken(
-            f"{due.title} suspended controller {queue.target}, whose log ran, and no entry with ESA 011b came to "
-            f"{queue.title} before {event.title} completed", due, weight(queue),
+    if due is not None:
+        yield from _missing(
+            queue, due, f"{due.title} suspended controller {queue.target}, whose log ran, and no entry with ESA 011b "
+            f"came to {queue.title} before {event.title} completed",
         )  # fmt: skip

@@ -25,14 +25,19 @@ def place(event: CdqEntry) -> str:
 
 
 def is_type_0(event: CdqEntry, session: Session) -> bool:
-    """Whether an entry is a Type 0 entry of a User Data Migration Queue, and not one of a vendor's."""
+    """Whether an entry is a Type 0 entry of a User Data Migration Queue that lives, and not one of a vendor's.
+
+    The memory of a queue that was deleted, or whose owner may have been reset, may serve something else by now.
+    """
     queue = session.live_queue(event.owner, event.cdqid)
-    if queue is not None and queue.created.field("QT") != USER_DATA:
-        return False
+    if queue is not None:
+        gone = queue.live.now is Known.NO or queue.ended_by is not None
+        if gone or queue.created.field("QT") != USER_DATA:
+            return False
     return session.of_function(event.owner).entry_format in (None, 0)
 
 
-@rule("HMLM-NCS.5.6-n1", spec=SPEC, party="controller", local=True)
+@rule("HMLM-NCS.5.6-n1", spec=SPEC, party="controller")
 def reserved_entry_bytes_set(event: CdqEntry, session: Session) -> Iterator[Verdict]:
     """The reserved bytes and bits of an entry are zero.
 
@@ -41,6 +46,12 @@ def reserved_entry_bytes_set(event: CdqEntry, session: Session) -> Iterator[Verd
     Holds::
 
         2us cdq_entry slot=0 esa=1 lbacir=2
+
+    Silent::
+
+        1us create_cdq target=1 cdqid=1 cdqsize=64 pc=1 prp1=0x10000
+        2us delete_cdq cdqid=1
+        3us cdq_entry slot=0 data=FFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFF
 
     Breaks::
 
@@ -59,7 +70,7 @@ def reserved_entry_bytes_set(event: CdqEntry, session: Session) -> Iterator[Verd
     yield expect(not what, f"of {place(event)} {', '.join(what)}", event)
 
 
-@rule("HMLM-NCS.5.6-n2", spec=SPEC, party="controller", local=True)
+@rule("HMLM-NCS.5.6-n2", spec=SPEC, party="controller")
 def reserved_sequence_code(event: CdqEntry, session: Session) -> Iterator[Verdict]:
     """Where an entry stands in the log is told by a code that is not reserved.
 
@@ -78,7 +89,7 @@ def reserved_sequence_code(event: CdqEntry, session: Session) -> Iterator[Verdic
         yield expect(known, f"{place(event)} has the reserved ESA {event.esa:03b}b", event)
 
 
-@rule("HMLM-NCS.5.6-n3", spec=SPEC, party="controller", local=True)
+@rule("HMLM-NCS.5.6-n3", spec=SPEC, party="controller")
 def reserved_range_code(event: CdqEntry, session: Session) -> Iterator[Verdict]:
     """What an entry says about its range is told by a code that is not reserved.
 
@@ -96,7 +107,7 @@ def reserved_range_code(event: CdqEntry, session: Session) -> Iterator[Verdict]:
         yield expect(event.lbacir != RESERVED_RANGE, f"{place(event)} has the reserved LBACIR 11b", event)
 
 
-@rule("HMLM-NCS.5.6-n4", spec=SPEC, party="controller", local=True)
+@rule("HMLM-NCS.5.6-n4", spec=SPEC, party="controller")
 def ordinary_entry_without_range(event: CdqEntry, session: Session) -> Iterator[Verdict]:
     """An ordinary entry names a range of blocks.
 
@@ -120,7 +131,7 @@ def ordinary_entry_without_range(event: CdqEntry, session: Session) -> Iterator[
     yield expect(event.lbacir == RANGE, f"{place(event)} has ESA 000b and LBACIR {event.lbacir:02b}b", event)
 
 
-@rule("HMLM-NCS.5.6-n5", spec=SPEC, party="controller", local=True)
+@rule("HMLM-NCS.5.6-n5", spec=SPEC, party="controller")
 def marker_with_a_range(event: CdqEntry, session: Session) -> Iterator[Verdict]:
     """An entry that holds no range names no namespace and no blocks.
 
@@ -146,7 +157,7 @@ def marker_with_a_range(event: CdqEntry, session: Session) -> Iterator[Verdict]:
     )  # fmt: skip
 
 
-@rule("HMLM-NCS.5.6-n6", spec=SPEC, party="controller", local=True)
+@rule("HMLM-NCS.5.6-n6", spec=SPEC, party="controller")
 def whole_namespace_with_a_start(event: CdqEntry, session: Session) -> Iterator[Verdict]:
     """An entry that stands for a whole namespace names that namespace and no first block.
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from lmtrace.events import CdqEntry
 from lmtrace.known import Known
 from lmtrace.rule import Severity, Verdict, broken, expect, held, not_observable, rule
-from lmtrace.session import DataQueue, Session
+from lmtrace.session import DataQueue, Place, Session
 from lmtrace.session.logging_period import CLOSING, Opened
 from lmtrace.spec.migration import EntrySequence
 from lmtrace_rules.hmlm.cdq_operation import NO_HEAD, possible_heads
@@ -15,15 +15,14 @@ from lmtrace_rules.hmlm.log_entries import SPEC, elsewhere, is_type_0, place
 
 SECTION = "6.7 LBA Migration Queue entries"
 PROFILE = "tracking"
+EARLIER_ENTRY = "an entry before this one was not seen"
 EARLIER_LOG = "the entry may belong to the log before, whose end was not seen"
 OTHER_LINK = "a controller of the subsystem may have been managed on a link that the capture does not show"
 
 
 def log_of(event: CdqEntry, session: Session) -> DataQueue | None:
-    """Return the live queue of a Type 0 entry."""
-    queue = session.live_queue(event.owner, event.cdqid)
-    alive = queue is not None and queue.live.now is not Known.NO
-    return queue if alive and is_type_0(event, session) else None
+    """Return the live queue of a Type 0 entry, where its creation was seen."""
+    return session.live_queue(event.owner, event.cdqid) if is_type_0(event, session) else None
 
 
 def weight(queue: DataQueue) -> Severity | None:
@@ -50,6 +49,8 @@ def _begins(event: CdqEntry, session: Session, how: Opened) -> Iterator[Verdict]
             yield broken(what, event, "info")
     elif not opening.clean:
         yield not_observable(EARLIER_LOG, event)
+    elif queue.place(event.slot) is not Place.NEXT:
+        yield not_observable(EARLIER_ENTRY, event)
     else:
         yield broken(what, event, weight(queue))
 
@@ -99,6 +100,23 @@ def started_log_without_first_entry(event: CdqEntry, session: Session) -> Iterat
         5us cdq_entry slot=1 esa=2
         6us log_user_data_changes cdqid=1 lact=1
         7us cdq_entry slot=2 esa=0
+
+    Silent::
+
+        1us create_cdq target=1 cdqid=1 cdqsize=24 pc=1 prp1=0x10000
+        2us log_user_data_changes cdqid=1 lact=1
+        3us cdq_entry slot=0 esa=1
+        4us cdq_entry slot=1 esa=7
+        5us set_features_cdq cdqid=1 hp=2
+        6us cdq_entry slot=2 esa=0
+        7us log_user_data_changes cdqid=1 lact=1
+        8us cdq_entry slot=0 esa=0
+
+    Silent::
+
+        1us create_cdq target=1 cdqid=1 cdqsize=64 pc=1 prp1=0x10000
+        2us log_user_data_changes cdqid=1 lact=1
+        3us cdq_entry slot=1 esa=0
 
     Silent::
 
@@ -248,6 +266,8 @@ def _goes_on(event: CdqEntry, queue: DataQueue, sequence: EntrySequence) -> Iter
     if event.esa not in (EntrySequence.ORDINARY, EntrySequence.FULL) or periods.closure is None:
         return
     closed = periods.closure
+    if queue.place(event.slot) is not Place.NEXT:
+        return
     if closed.sequence is sequence and not periods.after_closure and not periods.reopened():
         yield broken(
             f"{place(event)} follows the one in slot {closed.entry.slot}, which ended the log with ESA "
