@@ -122,6 +122,7 @@ def test_sections_make_one_capture(tmp_path: Path) -> None:
         (struct.pack("<III", 6, 13, 0) + b"rest", "block-corrupt"),
         (struct.pack("<III", 6, 1 << 30, 0) + b"rest", "block-corrupt"),
         (packet(MRD, 1), "time-backwards"),
+        (packet(MRD, (1 << 64) - 1), "time-not-credible"),
     ],
 )
 def test_damage_is_counted_and_what_is_sound_is_kept(tmp_path: Path, tail: bytes, name: str) -> None:
@@ -130,6 +131,18 @@ def test_damage_is_counted_and_what_is_sound_is_kept(tmp_path: Path, tail: bytes
     assert sum(len(chunk.rows) for chunk in chunks) >= 2
     for _, time in troubles.losses:
         assert time >= 0
+
+
+def test_times_of_two_links_may_run_apart(tmp_path: Path) -> None:
+    """Only within a link does a step back say that the order of the file is none."""
+    data = section() + interface("a") + interface("b") + packet(MRD, 5) + packet(MRD, 3, number=1) + packet(MRD, 6)
+    _, troubles = read(tmp_path, data)
+    assert troubles.rows() == []
+
+
+def test_counts_of_a_recorder_do_not_overflow(tmp_path: Path) -> None:
+    _, troubles = read(tmp_path, section() + interface() + packet(MRD, 5, dropped=(1 << 64) - 1) * 3)
+    assert int(str(troubles.rows()[0]["count"])) < 1 << 63
 
 
 def test_a_cut_payload_is_marked(tmp_path: Path) -> None:

@@ -7,6 +7,8 @@ from typing import Literal
 
 Severity = Literal["info", "data-loss", "error"]
 
+MOST_COUNTED = 1 << 62
+
 
 @dataclass(frozen=True, slots=True)
 class Kind:
@@ -58,7 +60,7 @@ class Troubles:
         entry = self.counts.get(kind.name)
         if entry is None:
             entry = self.counts[kind.name] = Count(kind, 0, time_ps, offset, text)
-        entry.count += count
+        entry.count = min(entry.count + count, MOST_COUNTED)
         if kind.severity == "data-loss" and len(self.losses) < self.MOST_LOSSES:
             self.losses.append((link, time_ps if time_ps is not None else 0))
 

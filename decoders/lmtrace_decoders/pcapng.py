@@ -43,7 +43,16 @@ UNKNOWN_TLP = declare(
 )
 OTHER_LINK = declare("interface-not-a-link", "info", "Packets of this interface are not TLPs by its description.")
 DROPPED = declare("recorder-dropped", "data-loss", "The recorder says that it lost packets; nothing is judged there.")
-BACKWARDS = declare("time-backwards", "info", "Times are not in order; the order of the packets in the file is kept.")
+BACKWARDS = declare(
+    "time-backwards",
+    "data-loss",
+    "Times of a link are not in order; the order in the file is kept, and nothing that rests on it is judged.",
+)
+FAR_TIME = declare(
+    "time-not-credible", "data-loss", "A time is years away from the first one; that of the packet before is kept."
+)
+MOST_PS = 1 << 62
+"""Times beyond this, 53 days, do not fit a table."""
 
 _FLAG_POISONED, _FLAG_CUT = Flag.POISONED, Flag.CUT
 
@@ -192,8 +201,13 @@ class PcapngReader:
         if self._first_ps is None:
             self._first_ps = time
         time -= self._first_ps
-        self._last_ps = time
         link = self.links[interface.link].name
+        if not -MOST_PS < time < MOST_PS:
+            troubles.add(
+                FAR_TIME, f"packet {self._packets}", time_ps=self._last_ps, offset=self._packets, link=link
+            )  # fmt: skip
+            time = self._last_ps
+        self._last_ps = time
         captured = min(captured, len(body) - 20)
         padded = captured + -captured % 4
         direction = 0
@@ -222,6 +236,7 @@ class PcapngReader:
                 link=link,
             )
             return
+        batch.names[interface.link] = link
         way = Direction.DOWNSTREAM if direction == 1 else Direction.UPSTREAM
         batch.add(time, self._packets, interface.link, int(way), body[20 : 20 + captured])
 
@@ -232,7 +247,9 @@ class _Batch:
     def __init__(self) -> None:
         self.meta: list[tuple[int, int, int, int, int]] = []
         self.data = bytearray()
-        self.last_ps = 0
+        self.last_ps: dict[int, int] = {}
+        """Time of the newest packet of each link."""
+        self.names: dict[int, str] = {}
 
     @property
     def full(self) -> bool:
@@ -253,14 +270,17 @@ class _Batch:
             kind = SHORT if rows["kind"][index] else UNKNOWN_TLP
             place = int(rows["source_offset"][index])
             request.troubles.add(kind, f"packet {place}", time_ps=int(rows["time_ps"][index]), offset=place)
-        times = rows["time_ps"]
-        steps = np.flatnonzero(np.diff(times, prepend=np.int64(self.last_ps)) < 0)
-        if len(steps):
-            place = int(rows["source_offset"][steps[0]])
-            request.troubles.add(
-                BACKWARDS, f"packet {place}", time_ps=int(times[steps[0]]), offset=place, count=len(steps)
-            )
-        self.last_ps = int(times[-1])
+        for link in np.unique(rows["link"]).tolist():
+            mine = rows[rows["link"] == link]
+            times = mine["time_ps"]
+            steps = np.flatnonzero(np.diff(times, prepend=np.int64(self.last_ps.get(link, times[0]))) < 0)
+            if len(steps):
+                place, since = int(mine["source_offset"][steps[0]]), max(int(times[steps].min()), 0)
+                request.troubles.add(
+                    BACKWARDS, f"packet {place}", time_ps=since, offset=place, count=len(steps),
+                    link=self.names[link],
+                )  # fmt: skip
+            self.last_ps[link] = int(times[-1])
         self.meta, self.data = [], bytearray()
         return TlpChunk(rows[rows["kind"] != 0], data)
 
