@@ -72,6 +72,7 @@ class LinkSource:
             sources += [
                 self._fetches(functions),
                 self._posts(functions),
+                self._unmatched(functions),
                 self._doorbells(functions),
                 self._interrupts(functions),
                 iter(sorted(self._cdq_entries(), key=_order)),
@@ -189,6 +190,18 @@ class LinkSource:
                 phase=bool(row["phase"]), sqid=row["sqid"], sqhd=row["sqhd"], cid=row["cid"], opcode=row["opcode"],
                 status=Status(row["sct"], row["sc"]),
             )  # fmt: skip
+
+    def _unmatched(self, functions: frozenset[int]) -> Iterator[Step]:
+        """Yield the completions of queues seen from their creation that complete no command known."""
+        rank = _Rank(MOVED)
+        for row in self._rows("unmatched_completions"):
+            if row["function"] in functions and row["learnt"] == "seen":
+                order = rank.order(row["tlp_id"])
+                yield order, False, ev.CqePosted(
+                    time=row["time_ps"], order=order, function=row["function"], tlp_id=row["tlp_id"],
+                    cqid=row["cqid"], slot=row["cq_slot"], phase=row["phase"], sqid=row["sqid"], sqhd=row["sqhd"],
+                    cid=row["cid"], status=Status(row["sct"], row["sc"]),
+                )  # fmt: skip
 
     def _moves(self, functions: frozenset[int], key: str, more: tuple[str, ...]) -> Iterator[dict[str, Any]]:
         """Yield the transactions of the functions in order of the TLP ``key``; those without one are left out."""

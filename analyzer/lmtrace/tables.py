@@ -322,6 +322,28 @@ learnt str How the table was learnt: `seen`, `inferred` or `given`.
 """,
 )
 
+UNMATCHED_COMPLETIONS = _table(
+    "unmatched_completions",
+    "One entry posted to a completion queue that completes no command known.",
+    _PLACE
+    + """
+function uint16 Function (BDF).
+controller uint16 CNTLID.
+epoch uint32 Life of the controller.
+cqid uint16 Completion queue.
+cq_slot uint16 Slot.
+sqid uint16 Submission queue that the entry names.
+cid uint16 Command that the entry names.
+sqhd uint16 SQ head pointer of the entry.
+phase bool Phase tag of the entry.
+sct uint8 Status code type.
+sc uint8 Status code.
+time_ps int64 Time.
+tlp_id uint64 The TLP that completed the entry.
+learnt str How its queue was learnt: `seen`, `inferred` or `given`.
+""",
+)
+
 COMMAND_DATA = _table(
     "command_data",
     "The data buffer of one admin command, as far as it was seen.",
@@ -521,8 +543,8 @@ TABLES: dict[str, Table] = {
     table.name: table
     for table in (
         TLPS, TLP_TRANSACTIONS, TRANSACTIONS, CHILDREN, CONTROLLERS, QUEUES, REGIONS, PROPERTIES, DOORBELLS, INTERRUPTS,
-        COMMAND_DATA, CONTROLLER_STATES, CONTROLLER_STATE_QUEUES, CDQ_ENTRIES, MIGRATION_STEPS, MIGRATIONS,
-        MEMORY_CHANGES, VIOLATIONS, OUTCOMES, TROUBLES,
+        UNMATCHED_COMPLETIONS, COMMAND_DATA, CONTROLLER_STATES, CONTROLLER_STATE_QUEUES, CDQ_ENTRIES, MIGRATION_STEPS,
+        MIGRATIONS, MEMORY_CHANGES, VIOLATIONS, OUTCOMES, TROUBLES,
     )
 }  # fmt: skip
 """Every table by name."""

@@ -43,6 +43,8 @@ class Silence:
     submission_doorbells: int = 0
     completion_doorbells: int = 0
     fetches: int = 0
+    fetch_tlp: int | None = None
+    """The TLP of its latest read of a submission queue."""
     completions: int = 0
     event_completions: int = 0
     """Completions of Asynchronous Event Requests."""
@@ -71,6 +73,8 @@ class Silence:
                 self.interrupts += 1
             case Initiated():
                 self.requests[event.role] += 1
+                if event.role == "sqe_fetch":
+                    self.fetch_tlp = event.tlp_id
 
 
 def completes_event_request(event: CqePosted, controller: Controller) -> bool:

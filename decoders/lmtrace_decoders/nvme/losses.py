@@ -38,7 +38,7 @@ UNSEEN_ENTRY = declare(
 
 
 def lost(run: Reconstruction, kind: Kind, function: Function, since: int, tlp: int, text: str) -> None:
-    """Count a loss in a queue of ``function``, from the time ``since`` on; TLP ``tlp`` of the chunk shows it."""
+    """Count a loss in a queue of ``function``, from the time ``since`` on; TLP ``tlp`` shows it, if any."""
     link = run.capture.links[function.link].name
     offset = int(run.rows["source_offset"][tlp - run.first]) if tlp >= run.first else -1
     where = offset if offset >= 0 else None

@@ -92,6 +92,18 @@ class Output:
             (function.link, function.bdf, -1, controller.epoch, int(is_cq), qid, value, time, tlp)
         )
 
+    def unmatched_completion(self, cq: CompletionQueue, slot: int, cqe: bytes, time: int, tlp: int) -> None:
+        """Add one entry of a completion queue that completes no command known."""
+        function = cq.controller.function
+        status = cqe[14] >> 1 | cqe[15] << 7
+        self.store.writer("unmatched_completions").add({
+            "capture": self.capture.name, "link": self.links[function.link], "function": function.bdf,
+            "controller": function.cntlid, "epoch": cq.controller.epoch, "cqid": cq.qid, "cq_slot": slot,
+            "sqid": int.from_bytes(cqe[10:12], "little"), "cid": int.from_bytes(cqe[12:14], "little"),
+            "sqhd": int.from_bytes(cqe[8:10], "little"), "phase": bool(cqe[14] & 1), "sct": status >> 8 & 7,
+            "sc": status & 0xFF, "time_ps": time, "tlp_id": tlp, "learnt": spool.LEARNT[cq.learnt],
+        })  # fmt: skip
+
     def interrupt(
         self, function: Function, vector: int | None, address: int, data: int, masked: bool | None, time: int,
         tlp: int, learnt: int,

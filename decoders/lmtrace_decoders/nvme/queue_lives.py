@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from lmtrace_decoders.nvme import spool
+from lmtrace_decoders.nvme import losses, spool
 from lmtrace_decoders.nvme.memory_map import CQ, READ, SQ, WRITE
 from lmtrace_decoders.nvme.queues import CompletionQueue, Queue, SubmissionQueue
 
@@ -87,6 +87,9 @@ class QueueLives:
             queue.outstanding.clear()
         elif isinstance(queue, CompletionQueue):
             controller.cqs.pop(queue.qid, None)
+            if queue.doubtful is not None:
+                text = f"an entry of CQ {queue.qid}"
+                losses.lost(self._run, losses.UNSEEN_ENTRY, controller.function, queue.doubtful, -1, text)
             for command in list(queue.posted.values()):
                 self._run.released(command, 3)
             queue.posted.clear()

@@ -250,6 +250,12 @@ class CompletionQueue(Queue):
     """Time of the newest entry posted."""
     passed: dict[int, int] = field(default_factory=dict)
     """Slots that were passed over in this lap, and the time of the entry posted before them."""
+    unconsumed: int = 0
+    """Entries seen posted that no head doorbell consumed; below 0, the host consumed what was not seen."""
+    strangers: int = 0
+    """Entries posted of commands that belong to another queue: the host may overlook them."""
+    doubtful: int | None = None
+    """Time from which on an entry is missing, unless one that went to another slot was taken for it."""
 
     def begin(self) -> None:
         """Start to follow slots and phases where the queue's start is known.
@@ -257,12 +263,15 @@ class CompletionQueue(Queue):
         What a restored queue whose tail is slot 0 writes next is not certain (hmlm 3.5).
         """
         if self.learnt == SEEN and self.head is not None:
+            if self.slots:
+                self.unconsumed = (self.first_tail - self.head) % self.slots
             self.due_slot = self.first_tail
             self.due_phase = None if self.origin == "state data" and self.first_tail == 0 else self.first_phase
 
     def due(self, slot: int, phase: bool, time: int) -> tuple[int, int]:
         """Take in the slot and phase of an entry; return those that were due, -1 where they are not known."""
         self.passed.pop(slot, None)
+        self.unconsumed += 1
         if self.slots and self.due_slot is not None:
             gap = (slot - self.due_slot) % self.slots
             if gap <= self.slots // 2:
@@ -279,29 +288,45 @@ class CompletionQueue(Queue):
             self.seen_phases[slot] = phase
         following = slot + 1
         wraps = bool(self.slots) and following >= self.slots
-        self.due_slot = 0 if wraps else following
-        self.due_phase = phase != wraps
+        if not (self.slots and slot in self.posted and due_slot is not None and self._behind(slot, due_slot)):
+            self.due_slot = 0 if wraps else following
+            self.due_phase = phase != wraps
         return (
             -1 if due_slot is None else due_slot,
             -1 if due_phase is None or not at_place else int(due_phase),
         )  # fmt: skip
 
+    def _behind(self, slot: int, due: int) -> bool:
+        """Whether a slot lies before the one that is due."""
+        return (slot - due) % self.slots > self.slots // 2
+
     def unseen_since(self, value: int) -> int | None:
         """Return the time from which on an entry is missing that a head doorbell consumes, None without one.
 
-        That is a slot passed over, or one beyond the newest entry seen.
+        That is a slot passed over, or one beyond the newest entry seen, where more was consumed than was posted. Where
+        as much was posted as was consumed, an entry went to the wrong slot: `doubtful` tells that this is not certain
+        yet.
         """
         head = value % self.modulus
         if self.learnt != SEEN or self.head is None or not self.slots:
             return None
         taken = (head - self.head) % self.slots
-        since = [self.passed.pop(slot) for slot in list(self.passed) if (slot - self.head) % self.slots < taken]
+        self.unconsumed -= taken
+        since = [] if self.doubtful is None else [self.doubtful]
+        since += [self.passed.pop(slot) for slot in list(self.passed) if (slot - self.head) % self.slots < taken]
         if self.due_slot is not None:
             beyond = (head - self.due_slot) % self.slots
             if 0 < beyond <= taken and beyond <= self.slots // 2:
                 since.append(self.posted_ps)
                 self.due_slot = self.due_phase = None
-        return min(since, default=None)
+        self.doubtful = min(since, default=None)
+        if self.unconsumed < 0:
+            found = self.posted_ps if self.doubtful is None else self.doubtful
+            self.unconsumed, self.doubtful = 0, None
+            return found
+        if self.unconsumed <= self.strangers and head == self.due_slot:
+            self.doubtful = None
+        return None
 
     def consumed(self, value: int) -> list[Command]:
         """Take in a head doorbell; return the commands whose entries it consumed, in order."""
@@ -309,6 +334,8 @@ class CompletionQueue(Queue):
         if self.head is None or not self.slots:
             taken = [slot for slot in self.posted if slot < head or self.head is None]
             self.head = head
+            if self.slots and self.due_slot is not None:
+                self.unconsumed = (self.due_slot - head) % self.slots
             return [self.posted.pop(slot) for slot in sorted(taken)]
         found = []
         at = self.head

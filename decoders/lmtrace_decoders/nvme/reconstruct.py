@@ -440,8 +440,13 @@ class Reconstruction:
                 losses.lost(
                     self, losses.UNSEEN_FETCH, cq.controller.function, lost_ps, tlp, f"a command of SQ {unseen.qid}"
                 )
+            self.output.unmatched_completion(cq, slot, cqe, time, tlp)
             return
         sq = command.sq
+        right = cq.controller.cqs.get(sq.cqid)
+        if right is not None and right is not cq:
+            right.unconsumed += 1  # that this entry is missing there is no loss
+            cq.strangers += 1
         sq.outstanding.pop(command.cid, None)
         command.cqe, command.cqe_ps, command.cqe_tlp = cqe, time, tlp
         command.cq, command.cq_slot = cq, slot

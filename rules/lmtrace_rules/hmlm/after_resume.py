@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from lmtrace.events import CqePosted, EndOfCapture, SqeFetch
+from lmtrace.events import CqePosted, EndOfCapture, Reset, SqeFetch
 from lmtrace.known import Known
 from lmtrace.rule import Severity, Verdict, broken, expect, not_observable, rule
-from lmtrace.session import Session
+from lmtrace.session import Controller, Session
 from lmtrace.session.interval import ResumedQueue, Resumption
 from lmtrace_rules.hmlm.intervals import UNSEEN_POINTER, UNSEEN_STATE, name, resumed, start, weight
 
@@ -19,7 +19,7 @@ LONG_PS = 100_000_000_000
 
 
 @rule("HMLM-5.1.17.1.2-n5", spec="NVMe Base 2.1, 5.1.17.1.2", party="controller", severity="warning")
-def resumed_controller_does_not_fetch(event: SqeFetch | EndOfCapture, session: Session) -> Iterator[Verdict]:
+def resumed_controller_does_not_fetch(event: SqeFetch | Reset | EndOfCapture, session: Session) -> Iterator[Verdict]:
     """A resumed controller soon fetches what waits in its submission queues.
 
     Commands posted before the Resume ring no further doorbell: nothing else would start them.
@@ -62,6 +62,15 @@ def resumed_controller_does_not_fetch(event: SqeFetch | EndOfCapture, session: S
 
     Breaks::
 
+        1us suspend target=2 stype=1
+        2us set_controller_state target=2 seqind=3 csvi=1 numd=26
+            sq qid=1 cqid=1 head=3 tail=5
+            cq qid=1 tail=3
+        3us resume target=2
+        9ms reset function=01:00.2
+
+    Breaks::
+
         0us queue_created function=01:00.1 kind=CQ qid=1
         0us queue_created function=01:00.1 kind=SQ qid=1 cqid=1
         1us suspend target=1 stype=1
@@ -82,19 +91,26 @@ def resumed_controller_does_not_fetch(event: SqeFetch | EndOfCapture, session: S
             f"{session.options.text()}, with {queue.waiting} entries waiting", event, weight(queue),
         )  # fmt: skip
         return
-    for one in session.identifiers.values():
+    for one in _ending(event, session):
         if one.resumption is None or one.suspended.now is not Known.NO or one.function is None:
             continue
         for queue in one.resumption.queues.values():
             if queue.kind != "SQ" or queue.moved or not queue.waiting or not _has_room(queue, one.resumption):
                 continue
             if event.time - one.resumption.command.time <= window or session.loss_order is not None:
-                yield not_observable("the capture ends too soon after the Resume", event)
+                yield not_observable("what was seen ends too soon after the Resume", event)
                 continue
             yield broken(
                 f"{name(one)} fetched nothing from SQ {queue.qid} {session.options.text()} of its Resume although "
                 f"{queue.waiting} entries wait from slot {queue.head} on", one.resumption.command, weight(queue),
             )  # fmt: skip
+
+
+def _ending(event: Reset | EndOfCapture, session: Session) -> Iterator[Controller]:
+    """Yield the controllers whose life, or what was seen of it, ends with an event."""
+    for one in list(session.identifiers.values()):
+        if isinstance(event, EndOfCapture) or event.how == "NSSR" or event.function == one.function:
+            yield one
 
 
 def _has_room(queue: ResumedQueue, resumption: Resumption) -> bool:
@@ -185,7 +201,7 @@ def resumed_queue_fetched_out_of_place(event: SqeFetch, session: Session) -> Ite
 
 
 @rule("HMLM-5.1.17.1.2-n7", spec="NVMe Base 2.1, 5.1.17.1.3", party="controller")
-def resumed_command_not_done_once(event: CqePosted | EndOfCapture, session: Session) -> Iterator[Verdict]:
+def resumed_command_not_done_once(event: CqePosted | Reset | EndOfCapture, session: Session) -> Iterator[Verdict]:
     """Every command of a resumed submission queue completes exactly once.
 
     A second completion ends a command that the host may have sent meanwhile; a missing one hangs the tenant.
@@ -228,6 +244,16 @@ def resumed_command_not_done_once(event: CqePosted | EndOfCapture, session: Sess
         3us resume target=2
         4us sqe_fetch function=01:00.2 sqid=1 slot=3 cid=7
         9ms end_of_capture
+
+    Breaks::
+
+        1us suspend target=2 stype=1
+        2us set_controller_state target=2 seqind=3 csvi=1 numd=26
+            sq qid=1 cqid=1 head=3 tail=5
+            cq qid=1 tail=3
+        3us resume target=2
+        4us sqe_fetch function=01:00.2 sqid=1 slot=3 cid=7
+        900ms reset function=01:00.2
     """
     if isinstance(event, CqePosted):
         found = resumed(event, session)
@@ -240,7 +266,7 @@ def resumed_command_not_done_once(event: CqePosted | EndOfCapture, session: Sess
             "suspension is open", event, weight(queue),
         )  # fmt: skip
         return
-    for one in session.identifiers.values():
+    for one in _ending(event, session):
         if one.resumption is None or one.suspended.now is not Known.NO:
             continue
         for fetch in one.outstanding.values():
@@ -249,10 +275,14 @@ def resumed_command_not_done_once(event: CqePosted | EndOfCapture, session: Sess
                 continue
             age = event.time - fetch.time
             if age <= session.options.window_ps or session.loss_order is not None:
-                yield not_observable("the capture ends too soon after the fetch of a command", fetch)
+                yield not_observable("what was seen ends too soon after the fetch of a command", fetch)
                 continue
             severity: Severity = "error" if age > LONG_PS else "warning"
             yield broken(
                 f"{name(one)} fetched CID {fetch.cid} from SQ {fetch.sqid} after its Resume and did not complete it in "
-                f"the {age / 1e9:.3g} ms until the capture ends", fetch, weight(queue) or severity,
+                f"the {age / 1e9:.3g} ms until {_end(event)}", fetch, weight(queue) or severity,
             )  # fmt: skip
+
+
+def _end(event: Reset | EndOfCapture) -> str:
+    return "the capture ends" if isinstance(event, EndOfCapture) else "its reset"

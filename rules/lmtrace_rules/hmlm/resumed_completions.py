@@ -245,6 +245,16 @@ def resumed_vector_wrong(event: Interrupt, session: Session) -> Iterator[Verdict
         4us queue_created function=01:00.2 kind=CQ qid=2 vector=6
         7us interrupt function=01:00.2 vector=6
 
+    Silent::
+
+        0us enabled function=01:00.2
+        1us suspend target=2 stype=1
+        2us set_controller_state target=2 seqind=1 csvi=1 numd=26
+            sq qid=1 cqid=1 head=3 tail=5
+            cq qid=1 tail=3 ien=1 iv=4
+        3us resume target=2
+        7us interrupt function=01:00.2 vector=4
+
     Breaks::
 
         1us suspend target=2 stype=1

@@ -27,15 +27,15 @@ PROFILE = "suspend"
 INVALIDATE_COMPLETION, PME_TO_ACK = 0x02, 0x1B
 ANSWERS = frozenset({INVALIDATE_COMPLETION, PME_TO_ACK})
 """Messages that answer a message of the host."""
-LINK_MESSAGES = frozenset({0x10, 0x12, 0x14, 0x18, *range(0x20, 0x28), 0x30, 0x31, 0x33, 0x52})
-"""Messages about power, latency, interrupt wires, errors and time, which a device may send for all its functions."""
+LINK_MESSAGES = frozenset({0x10, 0x12, 0x14, 0x30, 0x31, 0x33, 0x52})
+"""Messages about latency, link power, errors and time, which a device may send for all its functions."""
 DRAINING = ("data", "metadata", "cqe", "prp_list", "sgl_segment")
 """Roles of requests that belong to commands already fetched."""
 
 
 @rule("HMLM-5.1.17.1.1-n4", spec="NVMe Base 2.1, 5.1.17.1.1", party="controller")
 def suspended_controller_fetched(
-    event: SqeFetch | Resume | Reset | EndOfCapture, session: Session
+    event: SqeFetch | Initiated | Resume | Reset | EndOfCapture, session: Session
 ) -> Iterator[Verdict]:
     """A suspended controller fetches no submission queue entry.
 
@@ -61,10 +61,23 @@ def suspended_controller_fetched(
 
         1us suspend target=1 stype=1
         5us sqe_fetch function=01:00.1 sqid=1 slot=0 cid=7
+
+    Breaks::
+
+        1us suspend target=1 stype=1
+        5us initiated function=01:00.1 kind=MRd role=sqe_fetch address=8000h length=64
     """
+    if isinstance(event, Initiated):
+        one = suspended_now(event, session)
+        if one is not None and event.role == "sqe_fetch" and event.kind == "MRd":
+            yield broken(
+                f"{name(one)} read {event.length} bytes of a submission queue at {event.address:X}h while suspended",
+                event,
+            )  # fmt: skip
+        return
     if isinstance(event, SqeFetch):
         one = suspended_now(event, session)
-        if one is not None:
+        if one is not None and not _read_already(event, one):
             yield broken(
                 f"{name(one)} fetched CID {event.cid} from SQ {event.sqid}"
                 + ("" if event.slot is None else f", slot {event.slot},") + " while suspended", event,
@@ -73,8 +86,13 @@ def suspended_controller_fetched(
     for one in ended(event, session):
         if one.function is None:
             yield not_observable(ELSEWHERE, event)
-        elif one.silence is not None and not one.silence.fetches:
+        elif one.silence is not None and not one.silence.fetches and not one.silence.requests["sqe_fetch"]:
             yield held(event)
+
+
+def _read_already(event: SqeFetch, one: Controller) -> bool:
+    """Whether the request that fetched an entry was seen itself."""
+    return one.silence is not None and event.tlp_id is not None and one.silence.fetch_tlp == event.tlp_id
 
 
 @rule("HMLM-5.1.17.1.1-n5", spec="NVMe Base 2.1, 5.1.17.1.1 and 8.1.12.1", party="controller")
@@ -172,6 +190,11 @@ def suspended_controller_initiated(
 
         3us suspend target=1 stype=1
         4us initiated function=01:00.1 kind=Msg role=message code=2
+
+    Breaks::
+
+        3us suspend target=1 stype=1
+        4us initiated function=01:00.1 kind=Msg role=message code=20h
 
     Breaks::
 
