@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections import deque
 from dataclasses import dataclass, field
 from enum import Enum
 
-from lmtrace.events import CdqEntry, CreateCdq, LogUserDataChanges
+from lmtrace.events import CdqEntry, CreateCdq, LogUserDataChanges, SetFeaturesCdq
 from lmtrace.known import Known, Timeline
 from lmtrace.session.logging_period import LogPeriods
+from lmtrace.session.one_shot import Filled, TailTrigger
 from lmtrace.spec.migration import CDQ_ENTRY_SIZE, EntrySequence
 from lmtrace.spec.pcie import bdf_text
 
@@ -51,6 +53,22 @@ class DataQueue:
     periods: LogPeriods = field(default_factory=LogPeriods)
     marker_order: int = -1
     """Order of the last entry with ESA=011b."""
+    posts: deque[tuple[int, int]] = field(default_factory=lambda: deque(maxlen=4096))
+    """(order, slot) of the latest entries."""
+    fullest: int = 0
+    """The most unconsumed entries there were at once."""
+    accepted: SetFeaturesCdq | None = None
+    """The last Set Features that was accepted."""
+    trigger: TailTrigger | None = None
+    """The tail pointer trigger that the last accepted Set Features armed."""
+    dropped: TailTrigger | None = None
+    """The trigger that a Set Features replaced before its event was reported."""
+    armed: bool = False
+    """A tail pointer trigger was armed in its life."""
+    tail_reported: int = -1
+    """Order of the last Tail Pointer event."""
+    filled: Filled | None = None
+    """Since when it is full, until logging is started again."""
 
     @property
     def title(self) -> str:
@@ -126,6 +144,32 @@ class DataQueue:
             self.marker_order = event.order
         if event.esa == EntrySequence.FULL:
             self.logging.set(event.order, Known.NO)
+            self.filled = Filled(event)
+        self.posts.append((event.order, event.slot))
+        self.fullest = max(self.fullest, self.unconsumed)
+        if self.trigger is not None:
+            self.trigger.on_post(event.order, event.slot)
+            if self.trigger.reached is None and event.slot == self.trigger.slot:
+                self.trigger.reached = event
+
+    def tail_before(self, order: int) -> int | None:
+        """Return the slot that the controller would have filled next at ``order``; None where that is not known."""
+        for posted, slot in reversed(self.posts):
+            if posted < order:
+                return (slot + 1) % max(self.slots, 1)
+        return 0 if len(self.posts) < (self.posts.maxlen or 0) else None
+
+    def on_set(self, command: SetFeaturesCdq) -> None:
+        """The controller accepted a Set Features: the head moves, and what was armed before is dropped."""
+        self.on_head(command.head)
+        before, self.trigger = self.trigger, None
+        self.dropped = before if before is not None and before.possible and not before.reports else None
+        self.accepted = command
+        if command.field("ETPT"):
+            self.armed = True
+            self.trigger = TailTrigger(command, self.slots, doubtful=self.tail_reported > command.fetched)
+            for order, slot in self.posts:
+                self.trigger.on_post(order, slot)
 
     def on_head(self, head: int) -> None:
         """The host moved the head to ``head`` and the controller accepted it."""

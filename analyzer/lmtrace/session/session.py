@@ -40,6 +40,7 @@ from lmtrace.session.data_queue import DataQueue
 from lmtrace.session.interval import Announcement, Resumption, Silence
 from lmtrace.session.logging_period import NEVER, Opened, Opening
 from lmtrace.session.namespaces import Namespaces
+from lmtrace.session.one_shot import FULL_ERROR, ONE_SHOT, TAIL_POINTER
 from lmtrace.session.sanitize import SanitizeWatch
 from lmtrace.session.subsystem import ControllerLists, entry_format
 from lmtrace.session.transfer import Phase, ReadPart, StateRead, Transfer, read_indices
@@ -212,6 +213,10 @@ class Session:
     def begin(self, command: Command) -> None:
         """A command was fetched. What it will change is uncertain until it completes."""
         self.in_flight[command.fetched] = command
+        if command.opcode == Admin.ASYNC_EVENT_REQUEST and command.sqid == 0:
+            for one in self.data_queues:
+                if one.owner == command.function and one.trigger is not None and one.trigger.reached is None:
+                    one.trigger.heard = True
         self.namespaces.begin(command)
         self._begin_logging(command)
         if not command.completed:
@@ -423,6 +428,8 @@ class Session:
                 self._read(command)
             case VirtualizationManagement():
                 self._virtualized(command)
+            case Command() if command.opcode == Admin.ASYNC_EVENT_REQUEST and command.sqid == 0:
+                self._reported(command)
             case Command() if command.opcode == Admin.DOORBELL_BUFFER_CONFIG and command.sqid == 0:
                 self.of_function(command.function).shadow_doorbells = True
             case CreateCdq() if command.creates:
@@ -438,11 +445,40 @@ class Session:
                         queue.logging.set(order, Known.of(command.starts))
                     if command.starts:
                         queue.starts.append(command)
+                        queue.filled = None
                         queue.periods.opened(Opened.START)
             case SetFeaturesCdq():
                 queue = self.live_queue(command.function, command.cdqid)
                 if queue is not None:
-                    queue.on_head(command.head)
+                    queue.on_set(command)
+                    if queue.trigger is not None:
+                        queue.trigger.heard = bool(self.event_requests(command.function))
+
+    def event_requests(self, function: int) -> list[Command]:
+        """Return the Asynchronous Event Requests that a controller holds, in order of fetch."""
+        resets = self.of_function(function).reset_orders
+        return [
+            one
+            for one in self.in_flight.values()
+            if one.function == function
+            and one.sqid == 0
+            and one.opcode == Admin.ASYNC_EVENT_REQUEST
+            and (not resets or one.fetched > resets[-1])
+        ]
+
+    def _reported(self, command: Command) -> None:
+        """Note a one-shot event of a data queue."""
+        queue = self.live_queue(command.function, command.dw1 & 0xFFFF)
+        if command.dw0 & 7 != ONE_SHOT or queue is None:
+            return
+        if command.dw0 >> 8 & 0xFF == TAIL_POINTER:
+            queue.tail_reported, queue.dropped = command.order, None
+            if queue.trigger is not None:
+                queue.trigger.reports += 1
+                if queue.trigger.reports == 1:
+                    queue.trigger.reported_order = command.order
+        elif command.dw0 >> 8 & 0xFF == FULL_ERROR and queue.filled is not None:
+            queue.filled.reports += 1
 
     def _suspended(self, command: Suspend) -> None:
         target = self.controller(command.target)

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from lmtrace.events import Command, EndOfCapture, IdentifyController, IdentifyStateFormats
 from lmtrace.known import Known
-from lmtrace.rule import Severity, Verdict, broken, expect, held, not_observable, rule
+from lmtrace.rule import Verdict, broken, expect, held, not_observable, rule
 from lmtrace.session import Controller, Session
 from lmtrace.spec.nvme import Admin, Feature
 from lmtrace.spec.pcie import bdf_text
@@ -237,7 +237,13 @@ def migration_attributes_malformed(command: IdentifyController, session: Session
 
         1us identify_controller
             data oacs=0x800 trattr=2 mcmr=0 nmcmr=2
+
+    Silent::
+
+        1us identify_controller
+            data oacs=0x800 trattr=2 mcmr=1 nmcmr=0
     """
+    # 0 stands for a limit that is not told, and what is not told is not below anything.
     values = _values(command, session, "TRATTR", "MCMR", "NMCMR")
     spare = None if command.data is None else command.data.bytes(RESERVED_BYTE, RESERVED_BYTE + 1)
     if values is None or spare is None:
@@ -245,11 +251,9 @@ def migration_attributes_malformed(command: IdentifyController, session: Session
     where = bdf_text(command.function)
     if values["TRATTR"] & TRATTR_RESERVED or spare != b"\0":
         yield broken(f"{where} has reserved bits set: TRATTR {values['TRATTR']:02X}h, byte 577 {spare.hex()}h", command)
-    elif values["NMCMR"] < values["MCMR"]:
-        severity: Severity = "error" if values["NMCMR"] else "warning"
-        yield broken(f"{where} has NMCMR {values['NMCMR']} below MCMR {values['MCMR']}", command, severity)
     else:
-        yield held(command)
+        ok = values["NMCMR"] >= values["MCMR"] or not values["NMCMR"]
+        yield expect(ok, f"{where} has NMCMR {values['NMCMR']} below MCMR {values['MCMR']}", command)
 
 
 @rule("HMLM-5.1.13.2.1-n7", spec="NVMe Base 2.1, Figure 312", party="controller", severity="info", local=True)
