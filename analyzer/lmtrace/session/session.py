@@ -97,7 +97,7 @@ class Session:
     unseen_creates: list[CreateCdq] = field(default_factory=list)
     """Create CDQ commands whose completion was not seen: a queue of an unknown identifier may be theirs."""
     in_flight: dict[int, Command] = field(default_factory=dict)
-    """Admin commands fetched and not completed, by order of fetch."""
+    """Admin commands fetched and not completed, by order of fetch; requests for events stay to the end."""
     sanitize: SanitizeWatch = field(default_factory=SanitizeWatch)
     loss_order: int | None = None
     """Order from which on the capture itself shows that something was lost."""
@@ -324,7 +324,8 @@ class Session:
             watched.watch(event)
         match event:
             case Command():
-                self.in_flight.pop(event.fetched, None)
+                if event.completed or event.opcode != Admin.ASYNC_EVENT_REQUEST:
+                    self.in_flight.pop(event.fetched, None)
                 self._completed(event)
             case SqeFetch():
                 self.of_function(event.function).on_fetch(event)
