@@ -6,7 +6,6 @@ from collections.abc import Callable, Sequence
 
 from lmtrace.errors import UsageError
 from lmtrace.spec.pcie import NON_POSTED, Direction
-
 from lmtrace_samples.bus import Bus, Packet, Part, Signal, Stream, Value
 from lmtrace_samples.tlp_header import Tlp
 

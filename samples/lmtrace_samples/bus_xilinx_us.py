@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from lmtrace.spec.pcie import Direction, Kind
-
 from lmtrace_samples.bus import Bus, Packet, Part, Signal, Stream, Value, swapped
 from lmtrace_samples.tlp_header import Tlp
 from lmtrace_samples.xilinx_descriptor import (

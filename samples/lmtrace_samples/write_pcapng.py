@@ -8,7 +8,6 @@ from pathlib import Path
 
 from lmtrace.scenario import WireTlp, writer
 from lmtrace.spec.pcie import Direction
-
 from lmtrace_samples.whole_file import whole_file
 
 LINKTYPE_USER0 = 147

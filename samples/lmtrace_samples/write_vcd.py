@@ -7,7 +7,6 @@ from pathlib import Path
 
 from lmtrace.errors import UsageError
 from lmtrace.scenario import WireTlp, writer
-
 from lmtrace_samples import bus_tlp_stream, bus_xilinx_us, bus_xilinx_us_512
 from lmtrace_samples.tlp_header import user_side, with_functions
 from lmtrace_samples.waveform import Waveform

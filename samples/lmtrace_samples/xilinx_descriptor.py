@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from lmtrace.errors import UsageError
 from lmtrace.spec.pcie import COMPLETIONS, CONFIG, Kind
-
 from lmtrace_samples.bus import Packet
 from lmtrace_samples.tlp_header import Tlp
 
