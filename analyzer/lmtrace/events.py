@@ -491,6 +491,8 @@ class CqePosted(Event):
     opcode: int | None = None
     status: Status = SUCCESS
     address: int | None = None
+    named_sqid: int | None = None
+    """The submission queue that the entry names; None stands for ``sqid``."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -615,6 +617,23 @@ class CdqEntry(Event):
 
 
 @dataclass(slots=True, kw_only=True)
+class CdqRewrite(Event):
+    """Part of a slot was written again after its entry was complete. ``function`` wrote, ``owner`` owns the queue."""
+
+    name: ClassVar[str] = "cdq_rewrite"
+    owner: int = 0x0100
+    cdqid: int = 1
+    slot: int = 0
+    first_byte: int = 0
+    size: int = 16
+
+    @property
+    def holds_phase(self) -> bool:
+        """Whether it covers byte 31, which holds CDQP."""
+        return self.first_byte + self.size == 32
+
+
+@dataclass(slots=True, kw_only=True)
 class EndOfCapture(Event):
     """The capture ends here; what did not happen by now was not seen."""
 
@@ -662,7 +681,7 @@ EVENTS: dict[str, type[Event]] = {
         GetFeaturesCdq, ReservedSelect, Identify, IdentifyController, IdentifyStateFormats, Sanitize,
         VirtualizationManagement, SqeFetch,
         CqePosted, Doorbell, Interrupt, Initiated, Stray, PropertyAccess, Enabled, Reset, QueueCreated, QueueDeleted,
-        CdqEntry, EndOfCapture,
+        CdqEntry, CdqRewrite, EndOfCapture,
     )
 }  # fmt: skip
 """Every event class by its name in stories."""

@@ -76,6 +76,7 @@ class LinkSource:
                 self._doorbells(functions),
                 self._interrupts(functions),
                 iter(sorted(self._cdq_entries(), key=_order)),
+                self._cdq_rewrites(),
                 iter(sorted(self._misplaced(), key=_order)),
                 self._requests(commands),
             ]
@@ -181,14 +182,14 @@ class LinkSource:
     def _posts(self, functions: frozenset[int]) -> Iterator[Step]:
         """Yield the completion queue entries that the functions posted."""
         rank = _Rank(MOVED)
-        more = ("cq_slot", "cqe_ps", "phase", "sqhd", "sct", "sc")
+        more = ("cq_slot", "cqe_ps", "phase", "sqhd", "sct", "sc", "cqe_sqid")
         for row in self._moves(functions, "cqe_tlp_id", more):
             order = rank.order(row["cqe_tlp_id"])
             yield order, False, ev.CqePosted(
                 time=row["cqe_ps"], order=order, function=row["function"], inferred=row["learnt"] == "inferred",
                 transaction_id=row["id"], tlp_id=row["cqe_tlp_id"], cqid=row["cqid"], slot=row["cq_slot"],
                 phase=bool(row["phase"]), sqid=row["sqid"], sqhd=row["sqhd"], cid=row["cid"], opcode=row["opcode"],
-                status=Status(row["sct"], row["sc"]),
+                status=Status(row["sct"], row["sc"]), named_sqid=row["cqe_sqid"],
             )  # fmt: skip
 
     def _unmatched(self, functions: frozenset[int]) -> Iterator[Step]:
@@ -285,6 +286,15 @@ class LinkSource:
                 owner=row["function"], cdqid=row["cdqid"], slot=row["slot"], cdqp=row["cdqp"], esa=row["esa"],
                 lbacir=row["lbacir"], dlba=row["dlba"], nsid=row["nsid"], slba=row["slba"], nlb=row["nlb"],
                 writes_after_phase=int(row["last_tlp_id"] != row["phase_tlp_id"]), data=row["data"],
+            )  # fmt: skip
+
+    def _cdq_rewrites(self) -> Iterator[Step]:
+        for row in self._rows("cdq_rewrites"):
+            order = row["tlp_id"] * ORDER_STEP + MOVED
+            yield order, False, ev.CdqRewrite(
+                time=row["time_ps"], order=order, function=row["requester_id"], tlp_id=row["tlp_id"],
+                owner=row["function"], cdqid=row["cdqid"], slot=row["slot"], first_byte=row["first_byte"],
+                size=row["size"],
             )  # fmt: skip
 
     # -- requests of controllers ------------------------------------------------------------------------------

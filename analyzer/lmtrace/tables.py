@@ -158,6 +158,7 @@ dw0 uint32 Command specific dword 0 of the entry.
 dw1 uint32 Command specific dword 1 of the entry.
 sqhd uint16 SQ head pointer of the entry.
 phase bool Phase tag of the entry.
+cqe_sqid uint16 Submission queue that the entry names.
 bytes_expected uint64 Data bytes the command should move; null where not known.
 bytes_to_device uint64 Data bytes seen towards the device, lists and entries not counted.
 bytes_from_device uint64 Data bytes seen from the device.
@@ -429,6 +430,24 @@ data bytes The entry's 32 bytes.
 """,
 )
 
+CDQ_REWRITES = _table(
+    "cdq_rewrites",
+    "One write of a part of a data queue slot whose entry had just been posted.",
+    _PLACE
+    + """
+controller uint16 CNTLID of the owner of the queue.
+function uint16 Function that owns the queue.
+requester_id uint16 Function that wrote.
+epoch uint32 Life of the owner.
+cdqid uint16 Controller data queue.
+slot uint32 Slot.
+first_byte uint8 First byte of the slot written.
+size uint8 Bytes.
+time_ps int64 Time.
+tlp_id uint64 The write.
+""",
+)
+
 MIGRATION_STEPS = _table(
     "migration_steps",
     "One step of a migration: a command, or a state it led to.",
@@ -543,8 +562,8 @@ TABLES: dict[str, Table] = {
     table.name: table
     for table in (
         TLPS, TLP_TRANSACTIONS, TRANSACTIONS, CHILDREN, CONTROLLERS, QUEUES, REGIONS, PROPERTIES, DOORBELLS, INTERRUPTS,
-        UNMATCHED_COMPLETIONS, COMMAND_DATA, CONTROLLER_STATES, CONTROLLER_STATE_QUEUES, CDQ_ENTRIES, MIGRATION_STEPS,
-        MIGRATIONS, MEMORY_CHANGES, VIOLATIONS, OUTCOMES, TROUBLES,
+        UNMATCHED_COMPLETIONS, COMMAND_DATA, CONTROLLER_STATES, CONTROLLER_STATE_QUEUES, CDQ_ENTRIES, CDQ_REWRITES,
+        MIGRATION_STEPS, MIGRATIONS, MEMORY_CHANGES, VIOLATIONS, OUTCOMES, TROUBLES,
     )
 }  # fmt: skip
 """Every table by name."""

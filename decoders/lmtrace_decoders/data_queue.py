@@ -25,8 +25,8 @@ class DataQueue:
     """One life of a data queue: ``size`` bytes at ``base``, or in ``pages``, owned by a controller."""
 
     __slots__ = (
-        "_beyond", "_due", "_handles", "_head", "_partial", "_passed", "_posted_ps", "_regions", "base", "cdqid",
-        "controller", "created_ps", "pages", "size", "target",
+        "_beyond", "_due", "_handles", "_head", "_partial", "_passed", "_posted", "_posted_ps", "_regions", "base",
+        "cdqid", "controller", "created_ps", "pages", "size", "target",
     )  # fmt: skip
 
     def __init__(
@@ -39,7 +39,7 @@ class DataQueue:
         self._regions: list[Region] = []
         self._partial: dict[int, tuple[Pieces, int, int]] = {}
         """Entries written in part by slot: bytes, TLP of the first write, TLP of the write of byte 31 or -1."""
-        self._head = self._due = 0
+        self._head = self._due = self._posted = 0
         self._posted_ps = created_ps
         self._beyond = -1
         """The slot that was next when the head was moved beyond it."""
@@ -72,6 +72,14 @@ class DataQueue:
                                    function.space, text)
                     )  # fmt: skip
 
+    def rewrites(self, slot: int, size: int) -> bool:
+        """Whether a write of ``size`` bytes, less than an entry, goes to a slot whose entry was just posted."""
+        slots = self.size // CDQ_ENTRY_SIZE
+        if size >= CDQ_ENTRY_SIZE or slot in self._partial or slot in self._passed or not slots:
+            return False
+        behind = (self._due - 1 - slot) % slots
+        return behind < min(slots // 2, MOST_PASSED, self._posted)
+
     def put(self, slot: int, within: int, data: bytes, tlp: int) -> tuple[bytes, int, int] | None:
         """Take bytes of an entry; return (entry, TLP of its first write, TLP of its phase tag) once all were written.
 
@@ -95,6 +103,7 @@ class DataQueue:
         A head beyond the newest entry seen is a mistake of the host, unless the next entry goes there.
         """
         slots = self.size // CDQ_ENTRY_SIZE
+        self._posted += 1
         self._passed.pop(slot, None)
         gap = (slot - self._due) % slots
         jumped = (self._head - self._due) % slots

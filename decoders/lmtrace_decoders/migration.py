@@ -161,6 +161,9 @@ class Migration:
             slot, within = divmod(offset + start, CDQ_ENTRY_SIZE)
             piece = data[start : start + CDQ_ENTRY_SIZE - within]
             start += len(piece)
+            if cdq.rewrites(slot, len(piece)):
+                self._rewritten(cdq, slot, within, len(piece), time, tlp, requester)
+                continue
             done = cdq.put(slot, within, piece, tlp)
             if done is None:
                 continue
@@ -182,6 +185,18 @@ class Migration:
         if since is not None:
             function = cdq.controller.function
             losses.lost(self._run, losses.UNSEEN_ENTRY, function, since, tlp, f"an entry of CDQ {cdq.cdqid}")
+
+    def _rewritten(
+        self, cdq: DataQueue, slot: int, first: int, size: int, time: int, tlp: int, requester: int
+    ) -> None:  # fmt: skip
+        """Part of an entry was written again."""
+        function = cdq.controller.function
+        self._run.store.writer("cdq_rewrites").add({
+            "capture": self._run.capture.name, "link": self._run.output.links[function.link],
+            "controller": function.cntlid, "function": function.bdf, "requester_id": requester,
+            "epoch": cdq.controller.epoch, "cdqid": cdq.cdqid, "slot": slot, "first_byte": first, "size": size,
+            "time_ps": time, "tlp_id": tlp,
+        })  # fmt: skip
 
     # -- suspension -------------------------------------------------------------------------------------------
 

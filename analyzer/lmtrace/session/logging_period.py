@@ -98,12 +98,12 @@ class LogPeriods:
     def stopping(self, command: LogUserDataChanges, due: bool) -> None:
         """A stop was fetched; ``due`` says that the log ran until then."""
         self.stop = command
-        self.stop_due = command if due else None
+        self.stop_due = command if due and not self.ended else None
 
     def suspending(self, command: Suspend, due: bool) -> None:
         """A Suspend of the logged controller was fetched; ``due`` says that the log ran until then."""
         self.suspend = command
-        if due:
+        if due and not self.ended:
             self.suspend_due = command
 
     def suspended_and_deleted(self) -> None:
@@ -125,7 +125,12 @@ class LogPeriods:
         """The queue is gone."""
         self.stop_due = self.suspend_due = None
 
-    def reopened(self, entry: CdqEntry | None = None) -> bool:
+    @property
+    def ended(self) -> bool:
+        """Whether the latest entry says that the log has ended, and nothing has let it begin again."""
+        return self.closure is not None and not self.after_closure and not self.reopened()
+
+    def reopened(self) -> bool:
         """Whether the log may have begun again since its last entry, by what was fetched up to now.
 
         A log that was stopped or ran full begins again by a start only; after a full queue by one that was not

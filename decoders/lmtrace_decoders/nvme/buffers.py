@@ -216,6 +216,9 @@ class Buffers:
         command = self._run.commands[event[2]]
         if command is None or command.buffer is None:
             return
+        read = event[6] != self._run.first + event[1]
+        if command.opcode & 3 == (2 if read else 1):
+            return  # bytes that move against the direction of the command are none of its data
         data, offset = self._run.bytes_of(event), event[4]
         if offset < 0:
             data, offset = data[-offset:], 0

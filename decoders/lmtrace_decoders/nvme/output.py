@@ -133,13 +133,13 @@ class Output:
         function = command.controller.function
         dw = command.dwords
         if cqe is None:
-            result = (-1, -1, -1, -1, -1, -1, -1, -1)
+            result = (-1, -1, -1, -1, -1, -1, -1, -1, -1)
         else:
             status = cqe[14] | cqe[15] << 8
             result = (
                 status >> 9 & 7, status >> 1 & 0xFF, status >> 15, status >> 14 & 1,
                 int.from_bytes(cqe[:4], "little"), int.from_bytes(cqe[4:8], "little"),
-                cqe[8] | cqe[9] << 8, status & 1,
+                cqe[8] | cqe[9] << 8, status & 1, cqe[10] | cqe[11] << 8,
             )  # fmt: skip
         to_device, from_device, first_ps, last_ps = command.moved
         inferred = sq.learnt

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from lmtrace.events import CdqEntry, SetFeaturesCdq, Stray
+from lmtrace.events import CdqEntry, CdqRewrite, SetFeaturesCdq, Stray
 from lmtrace.known import Known
 from lmtrace.rule import Verdict, broken, expect, held, not_a_rule, not_observable, rule
 from lmtrace.session import DataQueue, Place, Session
@@ -123,7 +123,7 @@ def entry_into_full_queue(event: CdqEntry, session: Session) -> Iterator[Verdict
 
 
 @rule("HMLM-8.1.6.1-n3", spec="NVMe Base 2.1, 8.1.6.1", party="controller")
-def unread_entry_overwritten(event: CdqEntry, session: Session) -> Iterator[Verdict]:
+def unread_entry_overwritten(event: CdqEntry | CdqRewrite, session: Session) -> Iterator[Verdict]:
     """An entry that the host did not consume yet is not overwritten.
 
     The change it told of is lost.
@@ -141,6 +141,12 @@ def unread_entry_overwritten(event: CdqEntry, session: Session) -> Iterator[Verd
         3us cdq_entry slot=1
         4us cdq_entry slot=0
 
+    Breaks::
+
+        1us create_cdq target=1 cdqid=1 cdqsize=64 pc=1 prp1=0x10000
+        2us cdq_entry slot=0 esa=1
+        3us cdq_rewrite slot=0 first_byte=16 size=16
+
     Silent::
 
         1us create_cdq target=1 cdqid=1 cdqsize=64 pc=1 prp1=0x10000
@@ -150,12 +156,13 @@ def unread_entry_overwritten(event: CdqEntry, session: Session) -> Iterator[Verd
         5us set_features_cdq cdqid=1 hp=2 fetch=3.5us
     """
     queue = session.live_queue(event.owner, event.cdqid)
-    if queue is None or queue.live.now is Known.NO:
+    if queue is None or queue.live.now is Known.NO or (isinstance(event, CdqRewrite) and not event.holds_phase):
         return
     heads = possible_heads(queue, session)
     again = {queue.place(event.slot, head) is Place.AGAIN for head in heads}
     if again == {False}:
-        yield held(event)
+        if isinstance(event, CdqEntry):
+            yield held(event)
     elif again == {True}:
         yield broken(f"slot {event.slot} of {queue.title} was written again before its entry was consumed", event)
     else:
@@ -227,7 +234,7 @@ not_a_rule("HMLM-8.1.6.1-n5", "a host writes to its own memory, which crosses no
 
 
 @rule("HMLM-8.1.6-n2", spec="NVMe Base 2.1, 8.1.6.1", party="controller", local=True)
-def phase_written_first(event: CdqEntry, session: Session) -> Iterator[Verdict]:
+def phase_written_first(event: CdqEntry | CdqRewrite, session: Session) -> Iterator[Verdict]:
     """Of the writes that make an entry, the one with the phase tag is the last.
 
     The host takes an entry for whole as soon as its phase tag has changed.
@@ -239,7 +246,29 @@ def phase_written_first(event: CdqEntry, session: Session) -> Iterator[Verdict]:
     Breaks::
 
         2us cdq_entry slot=0 esa=1 writes_after_phase=1
+
+    Breaks::
+
+        1us create_cdq target=1 cdqid=1 cdqsize=64 pc=1 prp1=0x10000
+        2us cdq_entry slot=0 esa=1
+        3us cdq_rewrite slot=0 first_byte=0 size=16
+
+    Silent::
+
+        1us create_cdq target=1 cdqid=1 cdqsize=64 pc=1 prp1=0x10000
+        2us cdq_entry slot=0 esa=1
+        3us cdq_entry slot=1
+        4us set_features_cdq cdqid=1 hp=1
+        5us cdq_rewrite slot=0 first_byte=0 size=16
     """
+    if isinstance(event, CdqRewrite):
+        queue = session.live_queue(event.owner, event.cdqid)
+        if queue is None or queue.live.now is not Known.YES or event.holds_phase:
+            return
+        heads = possible_heads(queue, session)
+        if heads and all(queue.place(event.slot, head) is Place.AGAIN for head in heads):
+            yield broken(f"slot {event.slot} of {queue.title} was written to after its phase tag", event)
+        return
     yield expect(
         event.writes_after_phase == 0,
         f"slot {event.slot} of CDQ {event.cdqid} of {bdf_text(event.owner)} was written to after its phase tag", event,

@@ -72,6 +72,15 @@ def stopped_log_without_last_entry(
 
     Silent::
 
+        1us create_cdq target=1 cdqid=1 cdqsize=24 pc=1 prp1=0x10000
+        2us log_user_data_changes cdqid=1 lact=1
+        3us cdq_entry slot=0 esa=1
+        4us log_user_data_changes cdqid=1 lact=0
+        4.5us stray kind=MWr address=0x10060 length=32
+        5us delete_cdq cdqid=1
+
+    Silent::
+
         1us create_cdq target=1 cdqid=1 cdqsize=16 pc=1 prp1=0x10000
         2us log_user_data_changes cdqid=1 lact=1
         3us cdq_entry slot=0 esa=7
@@ -100,7 +109,7 @@ def stopped_log_without_last_entry(
             if due is not None:
                 yield from _missing(
                     queue, due, f"{due.title} stopped the log in {queue.title}, and no entry with ESA 010b came before "
-                    f"{event.title} completed",
+                    f"{event.title} completed", session,
                 )  # fmt: skip
         case EndOfCapture():
             for queue in session.data_queues:
@@ -108,15 +117,20 @@ def stopped_log_without_last_entry(
                     yield from _late(event, queue, queue.periods.stop_due, EntrySequence.STOPPED, session)
 
 
-def _missing(queue: DataQueue, due: LogUserDataChanges | Suspend, message: str) -> Iterator[Verdict]:
+def _missing(queue: DataQueue, due: LogUserDataChanges | Suspend, message: str, session: Session) -> Iterator[Verdict]:
     """Accuse a last entry that is missing, unless there was no room for it, or nothing of the queue was seen.
 
-    Entries are recognised by the memory of the queue, of which a PRP list that was not seen tells nothing.
+    Entries are recognised by the memory of the queue, of which a PRP list that was not seen tells nothing. One that
+    was written behind the end of the queue is no missing one.
     """
     if queue.full:
         return
-    size = queue.slots * CDQ_ENTRY_SIZE
-    if not queue.posted or sum(end - first for first, end in queue.spans()) < size:
+    size, spans = queue.slots * CDQ_ENTRY_SIZE, queue.spans()
+    behind = any(
+        one.kind == "MWr" and one.order > due.fetched and spans[-1][1] <= one.address < spans[-1][1] + size
+        for one in (session.strays if spans else ())
+    )
+    if behind or not queue.posted or sum(end - first for first, end in spans) < size:
         yield not_observable(UNSEEN, due)
     else:
         yield broken(message, due, weight(queue))
@@ -131,7 +145,7 @@ def _late(
         return
     yield from _missing(
         queue, due, f"{due.title} ended the log in {queue.title}, and no entry with ESA {sequence.value:03b}b came "
-        f"{session.options.text()}",
+        f"{session.options.text()}", session,
     )  # fmt: skip
 
 
@@ -195,6 +209,15 @@ def suspended_log_without_last_entry(
     Silent::
 
         1us create_cdq target=1 cdqid=1 cdqsize=64 pc=1 prp1=0x10000
+        2us log_user_data_changes cdqid=1 lact=1
+        3us suspend target=1 stype=0
+        4us cdq_entry slot=0 esa=3
+        5us suspend target=1 stype=1
+        6us resume target=1
+
+    Silent::
+
+        1us create_cdq target=1 cdqid=1 cdqsize=64 pc=1 prp1=0x10000
         4us suspend target=1 stype=1 dudmq=1
         5ms end_of_capture
 
@@ -232,27 +255,28 @@ def suspended_log_without_last_entry(
         case Resume():
             for queue in session.queues_of_target(event.target):
                 if event.succeeded:
-                    yield from _unanswered(event, queue)
+                    yield from _unanswered(event, queue, session)
         case DeleteCdq():
             queue = session.live_queue(event.function, event.cdqid)
             if queue is not None and event.succeeded:
-                yield from _unanswered(event, queue)
+                yield from _unanswered(event, queue, session)
         case EndOfCapture():
             for queue in session.data_queues:
                 for command in queue.periods.unanswered:
                     yield from _missing(
                         queue, command,
                         f"{command.title} deleted {queue.title}, whose log ran, and no entry with ESA 011b came before",
+                        session,
                     )  # fmt: skip
                 if queue.periods.suspend_due is not None:
                     yield from _late(event, queue, queue.periods.suspend_due, EntrySequence.SUSPENDED, session)
 
 
-def _unanswered(event: Resume | DeleteCdq, queue: DataQueue) -> Iterator[Verdict]:
+def _unanswered(event: Resume | DeleteCdq, queue: DataQueue, session: Session) -> Iterator[Verdict]:
     """Judge a last entry that had not come when the controller was resumed, or the queue deleted."""
     due = queue.periods.suspend_due
     if due is not None:
         yield from _missing(
             queue, due, f"{due.title} suspended controller {queue.target}, whose log ran, and no entry with ESA 011b "
-            f"came to {queue.title} before {event.title} completed",
+            f"came to {queue.title} before {event.title} completed", session,
         )  # fmt: skip

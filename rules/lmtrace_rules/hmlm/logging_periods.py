@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from lmtrace.events import CdqEntry
+from lmtrace.events import CdqEntry, Suspend
 from lmtrace.known import Known
 from lmtrace.rule import Severity, Verdict, broken, expect, held, not_observable, rule
 from lmtrace.session import DataQueue, Place, Session
@@ -341,7 +341,7 @@ def log_ended_without_a_stop(event: CdqEntry, session: Session) -> Iterator[Verd
 def log_ended_without_a_suspend(event: CdqEntry, session: Session) -> Iterator[Verdict]:
     """A log ends with an entry that says the controller was suspended only after a Suspend, and then rests.
 
-    A host that sees it takes the last copy for complete.
+    A host that sees it takes the last copy for complete. A mere announcement is another rule's business.
 
     Holds::
 
@@ -375,6 +375,12 @@ def log_ended_without_a_suspend(event: CdqEntry, session: Session) -> Iterator[V
 
     Silent::
 
+        1us create_cdq target=1 cdqid=1 cdqsize=64 pc=1 prp1=0x10000
+        6us suspend target=1 stype=0 fetch=4us
+        5us cdq_entry slot=0 esa=3
+
+    Silent::
+
         0us midway
         1us create_cdq target=1 cdqid=1 cdqsize=64 pc=1 prp1=0x10000
         5us cdq_entry slot=0 esa=3
@@ -393,18 +399,24 @@ def log_ended_without_a_suspend(event: CdqEntry, session: Session) -> Iterator[V
     if queue is None:
         return
     if event.esa == EntrySequence.SUSPENDED:
-        suspended = session.controller(queue.target).suspended.now
+        target = session.controller(queue.target)
+        suspended = target.suspended.now
         again = queue.periods.closure is not None and queue.periods.closure.sequence is EntrySequence.SUSPENDED
         if queue.periods.suspend is not None or (suspended is Known.YES and not again):
             yield held(event)
         elif suspended is Known.UNKNOWN or elsewhere(session, event.owner):
             yield not_observable("the capture does not show whether the logged controller was suspended", event)
-        else:
+        elif target.announced is None and not _announcing(queue, session):
             yield broken(
                 f"{place(event)} has ESA 011b although no Suspend of controller {queue.target} preceded it", event,
                 weight(queue),
             )  # fmt: skip
     yield from _goes_on(event, queue, EntrySequence.SUSPENDED)
+
+
+def _announcing(queue: DataQueue, session: Session) -> bool:
+    """Whether a Suspend Notification for the logged controller is being processed."""
+    return any(isinstance(one, Suspend) and one.target == queue.target for one in session.in_flight.values())
 
 
 @rule("HMLM-NCS.5.6-n12", spec=SPEC, party="controller")

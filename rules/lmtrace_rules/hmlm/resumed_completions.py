@@ -183,6 +183,16 @@ def resumed_completion_misdirected(event: CqePosted, session: Session) -> Iterat
         3us resume target=2
         4us sqe_fetch function=01:00.2 sqid=1 slot=3 cid=7
         6us cqe_posted function=01:00.2 cqid=1 sqid=1 slot=3 cid=7 sqhd=1
+
+    Breaks::
+
+        1us suspend target=2 stype=1
+        2us set_controller_state target=2 seqind=3 csvi=1 numd=26
+            sq qid=1 cqid=1 head=3 tail=5
+            cq qid=1 tail=3
+        3us resume target=2
+        4us sqe_fetch function=01:00.2 sqid=1 slot=3 cid=7
+        6us cqe_posted function=01:00.2 cqid=1 sqid=1 named_sqid=2 slot=3 cid=7 sqhd=4
     """
     found = resumed(event, session)
     queue = found[1].queues.get(("SQ", event.sqid)) if found is not None else None
@@ -194,7 +204,12 @@ def resumed_completion_misdirected(event: CqePosted, session: Session) -> Iterat
             f"belongs to CQ {queue.cqid}", event, weight(queue),
         )  # fmt: skip
         return
-    if _is_ahead(queue, event.sqhd):
+    if event.named_sqid not in (None, event.sqid):
+        yield broken(
+            f"{name(found[0])} posted CID {event.cid} of SQ {queue.qid} with SQID {event.named_sqid}", event,
+            weight(queue),
+        )  # fmt: skip
+    elif _is_ahead(queue, event.sqhd):
         yield broken(
             f"{name(found[0])} reports head {event.sqhd} for SQ {queue.qid}, where {queue.moved} entries were fetched "
             f"since its Resume at head {queue.head}", event, "warning",

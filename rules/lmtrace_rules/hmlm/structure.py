@@ -24,7 +24,7 @@ def faults_of_form(moved: Assembled) -> Iterator[str]:
         yield f"VER of the NVMe part is {version:#x}"
     yield from _reserved(moved, NVME_CONTROLLER_STATE, HEADER, "NVMe part")
     end = moved.nvme_end
-    if state.nvme("VER") != 0 or end is None:
+    if state.nvme("VER") != 0 or end is None or fault_of_size(moved) is not None:
         return
     for first, last in moved.own.ranges:
         for number in range(max(first - QUEUES, 0) // QUEUE, (min(last, end) - QUEUES + QUEUE - 1) // QUEUE):
