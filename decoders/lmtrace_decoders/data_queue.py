@@ -25,8 +25,8 @@ class DataQueue:
     """One life of a data queue: ``size`` bytes at ``base``, or in ``pages``, owned by a controller."""
 
     __slots__ = (
-        "_beyond", "_due", "_handles", "_head", "_partial", "_passed", "_posted", "_posted_ps", "_regions", "base",
-        "cdqid", "controller", "created_ps", "pages", "size", "target",
+        "_beyond", "_due", "_handles", "_head", "_partial", "_passed", "_posted", "_posted_ps", "_regions",
+        "_unconsumed", "base", "cdqid", "controller", "created_ps", "doubtful", "pages", "size", "target",
     )  # fmt: skip
 
     def __init__(
@@ -45,6 +45,9 @@ class DataQueue:
         """The slot that was next when the head was moved beyond it."""
         self._passed: dict[int, int] = {}
         """Slots passed over, and the time of the entry posted before them."""
+        self._unconsumed = 0
+        self.doubtful: int | None = None
+        """Time from which on an entry is missing, unless one that went to another slot was taken for it."""
 
     def lay(self, run: Reconstruction, functions: list[Function]) -> None:
         """Lay the queue into the spaces of the functions that may write to it; the first one owns it."""
@@ -104,6 +107,7 @@ class DataQueue:
         """
         slots = self.size // CDQ_ENTRY_SIZE
         self._posted += 1
+        self._unconsumed += 1
         self._passed.pop(slot, None)
         gap = (slot - self._due) % slots
         jumped = (self._head - self._due) % slots
@@ -113,19 +117,35 @@ class DataQueue:
                 self._passed.setdefault((self._due + step) % slots, self._posted_ps)
             self._due = (slot + 1) % slots
         self._posted_ps, self._beyond = time, -1
+        if since is not None:
+            self._unconsumed, self.doubtful = (self._due - self._head) % slots, None
         return since
 
     def unseen_since(self, head: int) -> int | None:
-        """Return the time from which on an entry is missing that a move of the head consumes, None without one."""
+        """Return the time from which on an entry is missing that a move of the head consumes, None without one.
+
+        That is a slot passed over, where more was consumed than was posted. Where as much was posted as was consumed,
+        an entry went to the wrong slot: `doubtful` tells that this is not certain yet.
+        """
         slots = self.size // CDQ_ENTRY_SIZE
         if not slots or head >= slots:
             return None
         taken = (head - self._head) % slots
         since = [self._passed.pop(slot) for slot in list(self._passed) if (slot - self._head) % slots < taken]
-        if 0 < (head - self._due) % slots <= min(taken, slots // 2):
+        beyond = (head - self._due) % slots
+        if 0 < beyond <= min(taken, slots // 2):
             self._beyond = self._due
+            taken -= beyond
         self._head = head
-        return min(since, default=None)
+        if self.doubtful is not None:
+            since.append(self.doubtful)
+        self._unconsumed -= taken
+        self.doubtful = min(since, default=None)
+        found = self.doubtful if self._unconsumed < 0 else None
+        self._unconsumed = max(self._unconsumed, 0)
+        if found is not None or (not self._unconsumed and head == self._due):
+            self.doubtful = None
+        return found
 
     def ended(self, time: int) -> None:
         """The queue was deleted."""

@@ -148,6 +148,7 @@ class Migration:
     def _delete(self, cdq: DataQueue, time: int) -> None:
         """A deleted queue's memory stays recognised: the last entry may come behind the completion."""
         self._cdqs.pop((cdq.controller.function.number, cdq.cdqid), None)
+        self._missing(cdq, cdq.doubtful, -1)
         cdq.ended(time)
         self._lingering.append(cdq)
 
@@ -237,6 +238,7 @@ class Migration:
         for key, cdq in list(self._cdqs.items()):
             if cdq.controller is controller:
                 del self._cdqs[key]
+                self._missing(cdq, cdq.doubtful, -1)
                 cdq.ended(time)
                 cdq.drop(self._run)
         for cdq in [one for one in self._lingering if one.controller is controller]:
@@ -364,6 +366,8 @@ class Migration:
 
     def finish(self) -> None:
         """Write the steps of the capture."""
+        for cdq in self._cdqs.values():
+            self._missing(cdq, cdq.doubtful, -1)
         self.steps.write(self._run.store)
 
 

@@ -40,6 +40,8 @@ INVALID_NAMESPACE = Status(0, 0x0B)
 LBA_OUT_OF_RANGE = Status(0, 0x80)
 COMPARE_FAILURE = Status(2, 0x85)
 SANITIZE_STATUS = 0x81
+FEATURES_LOG = 0x12
+CONTROLLER_SCOPE = 1 << 21
 QUEUES = 8
 LARGEST = 1 << 17
 BESIDE_SANITIZE = frozenset({
@@ -200,7 +202,7 @@ class Controller(Engine):
         raise Refused(INVALID_FIELD)
 
     def _log_page(self, command: Command) -> Steps[Result]:
-        sizes = {1: 64 * 4, 2: 512, 3: 512, SANITIZE_STATUS: 512}
+        sizes = {1: 64 * 4, 2: 512, 3: 512, FEATURES_LOG: 1024, SANITIZE_STATUS: 512}
         page = command.bits(10, 7, 0)
         if page not in sizes:
             raise Refused(INVALID_LOG_PAGE)
@@ -209,10 +211,18 @@ class Controller(Engine):
         if page == 2:
             data[1:3] = (310).to_bytes(2, "little")
             data[3:6] = bytes([100, 10, 1])
+        if page == FEATURES_LOG:
+            for fid, scope in self.feature_scopes().items():
+                data[4 * fid : 4 * fid + 4] = (scope | 1).to_bytes(4, "little")
         if page == SANITIZE_STATUS:
             data[:4] = b"\x00\x80\x02\x00" if self.subsystem.sanitizing else b"\xff\xff\x01\x00"
         yield from self.to_host(command, bytes(data[:length]))
         return None
+
+    def feature_scopes(self) -> dict[int, int]:
+        """Hook: the features there are, with their scope as in the FID Supported and Effects log page."""
+        fids = Feature.NUMBER_OF_QUEUES, Feature.ARBITRATION, Feature.INTERRUPT_COALESCING
+        return dict.fromkeys((*fids, Feature.ASYNC_EVENT_CONFIGURATION), CONTROLLER_SCOPE)
 
     def _abort(self, _: Command) -> Result:
         """Abort nothing: by the time the command is here, its victim is beyond recall."""

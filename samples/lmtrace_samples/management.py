@@ -50,6 +50,7 @@ DATA_QUEUES = 2
 RANGES = 2
 ALL_RANGES = 3
 LIST_ENTRIES = 8
+DATA_QUEUE_SCOPE = 1 << 26
 SANICAP, BLOCK_ERASE = 328, 2
 """The byte of Identify Controller that says which sanitize operations there are, and the only one of this model."""
 
@@ -226,8 +227,17 @@ class ManagementController(Controller):
         self.check("head-slot", beyond)
         self.check("head-trigger", bool(armed) and command.cdw[13] >= queue.slots)
         queue.head = head % queue.slots
+        self.drop_event(queue)
         queue.trigger = command.cdw[13] if armed else None
         return None
+
+    def drop_event(self, queue: DataQueue) -> None:
+        """Hook: a new head drops the Tail Pointer event that still waits for a request."""
+        self.events = type(self.events)(one for one in self.events if one != (4, queue.cdqid))
+
+    def feature_scopes(self) -> dict[int, int]:
+        """Hook: the features there are; feature 21h has the scope of a data queue."""
+        return super().feature_scopes() | {Feature.CONTROLLER_DATA_QUEUE: DATA_QUEUE_SCOPE}
 
     def _get_features(self, command: Command) -> Result | Steps[Result]:
         if command.bits(10, 7, 0) != Feature.CONTROLLER_DATA_QUEUE:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from lmtrace.spec.migration import CDQ_ENTRY, CDQ_ENTRY_SIZE, CdqSelect, EntrySequence, MigrationSelect
 from lmtrace.spec.nvme import SUCCESS, Admin, Cns, Feature, Nvm, Status
 from lmtrace_samples.buffer import Buffer
+from lmtrace_samples.commands import FEATURES_LOG
 from lmtrace_samples.driver import HostQueue, Ticket
 from lmtrace_samples.simulation import Steps
 from lmtrace_samples.tlp import PAGE
@@ -86,6 +87,19 @@ class Manager:
         armed = trigger is not None
         words = {10: Feature.CONTROLLER_DATA_QUEUE, 11: armed << 31 | cdqid, 12: head, 13: trigger or 0}
         yield from self.send(Admin.SET_FEATURES, words, expect)
+
+    def ask_head(self, cdqid: int, expect: Status = SUCCESS) -> Steps[int]:
+        """Return the head of a data queue as the controller tells it."""
+        buffer = self.driver.buffer(512)
+        words = {10: Feature.CONTROLLER_DATA_QUEUE, 11: cdqid}
+        yield from self.send(Admin.GET_FEATURES, words, expect, buffer.prps(512))
+        return int.from_bytes(buffer.read(4), "little")
+
+    def read_features_log(self) -> Steps[bytes]:
+        """Return which features there are, with their scopes."""
+        buffer = self.driver.buffer(1024)
+        yield from self.send(Admin.GET_LOG_PAGE, {10: 0xFF << 16 | FEATURES_LOG}, SUCCESS, buffer.prps(1024))
+        return buffer.read(1024)
 
     def entries(self, reader: LogReader) -> list[dict[str, int]]:
         """Return the entries that are new, by their phase tag."""

@@ -163,7 +163,8 @@ class DataQueue:
         """The controller accepted a Set Features: the head moves, and what was armed before is dropped."""
         self.on_head(command.head)
         before, self.trigger = self.trigger, None
-        self.dropped = before if before is not None and before.possible and not before.reports else None
+        if before is not None:
+            self.dropped = before if before.possible and not before.reports else None
         self.accepted = command
         if command.field("ETPT"):
             self.armed = True

@@ -169,7 +169,7 @@ def unread_entry_overwritten(event: CdqEntry | CdqRewrite, session: Session) -> 
         yield not_observable(NO_HEAD, event)
 
 
-@rule("HMLM-8.1.6.1-n4", spec="NVMe Base 2.1, 8.1.6.1", party="controller")
+@rule("HMLM-8.1.6.1-n4", spec="NVMe Base 2.1, 8.1.6.1", party="controller", local=True)
 def queue_end_ignored(event: CdqEntry | Stray, session: Session) -> Iterator[Verdict]:
     """After the last slot the tail goes back to slot 0; nothing is written past the queue.
 

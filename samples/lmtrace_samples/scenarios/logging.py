@@ -27,5 +27,6 @@ def log_full(world: World) -> Steps[None]:
     yield from move.here.log(reader.cdqid, True)
     yield from move.copy_changes(reader.slots)
     yield from move.here.log(reader.cdqid, False)
+    yield from move.here.ask_head(reader.cdqid)
     yield from move.here.follow(reader, None, 1)
     yield from move.here.delete_log(reader.cdqid)

@@ -213,6 +213,7 @@ def rollback(world: World) -> Steps[None]:
     yield from move.copy_changes(commands // 4)
     yield from move.here.get(1, 0, 256)
     yield from move.here.log(move.reader.cdqid, False)
+    yield from move.here.ask_head(move.reader.cdqid)
     yield from move.here.follow(move.reader, None, 1)
     yield from move.here.delete_log(move.reader.cdqid)
     move.tenant.allow(commands // 4)

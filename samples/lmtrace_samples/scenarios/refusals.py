@@ -51,6 +51,7 @@ def refusals(world: World) -> Steps[None]:
     yield from side.drivers[DISABLED].introduce(1)
     yield from side.drivers[DISABLED].disable()
     yield from move.tenant.run(commands // 4)
+    yield from move.here.read_features_log()
     yield from refused_queues(move.here)
     yield from move.log_changes()
     yield from refused_logging(move)
@@ -158,6 +159,7 @@ def refused_logging(move: Migration) -> Steps[None]:
     yield from manager.send(Admin.SET_FEATURES, words, FEATURE_NOT_SAVEABLE)
     yield from manager.move_head(reader.cdqid, reader.head, reader.slots, INVALID_FIELD)
     yield from manager.move_head(WRONG_ID, 0, None, INVALID_CONTROLLER_DATA_QUEUE)
+    yield from manager.ask_head(WRONG_ID, INVALID_CONTROLLER_DATA_QUEUE)
     if manager.world.provokes("head-slot"):
         yield from manager.move_head(reader.cdqid, reader.head + reader.slots // 2, None, INVALID_FIELD)
 
