@@ -1,0 +1,161 @@
+"""The events a rule can be asked about: one small class each. A rule's first parameter names one of them.
+
+Orders are positions in the capture (ids of TLPs): what has a smaller order came first, also where times are equal.
+A command is asked about when it completes, or at the end of its life when it never does; ``fetched`` tells when the
+controller took it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import fields
+
+from lmtrace.events.base import (
+    Event,
+)
+from lmtrace.events.command import (
+    Command,
+    Identify,
+    IdentifyController,
+    IdentifyStateFormats,
+    Sanitize,
+    VirtualizationManagement,
+)
+from lmtrace.events.migration import (
+    CdqCommand,
+    CreateCdq,
+    DeleteCdq,
+    GetControllerState,
+    GetFeaturesCdq,
+    LogUserDataChanges,
+    MigrationCommand,
+    ReservedSelect,
+    Resume,
+    SetControllerState,
+    SetFeaturesCdq,
+    StateTransfer,
+    Suspend,
+    Targeted,
+    TrackMemoryChanges,
+    TrackReceive,
+)
+from lmtrace.events.wire import (
+    CdqEntry,
+    CdqRewrite,
+    CqePosted,
+    Doorbell,
+    Enabled,
+    EndOfCapture,
+    Initiated,
+    Interrupt,
+    PropertyAccess,
+    QueueCreated,
+    QueueDeleted,
+    Reset,
+    SqeFetch,
+    Stray,
+)
+from lmtrace.spec import migration
+from lmtrace.spec.nvme import Admin, Cns, Feature
+
+__all__ = [
+    "DEFAULT_OPCODES",
+    "EVENTS",
+    "CdqCommand",
+    "CdqEntry",
+    "CdqRewrite",
+    "Command",
+    "CqePosted",
+    "CreateCdq",
+    "DeleteCdq",
+    "Doorbell",
+    "Enabled",
+    "EndOfCapture",
+    "Event",
+    "GetControllerState",
+    "GetFeaturesCdq",
+    "Identify",
+    "IdentifyController",
+    "IdentifyStateFormats",
+    "Initiated",
+    "Interrupt",
+    "LogUserDataChanges",
+    "MigrationCommand",
+    "PropertyAccess",
+    "QueueCreated",
+    "QueueDeleted",
+    "ReservedSelect",
+    "Reset",
+    "Resume",
+    "Sanitize",
+    "SetControllerState",
+    "SetFeaturesCdq",
+    "SqeFetch",
+    "StateTransfer",
+    "Stray",
+    "Suspend",
+    "Targeted",
+    "TrackMemoryChanges",
+    "TrackReceive",
+    "VirtualizationManagement",
+    "typed",
+]
+
+
+def typed(command: Command) -> Command:
+    """Return the command as its own event class by opcode, SEL, CNS and FID; others unchanged."""
+    if command.sqid != 0:
+        return command
+    select = command.sqe[40]
+    layout = migration.sqe_layout(command.opcode, int.from_bytes(command.sqe[40:44], "little"))
+    kind: type[Command] | None = None
+    if layout is not None:
+        kind = _BY_LAYOUT.get(layout.name, ReservedSelect)
+    elif command.opcode == Admin.IDENTIFY:
+        kind = {Cns.CONTROLLER: IdentifyController, Cns.CONTROLLER_STATE_FORMATS: IdentifyStateFormats}.get(
+            Cns(select) if select in Cns._value2member_map_ else Cns.NAMESPACE, Identify
+        )
+    elif command.opcode == Admin.SANITIZE:
+        kind = Sanitize
+    elif command.opcode == Admin.VIRTUALIZATION_MANAGEMENT:
+        kind = VirtualizationManagement
+    if kind is None:
+        return command
+    values = {name: getattr(command, name) for name in _COMMAND_FIELDS}
+    return kind(**values)
+
+
+_BY_LAYOUT: dict[str, type[Command]] = {
+    one.layout.name: one
+    for one in (
+        Suspend, Resume, GetControllerState, SetControllerState, CreateCdq, DeleteCdq, LogUserDataChanges,
+        TrackMemoryChanges, TrackReceive, SetFeaturesCdq, GetFeaturesCdq,
+    )
+    if one.layout is not None
+}  # fmt: skip
+_COMMAND_FIELDS = tuple(one.name for one in fields(Command))
+
+EVENTS: dict[str, type[Event]] = {
+    one.name: one
+    for one in (
+        Command, MigrationCommand, Targeted, Suspend, Resume, StateTransfer, GetControllerState, SetControllerState,
+        CreateCdq, CdqCommand, DeleteCdq, LogUserDataChanges, TrackMemoryChanges, TrackReceive, SetFeaturesCdq,
+        GetFeaturesCdq, ReservedSelect, Identify, IdentifyController, IdentifyStateFormats, Sanitize,
+        VirtualizationManagement, SqeFetch,
+        CqePosted, Doorbell, Interrupt, Initiated, Stray, PropertyAccess, Enabled, Reset, QueueCreated, QueueDeleted,
+        CdqEntry, CdqRewrite, EndOfCapture,
+    )
+}  # fmt: skip
+"""Every event class by its name in stories."""
+
+DEFAULT_OPCODES: dict[str, tuple[int, int]] = {
+    "suspend": (Admin.MIGRATION_SEND, 0), "resume": (Admin.MIGRATION_SEND, 1),
+    "set_controller_state": (Admin.MIGRATION_SEND, 2), "get_controller_state": (Admin.MIGRATION_RECEIVE, 0),
+    "create_cdq": (Admin.CONTROLLER_DATA_QUEUE, 0), "delete_cdq": (Admin.CONTROLLER_DATA_QUEUE, 1),
+    "log_user_data_changes": (Admin.TRACK_SEND, 0), "track_memory_changes": (Admin.TRACK_SEND, 1),
+    "track_receive": (Admin.TRACK_RECEIVE, 0), "set_features_cdq": (Admin.SET_FEATURES, Feature.CONTROLLER_DATA_QUEUE),
+    "get_features_cdq": (Admin.GET_FEATURES, Feature.CONTROLLER_DATA_QUEUE),
+    "reserved_select": (Admin.MIGRATION_SEND, 3), "identify_controller": (Admin.IDENTIFY, Cns.CONTROLLER),
+    "identify_state_formats": (Admin.IDENTIFY, Cns.CONTROLLER_STATE_FORMATS), "identify": (Admin.IDENTIFY, 0),
+    "sanitize": (Admin.SANITIZE, 0), "virtualization_management": (Admin.VIRTUALIZATION_MANAGEMENT, 0),
+}  # fmt: skip
+"""Opcode and the lowest byte of CDW10 of each command by its event's name."""

@@ -1,0 +1,184 @@
+"""What happens on queues, registers and data queues, as events."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import ClassVar
+
+from lmtrace.events.base import Event
+from lmtrace.spec.nvme import SUCCESS, Status
+
+
+@dataclass(slots=True, kw_only=True)
+class SqeFetch(Event):
+    """A controller finished fetching one submission queue entry."""
+
+    name: ClassVar[str] = "sqe_fetch"
+    sqid: int = 1
+    slot: int | None = None
+    cid: int = 0
+    opcode: int = 2
+    address: int | None = None
+
+
+@dataclass(slots=True, kw_only=True)
+class CqePosted(Event):
+    """A controller posted a completion queue entry."""
+
+    name: ClassVar[str] = "cqe_posted"
+    cqid: int = 1
+    slot: int | None = None
+    phase: bool = True
+    sqid: int = 1
+    sqhd: int = 0
+    cid: int = 0
+    opcode: int | None = None
+    status: Status = SUCCESS
+    address: int | None = None
+    named_sqid: int | None = None
+    """The submission queue that the entry names; None stands for ``sqid``."""
+
+
+@dataclass(slots=True, kw_only=True)
+class Doorbell(Event):
+    """The host wrote a doorbell; ``completion`` for a CQ head."""
+
+    name: ClassVar[str] = "doorbell"
+    completion: bool = False
+    qid: int = 1
+    value: int = 0
+
+
+@dataclass(slots=True, kw_only=True)
+class Interrupt(Event):
+    """A controller sent an MSI or MSI-X message. ``vector`` is None where the table is not known."""
+
+    name: ClassVar[str] = "interrupt"
+    vector: int | None = 0
+
+
+@dataclass(slots=True, kw_only=True)
+class Initiated(Event):
+    """A request TLP of a controller that is draining or suspended. ``role`` is that of `lmtrace.tables.ROLES`."""
+
+    name: ClassVar[str] = "initiated"
+    kind: str = "MWr"
+    role: str = "data"
+    address: int = 0
+    length: int = 4
+    code: int | None = None
+    """Message code of a message."""
+
+
+@dataclass(slots=True, kw_only=True)
+class Stray(Event):
+    """A memory request of a controller that belongs to nothing lmtrace knows. ``kind`` is MRd or MWr."""
+
+    name: ClassVar[str] = "stray"
+    kind: str = "MWr"
+    address: int = 0
+    length: int = 4
+
+
+@dataclass(slots=True, kw_only=True)
+class PropertyAccess(Event):
+    """The host read or wrote a controller property. ``completion`` is 0 SC, 1 UR, 4 CA; None for no answer."""
+
+    name: ClassVar[str] = "property_access"
+    write: bool = False
+    property: str = "CSTS"
+    value: int | None = 0
+    completion: int | None = 0
+    offset: int | None = None
+    """Offset in BAR0; None stands for that of the property."""
+    size: int | None = None
+    """Bytes accessed; None stands for the whole property."""
+
+
+@dataclass(slots=True, kw_only=True)
+class Enabled(Event):
+    """CC.EN went from 0 to 1. ``page_size`` is that of CC.MPS in bytes, None where CC was not seen."""
+
+    name: ClassVar[str] = "enabled"
+    page_size: int | None = None
+
+
+@dataclass(slots=True, kw_only=True)
+class Reset(Event):
+    """A Controller Level Reset of ``function``. ``how``: ``CC.EN cleared``, ``NSSR``, ``FLR``, ``behaved as reset``."""
+
+    name: ClassVar[str] = "reset"
+    how: str = "CC.EN cleared"
+
+
+@dataclass(slots=True, kw_only=True)
+class QueueCreated(Event):
+    """An I/O or admin queue began to exist. ``kind`` is SQ or CQ, ``size`` counts entries, None where not known."""
+
+    name: ClassVar[str] = "queue_created"
+    kind: str = "SQ"
+    qid: int = 1
+    base: int = 0x10000
+    size: int | None = 16
+    contiguous: bool = True
+    cqid: int | None = 1
+    priority: int | None = 0
+    vector: int | None = 1
+    interrupts: bool | None = True
+    origin: str = "create"
+    first_head: int = 0
+    first_tail: int = 0
+    first_phase: bool = True
+
+
+@dataclass(slots=True, kw_only=True)
+class QueueDeleted(Event):
+    """A queue was deleted by command."""
+
+    name: ClassVar[str] = "queue_deleted"
+    kind: str = "SQ"
+    qid: int = 1
+
+
+@dataclass(slots=True, kw_only=True)
+class CdqEntry(Event):
+    """A complete entry of a controller data queue. ``function`` wrote it, ``owner`` owns the queue."""
+
+    name: ClassVar[str] = "cdq_entry"
+    owner: int = 0x0100
+    cdqid: int = 1
+    slot: int = 0
+    cdqp: bool = True
+    esa: int = 0
+    lbacir: int = 0
+    dlba: bool = False
+    nsid: int = 1
+    slba: int = 0
+    nlb: int = 0
+    writes_after_phase: int = 0
+    """Writes to the slot after the one that held byte 31."""
+    data: bytes = field(default=bytes(32), repr=False)
+
+
+@dataclass(slots=True, kw_only=True)
+class CdqRewrite(Event):
+    """Part of a slot was written again after its entry was complete. ``function`` wrote, ``owner`` owns the queue."""
+
+    name: ClassVar[str] = "cdq_rewrite"
+    owner: int = 0x0100
+    cdqid: int = 1
+    slot: int = 0
+    first_byte: int = 0
+    size: int = 16
+
+    @property
+    def holds_phase(self) -> bool:
+        """Whether it covers byte 31, which holds CDQP."""
+        return self.first_byte + self.size == 32
+
+
+@dataclass(slots=True, kw_only=True)
+class EndOfCapture(Event):
+    """The capture ends here; what did not happen by now was not seen."""
+
+    name: ClassVar[str] = "end_of_capture"
