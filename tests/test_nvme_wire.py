@@ -197,9 +197,9 @@ def test_deleted_queues_and_reused_identifiers(tmp_path: Path) -> None:
     assert ends == {("CQ", 0): None, ("SQ", 0): None, ("CQ", 1): "delete", ("SQ", 1): "delete"}
 
 
-def test_scatter_gather_lists_are_shown_as_not_decoded(tmp_path: Path) -> None:
+def test_a_reserved_data_pointer_is_shown_as_not_decoded(tmp_path: Path) -> None:
     wire = io_rig()
-    wire.command(SQ, 0, 1, OPC=2, CID=5, PSDT=1, PRP1=0x40_0000, PRP2=4096, **IO)
+    wire.command(SQ, 0, 1, OPC=2, CID=5, PSDT=3, PRP1=0x40_0000, PRP2=4096, **IO)
     wire.post(0x40_0000, bytes(256))
     wire.complete(CQ, 0, CID=5, SQID=1, SQHD=1)
     with wire.decoded(tmp_path) as run:

@@ -163,7 +163,7 @@ bytes_expected uint64 Data bytes the command should move; null where not known.
 bytes_to_device uint64 Data bytes seen towards the device, lists and entries not counted.
 bytes_from_device uint64 Data bytes seen from the device.
 outcome str `completed`, `outstanding`, `reset` or `deleted`.
-data_decoded bool False where the data pointer was not decoded (SGL, controller memory buffer).
+data_decoded bool False where the data pointer was not decoded (reserved or vendor kinds, controller memory).
 learnt str How its queue was learnt: `seen`, `inferred` or `given`.
 fetch_tlp_id uint64 First TLP of the fetch.
 cqe_tlp_id uint64 TLP that posted the entry.
@@ -182,7 +182,7 @@ CHILDREN = _table(
     """
 id uint64 Row number.
 transaction_id uint64 The transaction.
-kind str `sq_doorbell`, `sqe_fetch`, `prp_list`, `data`, `cqe`, `interrupt`, `cq_doorbell` and the like.
+kind str `sq_doorbell`, `sqe_fetch`, `prp_list`, `sgl_segment`, `data`, `metadata`, `cqe`, `interrupt` and the like.
 time_ps int64 Start.
 end_ps int64 End.
 address uint64 Address.

@@ -27,6 +27,7 @@ from lmtrace_decoders.nvme.memory_map import (
     MSIX,
     READ,
     REGISTER,
+    SEGMENT,
     SHADOW,
     SMALL,
     SQ,
@@ -71,6 +72,7 @@ ROLE_OF_KIND = np.full(16, _ROLE["unrelated"], np.uint8)
 for _kind, _role in (
     (DATA, "data"), (METADATA, "metadata"), (LIST, "prp_list"), (SQ, "sqe_fetch"), (CQ, "cqe"), (CDQ, "cdq_entry"),
     (INTERRUPT, "interrupt"), (SHADOW, "shadow_doorbell"), (REGISTER, "register"), (MSIX, "msix_table"), (CMB, "cmb"),
+    (SEGMENT, "sgl_segment"),
 ):  # fmt: skip
     ROLE_OF_KIND[_kind] = _ROLE[_role]
 ROLE_OF_KIND[DOORBELL] = _ROLE["register"]
@@ -126,7 +128,7 @@ def _find(nodes, heads, space, start, count, way):  # type: ignore[no-untyped-de
                             weak = at
                     else:
                         return at, True
-                elif loose < 0 and (kind == DATA or (kind == LIST and way == READ)):
+                elif loose < 0 and (kind == DATA or ((kind == LIST or kind == SEGMENT) and way == READ)):
                     loose = at
             at = nodes[at]["next"]
         if weak >= 0:
@@ -215,9 +217,9 @@ def _attribute(  # type: ignore[no-untyped-def]
                                     since,
                                     1,
                                 )
-                elif what == SQ or what == LIST or what == SHADOW:
+                elif what == SQ or what == LIST or what == SEGMENT or what == SHADOW:
                     if count > 0 and not wrong:
-                        code = SQE_BYTES if what == SQ else LIST_BYTES if what == LIST else SHADOW_BYTES
+                        code = SQE_BYTES if what == SQ else SHADOW_BYTES if what == SHADOW else LIST_BYTES
                         _emit(events, ctl, code, i, owner, count, place, data + lead, request, time, since, 0)
                         stopping = stop[code] == 1
                 elif what == REGISTER:

@@ -10,6 +10,7 @@ from lmtrace.spec.nvme import Property
 from lmtrace_decoders.nvme import spool
 from lmtrace_decoders.nvme.memory_map import DATA, LIST, METADATA, READ, WRITE
 from lmtrace_decoders.nvme.prp import ListReader, PrpTransfer
+from lmtrace_decoders.nvme.sgl import DESCRIPTOR, FIRST_METADATA_SEGMENT, SglTransfer
 from lmtrace_decoders.nvme.transfer import BlockFormat, Entry, admin_bytes, io_bytes, moves_blocks
 
 if TYPE_CHECKING:
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
     from lmtrace_decoders.nvme.queues import Command
     from lmtrace_decoders.nvme.reconstruct import Reconstruction
 
+PSDT_MPTR_SGL, RESERVED_PSDT = 2, 3
+"""PSDT: SGL with MPTR to a descriptor, and no value at all; 0 is PRPs, 1 SGL with MPTR to metadata (4.1.1)."""
 MOST_KEPT = 1 << 26
 """Admin data buffers up to this size are kept byte for byte."""
 MOST_DESCRIPTORS = 1 << 16
@@ -73,10 +76,13 @@ class Buffers:
                 length = io_bytes(entry, _ASSUMED_BLOCK)[0]
         if length == 0 and not command.metadata:
             return
-        if command.sqe[1] >> 6 or self._in_cmb(command):
+        psdt = command.sqe[1] >> 6
+        if psdt == RESERVED_PSDT or (not psdt and self._in_cmb(command)):
             command.data_decoded = False
-            return
-        self._lay(command, length, admin)
+        elif psdt:
+            self._lay_sgl(command, length, admin, psdt == PSDT_MPTR_SGL)
+        else:
+            self._lay(command, length, admin)
 
     def _lay(self, command: Command, length: int | None, admin: bool) -> None:
         run, controller = self._run, command.controller
@@ -97,6 +103,49 @@ class Buffers:
             transfer.lay_list(0, work, controller.function.list_text)
         if command.metadata:
             command.mapped = run.map.add(space, command.qword(16), command.metadata, METADATA, ways, work, text)
+
+    def _lay_sgl(self, command: Command, length: int | None, admin: bool, metadata_list: bool) -> None:
+        """Lay a buffer that SGL1 describes, and metadata at MPTR or by the descriptor there."""
+        run, function = self._run, command.controller.function
+        space, ways = function.space, _WAYS[command.opcode & 3] or READ | WRITE
+        keep = admin and (length is None or length <= MOST_KEPT)
+        work = run.take_work(command, keep)
+        if keep:
+            command.buffer = Pieces()
+        texts, discards = (function.data_text, function.list_text), command.opcode & 3 == 2
+        command.transfer = SglTransfer(run.map, space, DATA, ways, work, texts, discards)
+        command.transfer.take(command.sqe[24:40])
+        if command.metadata and metadata_list:
+            command.metadata_transfer = SglTransfer(
+                run.map, space, METADATA, ways, work, texts, discards, FIRST_METADATA_SEGMENT
+            )
+            command.metadata_transfer.read(command.qword(16), DESCRIPTOR)
+        elif command.metadata:
+            command.mapped = run.map.add(
+                space, command.qword(16), command.metadata, METADATA, ways, work, function.data_text
+            )
+        self._decoded(command)
+
+    def _decoded(self, command: Command) -> None:
+        """Note whether every descriptor so far was understood."""
+        for transfer in (command.transfer, command.metadata_transfer):
+            if isinstance(transfer, SglTransfer) and not transfer.understood:
+                command.data_decoded = False
+
+    def _segment_bytes(
+        self, command: Command, index: int, offset: int, data: bytes, since: int, time: int, tlps: tuple[int, int]
+    ) -> None:  # fmt: skip
+        """The controller read bytes of an SGL segment."""
+        for transfer in (command.transfer, command.metadata_transfer):
+            segment = transfer.segment(index) if isinstance(transfer, SglTransfer) else None
+            if segment is None:
+                continue
+            assert isinstance(transfer, SglTransfer)
+            if command.list_ps < 0:
+                command.list_ps = since
+            command.children.append((spool.SGL_SEGMENT, since, time, segment.address + offset, len(data), *tlps, 1.0))
+            transfer.take(segment.take(offset, data))
+        self._decoded(command)
 
     def _descriptors(self, command: Command) -> None:
         """Lay the descriptor list of a host memory buffer, to learn the buffer when the controller reads it."""
@@ -175,10 +224,14 @@ class Buffers:
         if offset < 0:
             data, offset = data[-offset:], 0
         number = run.output.first_transaction + command.number
-        for tlp in (request, run.first + row):
-            run.output.link((tlp, number, spool.PRP_LIST))
-            command.touch(tlp)
         transfer, queue_list = command.transfer, self.queue_lists.get(command)
+        segments = isinstance(transfer, SglTransfer)
+        for tlp in (request, run.first + row):
+            run.output.link((tlp, number, spool.SGL_SEGMENT if segments else spool.PRP_LIST))
+            command.touch(tlp)
+        if isinstance(transfer, SglTransfer):
+            self._segment_bytes(command, index, offset, data, since, time, (request, run.first + row))
+            return
         reader = queue_list.list if queue_list is not None else transfer.list if transfer is not None else None
         if reader is None or index >= len(reader.list_pages):
             return

@@ -18,7 +18,9 @@ NODE = np.dtype([
 """One piece: bytes ``start`` to ``last`` and where ``start`` lies in its region; ``ways`` are READ and WRITE by the
 device (by the host for pieces of a link's own space)."""
 
-DATA, METADATA, LIST, SQ, CQ, CDQ, INTERRUPT, SHADOW, REGISTER, DOORBELL, MSIX, CMB, HMB = range(1, 14)
+(
+    DATA, METADATA, LIST, SQ, CQ, CDQ, INTERRUPT, SHADOW, REGISTER, DOORBELL, MSIX, CMB, HMB, SEGMENT,
+) = range(1, 15)  # fmt: skip
 READ, WRITE = 1, 2
 MOST_SPACES = 2047
 """Spaces that fit a page's key; in others nothing is known."""

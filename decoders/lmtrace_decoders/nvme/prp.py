@@ -78,18 +78,20 @@ class ListReader:
 class PrpTransfer:
     """One command's data buffer, laid into the memory map as its pages become known."""
 
-    __slots__ = ("first", "handle", "length", "list", "map", "page", "space", "text", "ways", "work")
+    __slots__ = ("address", "first", "handle", "length", "list", "map", "page", "space", "text", "ways", "work")
 
     def __init__(self, memory: MemoryMap, space: int, page: int, length: int, ways: int, work: int, text: int) -> None:
         self.map, self.space, self.page = memory, space, page
         self.length, self.ways, self.work, self.text = length, ways, work, text
         self.handle = -1
+        self.address: int | None = None
         self.first = 0
         self.list: ListReader | None = None
 
     def lay(self, prp1: int, prp2: int) -> bool:
         """Lay what PRP1 and PRP2 name; return whether PRP2 points to a list."""
         offset = prp1 % self.page
+        self.address = prp1
         self.first = min(self.length, self.page - offset)
         self._lay(prp1, self.first, 0)
         left = self.length - self.first

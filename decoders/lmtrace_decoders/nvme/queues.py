@@ -13,6 +13,7 @@ from lmtrace_decoders.nvme.spool import OUTSTANDING, SEEN
 if TYPE_CHECKING:
     from lmtrace_decoders.nvme.controller import Controller
     from lmtrace_decoders.nvme.prp import PrpTransfer
+    from lmtrace_decoders.nvme.sgl import SglTransfer
 
 _DWORDS = Struct("<16I")
 MOST_DOORBELLS = 4096
@@ -25,7 +26,8 @@ class Command:
     __slots__ = (
         "buffer", "children", "cid", "controller", "cq", "cq_doorbell_ps", "cq_slot", "cqe", "cqe_ps",
         "cqe_tlp", "data_decoded", "due", "dwords", "expected", "fetch_ps", "fetch_tlp", "first_tlp", "interrupt_ps",
-        "last_tlp", "list_ps", "mapped", "masked_ps", "metadata", "moved", "number", "opcode", "outcome", "sq",
+        "last_tlp", "list_ps", "mapped", "masked_ps", "metadata", "metadata_transfer", "moved", "number", "opcode",
+        "outcome", "sq",
         "sq_doorbell_ps", "sq_index", "sq_slot", "sqe", "transfer", "unmask_ps", "waiting", "work",
     )  # fmt: skip
 
@@ -53,7 +55,8 @@ class Command:
         self.mapped = -1
         self.moved = (0, 0, -1, -1)
         """Data bytes to and from the device, time of the first and last data TLP."""
-        self.transfer: PrpTransfer | None = None
+        self.transfer: PrpTransfer | SglTransfer | None = None
+        self.metadata_transfer: SglTransfer | None = None
         self.buffer: Pieces | None = None
         self.children: list[tuple[int, int, int, int, int, int, int, float]] = []
         self.due = (-1, -1, -1, -1)
@@ -70,6 +73,18 @@ class Command:
         """Return 8 bytes of the entry as a number."""
         at = offset >> 2
         return self.dwords[at] | self.dwords[at + 1] << 32
+
+    @property
+    def data_address(self) -> int:
+        """Where its data begin: PRP1, or the first data block of an SGL as far as it was read."""
+        found = None if self.transfer is None else self.transfer.address
+        return self.qword(24) if found is None else found
+
+    @property
+    def metadata_address(self) -> int:
+        """Where its separate metadata begin: MPTR, or what the descriptor there names."""
+        found = None if self.metadata_transfer is None else self.metadata_transfer.address
+        return self.qword(16) if found is None else found
 
     @property
     def succeeded(self) -> bool:

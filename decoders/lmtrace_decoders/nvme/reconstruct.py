@@ -388,15 +388,17 @@ class Reconstruction:
             if to_device or from_device or not metadata:
                 command.moved = (to_device, from_device, first_ps, last_ps)
                 command.children.append(
-                    (spool.DATA_CHILD, first_ps, last_ps, command.qword(24), to_device + from_device, first_tlp,
+                    (spool.DATA_CHILD, first_ps, last_ps, command.data_address, to_device + from_device, first_tlp,
                      last_tlp, command.sq.confidence)
                 )  # fmt: skip
             if metadata:
                 command.children.append(
-                    (spool.METADATA_CHILD, first_ps, last_ps, command.qword(16), metadata, first_tlp, last_tlp, 1.0)
-                )
-        if command.transfer is not None:
-            command.transfer.drop()
+                    (spool.METADATA_CHILD, first_ps, last_ps, command.metadata_address, metadata, first_tlp, last_tlp,
+                     1.0)
+                )  # fmt: skip
+        for transfer in (command.transfer, command.metadata_transfer):
+            if transfer is not None:
+                transfer.drop()
         self.map.remove(command.mapped)
         command.mapped = -1
         self.walk.work["number"][slot] = -1

@@ -24,11 +24,11 @@ BATCH = 1 << 16
 
 CHILD_KINDS = (
     "sq_doorbell", "sqe_fetch", "prp_list", "data", "metadata", "cqe", "interrupt", "interrupt_masked",
-    "interrupt_unmasked", "cq_doorbell",
+    "interrupt_unmasked", "cq_doorbell", "sgl_segment",
 )  # fmt: skip
 (
     SQ_DOORBELL, SQE_FETCH, PRP_LIST, DATA_CHILD, METADATA_CHILD, CQE_CHILD, INTERRUPT_CHILD, MASKED, UNMASKED,
-    CQ_DOORBELL,
+    CQ_DOORBELL, SGL_SEGMENT,
 ) = range(len(CHILD_KINDS))  # fmt: skip
 OUTCOMES = ("completed", "outstanding", "reset", "deleted")
 COMPLETED, OUTSTANDING, RESET, DELETED = range(len(OUTCOMES))
