@@ -135,10 +135,17 @@ class Admin:
         """Doorbells move to host memory: writes of the host no longer tell every tail (5.2.5)."""
         run, controller = self._run, command.controller
         controller.shadow = True
-        text = run.store.owner(f"shadow doorbells of {controller.function.text}")
+        controller.shadow_base = command.qword(24) & ~(controller.page - 1)
+        text, owner = run.store.owner(f"shadow doorbells of {controller.function.text}"), run.own(controller)
         for address, ways in ((command.qword(24), READ), (command.qword(32), WRITE)):
             controller.laid.append(
                 run.map.add(
-                    controller.function.space, address & ~(controller.page - 1), controller.page, SHADOW, ways, -1, text
+                    controller.function.space,
+                    address & ~(controller.page - 1),
+                    controller.page,
+                    SHADOW,
+                    ways,
+                    owner,
+                    text,
                 )
             )

@@ -39,6 +39,8 @@ class Controller:
     """Handle of the host memory buffer."""
     shadow: bool = False
     """Doorbell Buffer Config is in force, so that doorbell writes do not tell all."""
+    shadow_base: int = 0
+    """Where the host puts doorbell values then."""
 
     def configure(self, cc: int) -> None:
         """Take in CC; entry sizes of 0 stand for those every controller has."""

@@ -231,7 +231,7 @@ class Inference:
         _, time, tlp = waiting.doorbells[0]
         self._run.queues.add(sq, time, tlp)
         for value, when, by in waiting.doorbells:
-            sq.ring(value, when, by)
+            sq.ring(value, controller.function.doorbell(sq.qid, False), when, by)
             self._run.role(by, _SQ_DOORBELL, sq.text)
         self._reach(sq, max((sq.tail or 0) % sq.modulus, slot + guess.count) + 1)
         return sq

@@ -153,8 +153,8 @@ class SubmissionQueue(Queue):
     """Position of the tail by doorbells; None while no doorbell was seen of a queue learnt late."""
     fetched: int = 0
     """Position behind the newest entry fetched."""
-    doorbells: deque[tuple[int, int, int]] = field(default_factory=deque)
-    """(tail position, time, TLP) of doorbells whose entries were not all fetched."""
+    doorbells: deque[tuple[int, int, int, int]] = field(default_factory=deque)
+    """(tail position, address, time, TLP) of doorbells whose entries were not all fetched."""
     outstanding: dict[int, Command] = field(default_factory=dict)
     by_slot: dict[int, Command] = field(default_factory=dict)
     holes: dict[int, int] = field(default_factory=dict)
@@ -178,8 +178,8 @@ class SubmissionQueue(Queue):
         """Start to follow SQHD where the queue's start is known."""
         self.sqhd = self.first_head if self.learnt == SEEN and self.tail is not None else None
 
-    def ring(self, value: int, time: int, tlp: int) -> None:
-        """Take in a tail doorbell."""
+    def ring(self, value: int, address: int, time: int, tlp: int) -> None:
+        """Take in a tail told at ``address``."""
         slot = value % self.modulus
         if self.tail is None:
             self.tail = slot
@@ -187,7 +187,7 @@ class SubmissionQueue(Queue):
                 self.fetched = self.tail
         else:
             self.tail += (slot - self.tail) % self.modulus
-        self.doorbells.append((self.tail, time, tlp))
+        self.doorbells.append((self.tail, address, time, tlp))
         if len(self.doorbells) > MOST_DOORBELLS:
             self.doorbells.popleft()
 
@@ -224,7 +224,7 @@ class SubmissionQueue(Queue):
             self.reads[request] = exposed
         return self.reads[request]
 
-    def exposing(self, index: int) -> tuple[int, int, int] | None:
+    def exposing(self, index: int) -> tuple[int, int, int, int] | None:
         """Return the doorbell that exposed the entry at position ``index``."""
         while self.doorbells and self.doorbells[0][0] <= index and self.doorbells[0][0] <= self.fetched - self.modulus:
             self.doorbells.popleft()

@@ -17,7 +17,7 @@ from lmtrace_decoders.nvme import losses, spool
 from lmtrace_decoders.nvme.admin import Admin
 from lmtrace_decoders.nvme.attribution import Walk
 from lmtrace_decoders.nvme.buffers import Buffers
-from lmtrace_decoders.nvme.controller import Function
+from lmtrace_decoders.nvme.controller import Controller, Function
 from lmtrace_decoders.nvme.discovery import Discovery
 from lmtrace_decoders.nvme.inference import Inference
 from lmtrace_decoders.nvme.interrupts import Interrupts
@@ -153,7 +153,7 @@ class Reconstruction:
             at.PROPERTY_VALUE: self.lives.property_value, at.DOORBELL_WRITE: self._doorbell,
             at.MSIX_WRITE: self.interrupts.table_write, at.INTERRUPT_WRITE: self.interrupts.message,
             at.CDQ_WRITE: self.migration.entry_write, at.DATA_BYTES: self.buffers.data_bytes,
-            at.SHADOW_BYTES: self._nothing, at.CONFIG_WRITE: self.lives.config_write,
+            at.SHADOW_BYTES: self._shadow_bytes, at.CONFIG_WRITE: self.lives.config_write,
             at.STRANGE_READ: self.inference.strange_read, at.STRANGE_WRITE: self.inference.strange_write,
             at.STRANGE_HOST: self.inference.strange_host, at.STRANGE_DATA: self.inference.strange_data,
         }  # fmt: skip
@@ -169,9 +169,6 @@ class Reconstruction:
             self.output.bulk_links(first, rows, numbers)
             self.store.update_tlps(first, rows)
         self._finish()
-
-    def _nothing(self, event: tuple[int, ...]) -> None:
-        pass
 
     def bytes_of(self, event: tuple[int, ...]) -> bytes:
         """Return the bytes an event carries."""
@@ -223,30 +220,53 @@ class Reconstruction:
                 self.inference.head_doorbell(controller, qid, value, time, tlp)
                 return
             self.rows["owner"][row] = cq.text
-            since = cq.unseen_since(value)
+            since = None if controller.shadow and qid else cq.unseen_since(value)
             if since is not None:
                 losses.lost(self, losses.UNSEEN_ENTRY, function, since, tlp, f"an entry of CQ {qid}")
-            for command in cq.consumed(value):
-                self._consumed(command, value, time, tlp)
-            self.inference.head_moved(cq, value)
+            self._head_moved(cq, value, function.doorbell(qid, True), time, tlp)
             return
         sq = controller.sqs.get(qid)
         if sq is None:
             self.inference.tail_doorbell(controller, qid, value, time, tlp)
             return
         self.rows["owner"][row] = sq.text
-        sq.ring(value, time, tlp)
+        self._tail_moved(sq, value, function.doorbell(qid, False), time, tlp)
+
+    def _shadow_bytes(self, event: tuple[int, ...]) -> None:
+        """The controller read shadow doorbells; the admin queues keep their doorbells (5.2.5)."""
+        _, row, owner, _, offset, _, _, _, since, _ = event
+        controller: Controller = self.objects[owner]
+        data, stride, tlp = self.bytes_of(event), 4 << controller.function.facts.stride, self.first + row
+        for start in range(-offset % 4, len(data) - 3, 4):
+            number, within = divmod(offset + start, stride)
+            value = int.from_bytes(data[start : start + 4], "little") & 0xFFFF
+            sq, cq = controller.sqs.get(number >> 1), controller.cqs.get(number >> 1)
+            address = controller.shadow_base + offset + start
+            if within or number < 2:
+                continue
+            if number & 1 and cq is not None:
+                self._head_moved(cq, value, address, since, tlp)
+            elif not number & 1 and sq is not None and (sq.tail is None or (value - sq.tail) % sq.modulus):
+                self._tail_moved(sq, value, address, since, tlp)
+
+    def _tail_moved(self, sq: SubmissionQueue, value: int, address: int, time: int, tlp: int) -> None:
+        """The tail of a queue was told at ``address``."""
+        sq.ring(value, address, time, tlp)
         if sq.learnt != spool.SEEN:
             self.inference.tail_moved(sq)
         if sq.early:
             self._promote(sq)
         for index in [one for one in sq.unrung if sq.tail is not None and one < sq.tail]:
-            self._rung(sq.unrung.pop(index), time, tlp)
+            self._rung(sq.unrung.pop(index), address, time, tlp)
 
-    def _consumed(self, command: Command, value: int, time: int, tlp: int) -> None:
+    def _head_moved(self, cq: CompletionQueue, value: int, address: int, time: int, tlp: int) -> None:
+        """The head of a queue was told at ``address``."""
+        for command in cq.consumed(value):
+            self._consumed(command, address, time, tlp)
+        self.inference.head_moved(cq, value)
+
+    def _consumed(self, command: Command, address: int, time: int, tlp: int) -> None:
         command.cq_doorbell_ps = time
-        assert command.cq is not None
-        address = command.controller.function.doorbell(command.cq.qid, True)
         command.children.append((spool.CQ_DOORBELL, time, time, address, 4, tlp, tlp, 1.0))
         self.output.link((tlp, self.output.first_transaction + command.number, spool.CQ_DOORBELL))
         command.touch(tlp)
@@ -336,7 +356,7 @@ class Reconstruction:
             sq.holes.pop(index, None)
         rung = sq.exposing(index)
         if rung is not None:
-            self._rung(command, rung[1], rung[2])
+            self._rung(command, *rung[1:])
         elif sq.tail is not None and index >= sq.exposed and len(sq.unrung) < sq.modulus:
             sq.unrung[index] = command
         command.fetch_ps, command.fetch_tlp = since, request
@@ -353,12 +373,11 @@ class Reconstruction:
         self.buffers.prepare(command)
         return command
 
-    def _rung(self, command: Command, time: int, tlp: int) -> None:
-        """A tail doorbell exposed a command."""
+    def _rung(self, command: Command, address: int, time: int, tlp: int) -> None:
+        """A tail told at ``address`` exposed a command."""
         if command.outcome == spool.COMPLETED and not command.waiting:
             return
         command.sq_doorbell_ps = time
-        address = command.controller.function.doorbell(command.sq.qid, False)
         command.children.append((spool.SQ_DOORBELL, time, time, address, 4, tlp, tlp, 1.0))
         self.output.link((tlp, self.output.first_transaction + command.number, spool.SQ_DOORBELL))
         command.touch(tlp)

@@ -15,6 +15,7 @@ PROFILE = "state"
 
 NO_POINTER = "the capture does not show where the queue's pointer stood"
 TAIL_MOVED = "the host rang a doorbell while the state was read"
+SHADOWED = "the host may have moved the pointer in its memory: a Doorbell Buffer Config is in force"
 
 
 def _pointers(command: GetControllerState, session: Session, kind: str) -> Iterator[Verdict]:
@@ -67,6 +68,9 @@ def _moved_by_host(
     if existing.doorbell_order > since:
         yield not_observable(TAIL_MOVED, command)
         return
+    if target.shadow_doorbells:
+        yield not_observable(SHADOWED, command)
+        return
     if target.suspension is not None and existing.doorbell_order > target.suspension.posted:
         before = target.suspension.pointers.get((kind, listed.qid))
         severity = "info" if before is None or said == before else None
@@ -105,6 +109,15 @@ def returned_submission_queue_pointers_wrong(command: GetControllerState, sessio
         3us doorbell function=01:00.1 qid=1 value=5
         5us get_controller_state target=1 csvi=1 csup=1
             sq qid=1 hp=3 tp=5
+
+    Silent::
+
+        1us command function=01:00.1 opc=0x7c
+        1us queue_created function=01:00.1 kind=SQ qid=1
+        1us doorbell function=01:00.1 qid=1 value=2
+        2us suspend target=1 stype=1
+        5us get_controller_state target=1 csvi=1 csup=1
+            sq qid=1 hp=0 tp=3
 
     Breaks::
 
