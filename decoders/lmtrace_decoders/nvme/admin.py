@@ -51,8 +51,7 @@ class Admin:
         qid, slots = cdw10 & 0xFFFF, (cdw10 >> 16) + 1
         contiguous = bool(cdw11 & 1)
         pages = None if contiguous else run.buffers.queue_pages(command)
-        span = run.buffers.cmb(controller.function)
-        inside = span is not None and span[0] <= base < span[1]
+        inside = controller.function.memory.holds(base)
         queue: SubmissionQueue | CompletionQueue
         if command.opcode == nvme.Admin.CREATE_IO_SQ:
             queue = SubmissionQueue(

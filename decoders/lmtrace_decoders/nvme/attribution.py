@@ -64,8 +64,8 @@ payload and how many, the request (TLP id) it answers and that one's time."""
 (
     SQE_BYTES, CQE_WRITE, LIST_BYTES, PROPERTY_WRITE, PROPERTY_READ, PROPERTY_VALUE, DOORBELL_WRITE, MSIX_WRITE,
     INTERRUPT_WRITE, CDQ_WRITE, DATA_BYTES, SHADOW_BYTES, CONFIG_WRITE, STRANGE_READ, STRANGE_WRITE, STRANGE_HOST,
-    STRANGE_DATA,
-) = range(17)  # fmt: skip
+    STRANGE_DATA, CMB_WRITE, CMB_DATA,
+) = range(19)  # fmt: skip
 
 _ROLE = {name: number for number, name in enumerate(ROLES)}
 ROLE_OF_KIND = np.full(16, _ROLE["unrelated"], np.uint8)
@@ -85,7 +85,7 @@ _CFG_FIRST, _CFG_LAST = int(min(CONFIG)), int(max(CONFIG))
 _CFGWR = (int(Kind.CfgWr0), int(Kind.CfgWr1))
 _DOWN = int(Direction.DOWNSTREAM)
 _SIDE_BAND = Flag.SIDE_BAND
-_STOP = np.zeros(17, np.uint8)
+_STOP = np.zeros(19, np.uint8)
 for _code in (SQE_BYTES, CQE_WRITE, LIST_BYTES, PROPERTY_WRITE, PROPERTY_VALUE, CONFIG_WRITE):
     _STOP[_code] = 1
 
@@ -238,6 +238,9 @@ def _attribute(  # type: ignore[no-untyped-def]
                         rows[i]["status"],
                     )
                     stopping = True
+                elif what == CMB:
+                    if count > 0 and not wrong:
+                        _emit(events, ctl, CMB_DATA, i, owner, count, place, data + lead, request, time, since, 0)
                 elif pool[index]["weak"] and count > 0 and not wrong:
                     _emit(events, ctl, STRANGE_DATA, i, owner, count, offset, data + lead, request, time, since, 0)
                     stopping = True
@@ -328,6 +331,8 @@ def _attribute(  # type: ignore[no-untyped-def]
                     stopping = True
                 elif what == DOORBELL:
                     _emit(events, ctl, DOORBELL_WRITE, i, owner, have, place, at, tlp, time, time, 0)
+                elif what == CMB:
+                    _emit(events, ctl, CMB_WRITE, i, owner, have, place, at, tlp, time, time, 0)
                 elif what == MSIX:
                     _emit(events, ctl, MSIX_WRITE, i, owner, have, place, at, tlp, time, time, 0)
                 elif what == 0:

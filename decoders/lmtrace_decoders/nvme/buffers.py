@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING
 
 from lmtrace.pieces import Pieces
 from lmtrace.spec import nvme
-from lmtrace.spec.nvme import Property
 from lmtrace_decoders.nvme import spool
 from lmtrace_decoders.nvme.memory_map import DATA, LIST, METADATA, READ, WRITE
 from lmtrace_decoders.nvme.prp import ListReader, PrpTransfer
@@ -14,7 +13,6 @@ from lmtrace_decoders.nvme.sgl import DESCRIPTOR, FIRST_METADATA_SEGMENT, SglTra
 from lmtrace_decoders.nvme.transfer import BlockFormat, Entry, admin_bytes, io_bytes, moves_blocks
 
 if TYPE_CHECKING:
-    from lmtrace_decoders.nvme.controller import Function
     from lmtrace_decoders.nvme.queues import Command
     from lmtrace_decoders.nvme.reconstruct import Reconstruction
 
@@ -77,7 +75,7 @@ class Buffers:
         if length == 0 and not command.metadata:
             return
         psdt = command.sqe[1] >> 6
-        if psdt == RESERVED_PSDT or (not psdt and self._in_cmb(command)):
+        if psdt == RESERVED_PSDT or (not psdt and command.controller.function.memory.holds(command.qword(24))):
             command.data_decoded = False
         elif psdt:
             self._lay_sgl(command, length, admin, psdt == PSDT_MPTR_SGL)
@@ -158,22 +156,6 @@ class Buffers:
             command.buffer = Pieces()
             address = (dw[13] | dw[14] << 32) & ~0xF
             command.mapped = run.map.add(function.space, address, size, DATA, READ, work, function.data_text)
-
-    def _in_cmb(self, command: Command) -> bool:
-        """Whether PRP1 points into the controller memory buffer (CMBMSC, or the BAR before NVMe 1.4)."""
-        span = self.cmb(command.controller.function)
-        return span is not None and span[0] <= command.qword(24) < span[1]
-
-    def cmb(self, function: Function) -> tuple[int, int] | None:
-        """Return the addresses [start, end) at which a controller takes accesses for its memory buffer."""
-        size = function.dword(Property.CMBSZ)
-        if not size:
-            return None
-        count = (size >> 12) * (4096 << 4 * min(size >> 8 & 0xF, 6))
-        where = function.qword(Property.CMBMSC)
-        if where is not None and where & 2:
-            return where & ~0xFFF, (where & ~0xFFF) + count
-        return None
 
     def _queue_list(self, command: Command) -> None:
         """Lay the list of a queue that is not contiguous, to learn its pages when the controller reads it."""

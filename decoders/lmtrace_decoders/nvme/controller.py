@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 
 from lmtrace.spec.nvme import AQA, CAP, CC, CQE_SIZE, DOORBELL_BASE, SQE_SIZE, Property
 from lmtrace.spec.pcie import bdf_text
+from lmtrace_decoders.nvme.controller_memory import ControllerMemory
 from lmtrace_decoders.nvme.discovery import Facts
 from lmtrace_decoders.nvme.msix import Vectors
 from lmtrace_decoders.nvme.queues import CompletionQueue, SubmissionQueue
@@ -63,7 +64,7 @@ class Function:
     """Time of its last completion queue entry."""
     resumed_as: tuple[int, int] | None = None
     """(link, CNTLID) under which it was resumed, until its first I/O completion after that."""
-    cmb_laid: bool = False
+    memory: ControllerMemory = field(init=False)
     queue_seen: bool = False
     data_text: int = -1
     """Number of the text that owns its commands' data."""
@@ -78,7 +79,7 @@ class Function:
         """Return a function whose first life begins with the capture."""
         function = cls.__new__(cls)
         function.__init__(facts, number, Vectors(), None, facts.controller)  # type: ignore[misc]
-        function.controller = Controller(function, 0)
+        function.controller, function.memory = Controller(function, 0), ControllerMemory(function)
         return function
 
     @property

@@ -8,6 +8,7 @@ from lmtrace.spec.nvme import CC, CSTS, NSSR_MAGIC, Property
 from lmtrace_decoders.nvme import spool
 from lmtrace_decoders.nvme.config_space import MSI, MSIX, PCI_EXPRESS
 from lmtrace_decoders.nvme.controller import BEHAVED, CC_CLEARED, FLR, NSSR, Controller, Function
+from lmtrace_decoders.nvme.controller_memory import unit_bytes
 from lmtrace_decoders.nvme.queues import CompletionQueue, SubmissionQueue
 
 if TYPE_CHECKING:
@@ -100,12 +101,12 @@ class Lives:
         """Lay the controller memory buffer into the space of the link, once its place is known (3.1.4.11, 3.1.4.12)."""
         size, where = function.dword(Property.CMBSZ), function.dword(Property.CMBLOC)
         space = self._run.discovery.config.spaces.get((function.link, function.bdf))
-        if function.cmb_laid or not size or where is None or space is None or where & 7 > 5:
+        if function.memory.bar is not None or not size or where is None or space is None or where & 7 > 5:
             return
-        base, unit = space.bars[where & 7].base, 4096 << 4 * min(size >> 8 & 0xF, 6)
-        if base is not None:
-            function.cmb_laid = True
-            self._run.lay_cmb(function, base + (where >> 12) * unit, (size >> 12) * unit, time)
+        base, memory = space.bars[where & 7].base, function.memory
+        if base is not None and memory.size:
+            memory.bar = base + (where >> 12) * unit_bytes(size)
+            self._run.lay_cmb(function, memory.bar, memory.size, time)
 
     def unanswered(self) -> None:
         """Write the reads that were never answered."""
@@ -144,8 +145,9 @@ class Lives:
             self._run.walk.watch[function.space] = 1
             return
         asq, sq_slots, acq, cq_slots = found
-        cq = CompletionQueue(controller, 0, acq, cq_slots, 16, "admin")
-        sq = SubmissionQueue(controller, 0, asq, sq_slots, 64, "admin")
+        holds = function.memory.holds
+        cq = CompletionQueue(controller, 0, acq, cq_slots, 16, "admin", in_cmb=holds(acq))
+        sq = SubmissionQueue(controller, 0, asq, sq_slots, 64, "admin", in_cmb=holds(asq))
         if late:
             sq.tail, cq.head = None, None
         self._run.queues.add(cq, time, tlp)

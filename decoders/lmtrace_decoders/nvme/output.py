@@ -142,7 +142,7 @@ class Output:
                 cqe[8] | cqe[9] << 8, status & 1, cqe[10] | cqe[11] << 8,
             )  # fmt: skip
         to_device, from_device, first_ps, last_ps = command.moved
-        inferred = sq.learnt
+        learnt = spool.INFERRED if sq.in_cmb and sq.learnt == spool.SEEN else sq.learnt  # its fetch is not seen
         self.spills["transactions"].put(
             command.number,
             (
@@ -154,7 +154,7 @@ class Output:
                 command.list_ps, first_ps, last_ps, command.cqe_ps, command.interrupt_ps, command.masked_ps,
                 command.cq_doorbell_ps, command.unmask_ps, *result,
                 -1 if command.expected is None else command.expected, to_device, from_device, command.outcome,
-                int(command.data_decoded), inferred, command.fetch_tlp, command.cqe_tlp, command.first_tlp,
+                int(command.data_decoded), learnt, command.fetch_tlp, command.cqe_tlp, command.first_tlp,
                 command.last_tlp, *command.due,
             ),
         )  # fmt: skip

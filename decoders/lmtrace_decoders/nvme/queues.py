@@ -210,7 +210,7 @@ class SubmissionQueue(Queue):
 
     def unseen_since(self) -> int | None:
         """Return the time of the last fetch before an entry that was posted and not seen fetched, None without one."""
-        if self.learnt != SEEN or self.tail is None or self.controller.shadow:
+        if self.learnt != SEEN or self.tail is None or self.controller.shadow or self.in_cmb:
             return None
         if self.holes:
             return min(self.holes.values())
@@ -323,7 +323,7 @@ class CompletionQueue(Queue):
         yet.
         """
         head = value % self.modulus
-        if self.learnt != SEEN or self.head is None or not self.slots:
+        if self.learnt != SEEN or self.head is None or not self.slots or self.in_cmb:
             return None
         taken = (head - self.head) % self.slots
         self.unconsumed -= taken

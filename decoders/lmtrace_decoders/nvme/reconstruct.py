@@ -114,10 +114,10 @@ class Reconstruction:
         self.region(function, name, text, start, size, 0, learnt, confidence, function.link, number)
 
     def lay_cmb(self, function: Function, start: int, size: int, time: int) -> None:
-        """Lay a controller memory buffer, whose contents are not decoded."""
+        """Lay a controller memory buffer where the host reaches it."""
         text = f"CMB of {function.text}"
         number = self.store.owner(text)
-        self.map.add(function.link, start, size, CMB, READ | WRITE, -1, number)
+        self.map.add(function.link, start, size, CMB, READ | WRITE, self.own(function), number)
         self.region(function, "cmb", text, start, size, time, spool.SEEN, 1.0, function.link, number)
 
     def own(self, thing: Any) -> int:
@@ -156,6 +156,7 @@ class Reconstruction:
             at.SHADOW_BYTES: self._shadow_bytes, at.CONFIG_WRITE: self.lives.config_write,
             at.STRANGE_READ: self.inference.strange_read, at.STRANGE_WRITE: self.inference.strange_write,
             at.STRANGE_HOST: self.inference.strange_host, at.STRANGE_DATA: self.inference.strange_data,
+            at.CMB_WRITE: self._memory_write, at.CMB_DATA: self._memory_read,
         }  # fmt: skip
         table = [handlers[code] for code in range(len(handlers))]
         for first, rows in self.store.tlp_chunks(self.capture):
@@ -258,6 +259,41 @@ class Reconstruction:
             self._promote(sq)
         for index in [one for one in sq.unrung if sq.tail is not None and one < sq.tail]:
             self._rung(sq.unrung.pop(index), address, time, tlp)
+        if sq.in_cmb:
+            self._take_posted(sq, time, tlp)
+
+    def _take_posted(self, sq: SubmissionQueue, time: int, tlp: int) -> None:
+        """Take the entries that a tail exposed from the controller's own memory: it fetches them by no TLP."""
+        memory = sq.controller.function.memory
+        while sq.tail is not None and sq.fetched < sq.tail:
+            slot = sq.fetched % sq.modulus
+            found = memory.read(sq.base + slot * sq.entry_size, sq.entry_size)
+            if found is None:
+                sq.fetched += 1
+                continue
+            sqe, by = found
+            self._create(sq, slot, sq.fetched, sqe, time, by, time, [by, tlp])
+
+    def _memory_write(self, event: tuple[int, ...]) -> None:
+        """The host wrote to the controller's memory."""
+        _, row, owner, _, offset, _, _, _, _, _ = event
+        self.objects[owner].memory.write(offset, self.bytes_of(event), self.first + row)
+
+    def _memory_read(self, event: tuple[int, ...]) -> None:
+        """The host read the controller's memory: it may have looked for completions there."""
+        _, row, owner, _, offset, _, _, time, _, _ = event
+        function: Function = self.objects[owner]
+        start = function.memory.start
+        if start is None:
+            return
+        data, address = self.bytes_of(event), start + offset
+        for cq in [one for one in function.controller.cqs.values() if one.in_cmb]:
+            while cq.due_slot is not None:
+                place = cq.base + cq.due_slot * cq.entry_size - address
+                entry = data[place : place + 16] if 0 <= place <= len(data) - 16 else b""
+                if not entry or entry[14] & 1 != cq.due_phase:
+                    break
+                self.cqe_bytes(cq, cq.due_slot * cq.entry_size, entry, time, self.first + row)
 
     def _head_moved(self, cq: CompletionQueue, value: int, address: int, time: int, tlp: int) -> None:
         """The head of a queue was told at ``address``."""
