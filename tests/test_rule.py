@@ -31,6 +31,46 @@ def test_prefix_profile_command_party_and_severity_select() -> None:
     assert "HMLM-5.1.17.1.2-n1" not in {one.id for one in select(every, ignore="HMLM-5.1.17.1.2-n1")}
 
 
+@pytest.mark.parametrize(
+    "name", ["suspend", "state", "tracking", "cdq", "resume", "reset", "identify", "host", "controller", "pcie", "nvme"]
+)
+def test_the_profiles_are_ready_made(name: str) -> None:
+    chosen = select(rules(), profile=name)
+    assert chosen and len(chosen) < len(rules())
+
+
+@pytest.mark.parametrize(
+    ("word", "there", "absent"),
+    [
+        ("phase=suspend", "HMLM-5.1.17.1.1-n2", "HMLM-5.1.17.1.2-n1"),
+        ("phase=state-set", "HMLM-5.1.17.1.3-n12", "HMLM-5.1.16.1.1-n6"),
+        ("phase=State read", "HMLM-5.1.16.1.1-n6", "HMLM-5.1.17.1.3-n12"),
+        ("section=6.9", "HMLM-5.1.16.1.1-n6", "HMLM-5.1.17.1.3-n12"),
+        ("section=5.1.17.1", "HMLM-5.1.17.1.2-n1", "HMLM-5.1.16.1.1-n6"),
+        ("section=5.1.17.1.2", "HMLM-5.1.17.1.2-n1", "HMLM-5.1.17.1.1-n2"),
+        ("command=get-controller-state", "HMLM-5.1.16.1.1-n6", "HMLM-5.1.17.1.2-n1"),
+        ("command=get_controller_state", "HMLM-5.1.16.1.1-n6", "HMLM-5.1.17.1.2-n1"),
+    ],
+)
+def test_phases_sections_and_commands_select(word: str, there: str, absent: str) -> None:
+    chosen = {one.id for one in select(rules(), word)}
+    assert there in chosen and absent not in chosen
+
+
+def test_every_phase_has_rules_and_a_section_is_no_mere_prefix() -> None:
+    phases = {each for one in rules() for each in one.phases}
+    assert phases >= {
+        "prepare", "announce", "track", "pre-copy", "suspend", "suspended", "state-read", "state-set", "resume",
+        "after-resume", "reset",
+    }  # fmt: skip
+    with pytest.raises(UsageError, match=r"no rule with 'section=5\.1\.1'; there are: "):
+        select(rules(), "section=5.1.1")
+    with pytest.raises(UsageError, match="no rule with 'phase=lunch'; there are: after-resume, announce, "):
+        select(rules(), "phase=lunch")
+    with pytest.raises(UsageError, match="colour=: select by command=, phase=, "):
+        select(rules(), "colour=red")
+
+
 def test_a_word_that_names_nothing_names_the_nearest() -> None:
     with pytest.raises(UsageError, match=r"no rule or profile 'HMLM-5\.1\.17\.1\.2-n99'; nearest: HMLM-"):
         select(rules(), "HMLM-5.1.17.1.2-n99")

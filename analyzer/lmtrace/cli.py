@@ -106,7 +106,7 @@ def check(
         str | None,
         typer.Option(
             metavar="SEL",
-            help="Rules to judge: ids, prefixes, profiles, command=, party=, severity=.",
+            help="Rules to judge: ids, prefixes, profiles, command=, phase=, party=, severity=, section=.",
             show_default=False,
         ),
     ] = None,

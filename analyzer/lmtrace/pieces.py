@@ -35,8 +35,19 @@ class Pieces:
         if len(self.data) < end:
             self.data.extend(bytes(end - len(self.data)))
         self.data[offset:end] = data
+        self.mark(offset, end)
+
+    def mark(self, start: int, end: int) -> None:
+        """Take the bytes of ``[start, end)`` for known, whatever they are."""
+        if self.ranges and start >= self.ranges[-1][0]:
+            first, last = self.ranges[-1]
+            if start <= last:
+                self.ranges[-1] = (first, max(last, end))
+            else:
+                self.ranges.append((start, end))
+            return
         merged: list[tuple[int, int]] = []
-        for a, b in sorted([*self.ranges, (offset, end)]):
+        for a, b in sorted([*self.ranges, (start, end)]):
             if merged and a <= merged[-1][1]:
                 merged[-1] = (merged[-1][0], max(b, merged[-1][1]))
             else:
@@ -47,6 +58,34 @@ class Pieces:
         """Write the known ranges of ``other`` at ``offset``."""
         for a, b in other.ranges:
             self.put(offset + a, bytes(other.data[a:b]))
+
+    def again(self, offset: int, other: Pieces) -> list[tuple[int, int]]:
+        """Return the ranges known here that ``other``, put at ``offset``, would write again."""
+        shifted = [(a + offset, b + offset) for a, b in other.ranges]
+        found, at = [], 0
+        for a, b in shifted:
+            while at < len(self.ranges) and self.ranges[at][1] <= a:
+                at += 1
+            for c, d in self.ranges[at:]:
+                if c >= b:
+                    break
+                found.append((max(a, c), min(b, d)))
+        return found
+
+    def changed(self, offset: int, other: Pieces) -> list[tuple[int, int]]:
+        """Return the ranges that ``other``, put at ``offset``, would write again with other bytes."""
+        found: list[tuple[int, int]] = []
+        for first, last in self.again(offset, other):
+            brought = other.data[first - offset : last - offset]
+            if self.data[first:last] == brought:
+                continue
+            for at in range(first, last):
+                if self.data[at] != brought[at - first]:
+                    if found and found[-1][1] == at:
+                        found[-1] = (found[-1][0], at + 1)
+                    else:
+                        found.append((at, at + 1))
+        return found
 
     def known(self, start: int, end: int) -> bool:
         """Whether every byte of ``[start, end)`` is known."""

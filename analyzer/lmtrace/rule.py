@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
+from types import ModuleType
 from typing import TYPE_CHECKING, Any, Literal, get_args, get_type_hints
 
 from lmtrace.errors import UsageError
@@ -99,6 +100,8 @@ class Rule:
     columns: tuple[str, ...]
     """The columns of that table it reads."""
     profiles: tuple[str, ...]
+    phases: tuple[str, ...]
+    """The phases of a migration it is about, as ``suspend`` or ``state-read``; empty where it is about any."""
     local: bool
     """Its evidence lies in the event itself, so that what was lost elsewhere cannot make it wrong."""
     events: tuple[type[Event], ...] = ()
@@ -178,14 +181,18 @@ def _register(
         raise ValueError(f"rule {id} is written twice: {_rules[id].function.__module__}, {function.__module__}")
     module = sys.modules[function.__module__]
     text, why, stories = _documentation(function)
-    profiles = (
-        {str(getattr(module, "PROFILE", "")), party} if party != "both" else {str(getattr(module, "PROFILE", ""))}
-    )
+    profiles = {*_words(module, "PROFILE"), *(() if party == "both" else (party,))}
     _rules[id] = Rule(
         id, function.__name__.replace("_", "-"), spec, party, severity, str(getattr(module, "SECTION", "")), text, why,
         stories["Holds"], stories["Breaks"], stories["Silent"], function, _common(events), table, columns,
-        tuple(sorted(profiles - {""})), local, events,
+        tuple(sorted(profiles)), _words(module, "PHASE"), local, events,
     )  # fmt: skip
+
+
+def _words(module: ModuleType, name: str) -> tuple[str, ...]:
+    """Return what a rule module says under ``name``: one word, several, or none."""
+    said = getattr(module, name, ())
+    return (said,) if isinstance(said, str) else tuple(said)
 
 
 def _common(events: tuple[type[Event], ...]) -> type[Event] | None:
@@ -256,8 +263,8 @@ def select(
 ) -> list[Rule]:
     """Return the rules that ``select`` and ``profile`` name and ``ignore`` does not.
 
-    A selection is a comma-separated list of ids, id prefixes, profile names, sections, or ``command=``, ``party=``,
-    ``severity=``. Raises UsageError for a word that names nothing, with the nearest that does.
+    A selection is a comma-separated list of ids, id prefixes, profile names, or ``command=``, ``phase=``, ``party=``,
+    ``severity=``, ``section=``. Raises UsageError for a word that names nothing, with the nearest that does.
     """
     kept = chosen
     if profile is not None:
@@ -280,13 +287,10 @@ def _matching(pool: list[Rule], every: list[Rule], words: str) -> list[Rule]:
             continue
         key, equals, value = word.partition("=")
         if equals:
-            match key:
-                case "command":
-                    hits = [one for one in every if value.replace("-", "_") in one.commands]
-                case "party" | "severity" | "section":
-                    hits = [one for one in every if getattr(one, key).split(" ")[0] == value]
-                case _:
-                    raise UsageError(f"{word!r}: select by command=, party=, severity= or section=")
+            hits = [one for one in every if _has(one, key.strip(), value.strip())]
+            if not hits:
+                there = sorted({each for one in every for each in _values(one, key.strip())}, key=natural)
+                raise UsageError(f"no rule with {word!r}; there are: {', '.join(there)}")
         else:
             plain = plain_id(word)
             exact = [one for one in every if plain_id(one.id) == plain or one.name == word]
@@ -297,3 +301,26 @@ def _matching(pool: list[Rule], every: list[Rule], words: str) -> list[Rule]:
             raise UsageError(f"no rule or profile {word!r}" + (f"; nearest: {', '.join(near)}" if near else ""))
         found.update(one.id for one in hits)
     return [one for one in pool if one.id in found]
+
+
+def _has(one: Rule, key: str, value: str) -> bool:
+    """Whether a rule has ``value`` for a key of a selection; a section also has those below it."""
+    wanted = re.sub(r"[\s_]+", "-", value).casefold()
+    values = [each.replace("_", "-").casefold() for each in _values(one, key)]
+    return wanted in values or (key == "section" and any(each.startswith(wanted + ".") for each in values))
+
+
+def _values(one: Rule, key: str) -> list[str]:
+    """Return what a rule has under a key of a selection; its sections are the checklist's and the specification's."""
+    match key:
+        case "command":
+            return [each.replace("_", "-") for each in one.commands]
+        case "phase":
+            return list(one.phases)
+        case "party":
+            return [one.party]
+        case "severity":
+            return [one.severity]
+        case "section":
+            return [one.section.split(" ")[0], *re.findall(r"\d+(?:\.\d+)+", one.spec.partition(",")[2])]
+    raise UsageError(f"{key}=: select by command=, phase=, party=, severity= or section=")

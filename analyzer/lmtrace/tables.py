@@ -364,6 +364,7 @@ CONTROLLER_STATES = _table(
     """
 id uint64 Row number.
 transaction_id uint64 The Get or Set Controller State command.
+structure uint32 Number of the structure it is a piece of, counted in each capture.
 set bool True for Set.
 target uint16 CNTLID of the controller whose state it is.
 sequence str SEQIND of a Set: `first`, `middle`, `last`, `only`.
@@ -378,8 +379,12 @@ nvmecss uint64 Dwords of the NVMe part.
 vss uint64 Dwords of the vendor part.
 niosq uint16 I/O submission queues.
 niocq uint16 I/O completion queues.
-data bytes The structure assembled from this transfer and those before it that belong to it.
-seen list[uint64] Pairs of start and end of the byte ranges known.
+size uint64 Bytes of the whole structure by its header.
+seen list[uint64] Pairs of start and end of the byte ranges known with this piece.
+holes list[uint64] Pairs of start and end of the byte ranges not known yet, up to the end by the header.
+overlaps list[uint64] Pairs of start and end of the byte ranges that came more than once.
+changed list[uint64] Those of them whose bytes were others the next time.
+data bytes The structure put together from all its pieces, of its last piece; null for the others.
 """,
 )
 

@@ -6,7 +6,7 @@ reconstruction so that their traffic is followed.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from lmtrace.pieces import ControllerState, Pieces, QueueState
@@ -14,6 +14,7 @@ from lmtrace.spec.migration import CDQ_ENTRY, CDQ_ENTRY_SIZE, CdqSelect, Migrati
 from lmtrace.spec.nvme import Admin, Feature, Status
 from lmtrace_decoders.data_queue import DataQueue
 from lmtrace_decoders.migration_record import Source, Steps
+from lmtrace_decoders.migration_states import States
 from lmtrace_decoders.nvme import losses, spool
 from lmtrace_decoders.nvme.queues import CompletionQueue, SubmissionQueue
 
@@ -38,14 +39,6 @@ class Waiting:
     tlp: int
 
 
-@dataclass(slots=True)
-class Transfers:
-    """State of one target as one managing controller reads and sets it."""
-
-    read: Pieces = field(default_factory=Pieces)
-    written: Pieces = field(default_factory=Pieces)
-
-
 class Migration:
     """Follows the migration commands of every managing controller in one capture."""
 
@@ -54,7 +47,7 @@ class Migration:
         self.steps = Steps(run.capture.name, run.output.links)
         self._cdqs: dict[tuple[int, int], DataQueue] = {}
         self._lingering: list[DataQueue] = []
-        self._transfers: dict[tuple[int, int], Transfers] = {}
+        self.states = States(run.store)
         self._waiting: list[Waiting] = []
 
     # -- commands ---------------------------------------------------------------------------------------------
@@ -207,7 +200,7 @@ class Migration:
             for cdq in [one for one in self._cdqs.values() if one.target == target]:
                 self._delete(cdq, time)
         function = self.target(manager.link, target)
-        self._transfers[manager.link, target] = Transfers()
+        self.states.end(manager.link, target, False)
         self.steps.suspended(
             Source(
                 self._run.capture.name, manager.link, target, command.fetch_ps, time,
@@ -219,7 +212,8 @@ class Migration:
 
     def _resumed(self, command: Command, target: int, time: int) -> None:
         link = command.controller.function.link
-        self._transfers.pop((link, target), None)
+        self.states.end(link, target, False)
+        self.states.end(link, target, True)
         self.steps.resumed(link, target, command.fetch_ps, time, self._run.output.first_transaction + command.number)
         function = self.target(link, target)
         if function is not None:
@@ -244,64 +238,46 @@ class Migration:
         for cdq in [one for one in self._lingering if one.controller is controller]:
             self._lingering.remove(cdq)
             cdq.drop(self._run)
+        if function.cntlid is not None:
+            self.states.end(function.link, function.cntlid, False)
         self.steps.reset(function.link, function.cntlid, function.number, time)
 
     # -- controller state -------------------------------------------------------------------------------------
 
     def _get(self, command: Command, time: int) -> None:
-        link, cdw11 = command.controller.function.link, command.dword(11)
-        target = cdw11 & 0xFFFF
-        offset = command.dword(12) | command.dword(13) << 32
-        transfers = self._transfers.setdefault((link, target), Transfers())
-        piece = command.buffer or Pieces()
-        if offset == 0 or transfers.read.known(offset, offset + 1):
-            transfers.read = Pieces()
-        transfers.read.merge(offset, piece)
-        self.steps.read(link, target, command.fetch_ps, time, command.moved[1], transfers.read)
-        self._row(
-            command, False, target, None, offset, command.moved[1], command.dword(10) >> 16 & 0xFF,
-            cdw11 >> 16 & 0xFF, False, transfers.read,
+        link, cdw10, cdw11, cdw14 = command.controller.function.link, *(command.dword(n) for n in (10, 11, 14))
+        target, offset = cdw11 & 0xFFFF, command.dword(12) | command.dword(13) << 32
+        indices = (cdw10 >> 16 & 0xFF, cdw11 >> 16, cdw14 & 0x7F)
+        structure = self.states.read(link, target, offset, command.buffer or Pieces(), indices)
+        self.steps.read(link, target, command.fetch_ps, time, command.moved[1], structure.pieces)
+        self.states.add(
+            structure,
+            {
+                "transaction_id": self._run.output.first_transaction + command.number, "set": False, "target": target,
+                "offset": offset, "length": command.moved[1], "csvi": indices[0], "csuuidi": cdw11 >> 16 & 0xFF,
+                "committed": False,
+            },
         )  # fmt: skip
 
     def _set(self, command: Command, time: int, tlp: int) -> None:
         link, cdw11 = command.controller.function.link, command.dword(11)
         target, sequence = cdw11 & 0xFFFF, command.dword(10) >> 16 & 3
         offset = command.dword(12) | command.dword(13) << 32
-        transfers = self._transfers.setdefault((link, target), Transfers())
         first = sequence in (SequenceIndicator.FIRST, SequenceIndicator.ONLY)
-        if first:
-            transfers.written = Pieces()
-        transfers.written.merge(offset, command.buffer or Pieces())
         committed = sequence in (SequenceIndicator.LAST, SequenceIndicator.ONLY)
-        self._row(
-            command, True, target, _SEQUENCES[sequence], offset, command.moved[0], cdw11 >> 16 & 0xFF, cdw11 >> 24,
-            committed, transfers.written,
+        structure = self.states.written(link, target, offset, command.buffer or Pieces(), first)
+        self.states.add(
+            structure,
+            {
+                "transaction_id": self._run.output.first_transaction + command.number, "set": True, "target": target,
+                "sequence": _SEQUENCES[sequence], "offset": offset, "length": command.moved[0],
+                "csvi": cdw11 >> 16 & 0xFF, "csuuidi": cdw11 >> 24, "committed": committed,
+            },
         )  # fmt: skip
-        self.steps.written(link, target, command.fetch_ps, time, committed, transfers.written)
+        self.steps.written(link, target, command.fetch_ps, time, committed, structure.pieces)
         if committed:
-            self._commit(link, target, transfers.written, time, tlp)
-
-    def _row(
-        self, command: Command, is_set: bool, target: int, sequence: str | None, offset: int, length: int, csvi: int,
-        csuuidi: int, committed: bool, pieces: Pieces,
-    ) -> None:  # fmt: skip
-        store, state = self._run.store, ControllerState(pieces)
-        number = store.writer("controller_states").add({
-            "transaction_id": self._run.output.first_transaction + command.number, "set": is_set, "target": target,
-            "sequence": sequence, "offset": offset, "length": length, "csvi": csvi, "csuuidi": csuuidi,
-            "committed": committed, "ver": state.header("VER"), "cp": _bool(state.header("CP")),
-            "nvmecss": _u64(state.header("NVMECSS")), "vss": _u64(state.header("VSS")),
-            "niosq": state.nvme("NIOSQ"), "niocq": state.nvme("NIOCQ"), "data": bytes(pieces.data),
-            "seen": [one for pair in pieces.ranges for one in pair],
-        })  # fmt: skip
-        writer = store.writer("controller_state_queues")
-        for queue in state.queues() or ():
-            writer.add({
-                "controller_state_id": number, "kind": queue.kind, "qid": queue.qid, "prp1": queue.prp1,
-                "size": queue.size, "contiguous": queue.contiguous, "cqid": queue.cqid, "priority": queue.priority,
-                "vector": queue.vector, "interrupts": queue.interrupts, "phase": queue.slot0_phase,
-                "head": queue.head, "tail": queue.tail,
-            })  # fmt: skip
+            self.states.end(link, target, True)
+            self._commit(link, target, structure.pieces, time, tlp)
 
     # -- queues that a state brings ---------------------------------------------------------------------------
 
@@ -368,13 +344,5 @@ class Migration:
         """Write the steps of the capture."""
         for cdq in self._cdqs.values():
             self._missing(cdq, cdq.doubtful, -1)
+        self.states.finish()
         self.steps.write(self._run.store)
-
-
-def _bool(value: int | None) -> bool | None:
-    return None if value is None else bool(value)
-
-
-def _u64(value: int | None) -> int | None:
-    """Return a 128-bit count as far as 64 bits hold it."""
-    return None if value is None else min(value, (1 << 64) - 1)

@@ -77,8 +77,8 @@ def _record(one: Rule) -> dict[str, Any]:
     return {
         "id": one.id, "name": one.name, "spec": one.spec, "section": one.section, "party": one.party,
         "severity": one.severity, "kind": one.kind, "commands": list(one.commands),
-        "profiles": list(one.profiles), "text": one.text, "why": one.why, "holds": list(one.holds),
-        "breaks": list(one.breaks),
+        "profiles": list(one.profiles), "phases": list(one.phases), "text": one.text, "why": one.why,
+        "holds": list(one.holds), "breaks": list(one.breaks),
     }  # fmt: skip
 
 

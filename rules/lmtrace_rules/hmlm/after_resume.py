@@ -13,6 +13,7 @@ from lmtrace_rules.hmlm.intervals import UNSEEN_POINTER, UNSEEN_STATE, name, res
 
 SECTION = "6.11 Resume and the behaviour after it"
 PROFILE = "resume"
+PHASE = "after-resume"
 
 LONG_PS = 100_000_000_000
 """100 ms: no command to a namespace takes longer by far."""

@@ -29,6 +29,7 @@ from lmtrace_rules.hmlm.identify import THMCS, TUDCS, manages
 
 SECTION = "6.2 Capability and Identify"
 PROFILE = "identify"
+PHASE = "prepare"
 STATE_OPCODES = frozenset({Admin.MIGRATION_SEND, Admin.MIGRATION_RECEIVE})
 NOT_IDENTIFIED = "the capture does not show the Identify data of the controller"
 

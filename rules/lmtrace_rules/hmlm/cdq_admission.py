@@ -14,6 +14,7 @@ from lmtrace_rules.hmlm.data_queues import USER_DATA, other_queues, others_known
 
 SECTION = "6.3 Controller Data Queue: create"
 PROFILE = "cdq"
+PHASE = ("prepare", "track")
 TUDCS = 1 << 1
 
 

@@ -15,6 +15,7 @@ from lmtrace_rules.hmlm.envelope import layout_of, reserved_value_refused
 
 SECTION = "6.3 Controller Data Queue: create"
 PROFILE = "cdq"
+PHASE = ("prepare", "track")
 INVALID_QUEUE_SIZE = Status(1, 0x02)
 ENTRY_DWORDS = 8
 NO_PAGE_SIZE = "the capture does not show the memory page size of the controller"

@@ -15,6 +15,7 @@ from lmtrace_rules.hmlm.data_queues import writes_for
 
 SECTION = "6.4 Controller Data Queue: operation and delete"
 PROFILE = "cdq"
+PHASE = ("track", "clean-up")
 
 
 @cause(

@@ -15,6 +15,7 @@ from lmtrace_rules.hmlm.identify import TUDCS
 
 SECTION = "6.5 Feature 21h and asynchronous events"
 PROFILE = "cdq"
+PHASE = ("track", "pre-copy")
 CURRENT = 0
 """SEL of Get Features: the value in force."""
 NO_POINTERS = "the capture does not show where the head and the tail of the queue stand"

@@ -14,6 +14,7 @@ from lmtrace_rules.hmlm.data_queues import writes_for
 
 SECTION = "6.4 Controller Data Queue: operation and delete"
 PROFILE = "cdq"
+PHASE = ("track", "pre-copy")
 NO_HEAD = "the capture does not show where the head of the queue stands"
 
 

@@ -20,6 +20,7 @@ from lmtrace_rules.hmlm.read_states import (
 
 SECTION = "6.9 Migration Receive: Get Controller State"
 PROFILE = "state"
+PHASE = "state-read"
 
 NO_STATE = "the capture does not show whether the target was suspended"
 NO_HEADER = "the header of the Controller State was not seen"

@@ -14,6 +14,7 @@ from lmtrace_rules.hmlm.data_queues import same_subsystem
 
 SECTION = "6.2 Capability and Identify"
 PROFILE = "identify"
+PHASE = "prepare"
 THMCS, TUDCS, TRATTR_RESERVED = 1 << 0, 1 << 1, 0xF8
 RESERVED_BYTE = 577
 IDENTIFY_SIZE = 4096

@@ -12,6 +12,7 @@ from lmtrace_rules.hmlm.logging_periods import log_of, weight
 
 SECTION = "6.7 LBA Migration Queue entries"
 PROFILE = "tracking"
+PHASE = ("track", "suspend")
 UNSEEN = "the capture does not show the entries of the queue"
 TOO_SHORT = "the capture ends before the last entry of the log is due"
 

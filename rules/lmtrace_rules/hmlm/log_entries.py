@@ -14,6 +14,7 @@ from lmtrace_rules.hmlm.data_queues import USER_DATA
 
 SECTION = "6.7 LBA Migration Queue entries"
 PROFILE = "tracking"
+PHASE = ("track", "pre-copy")
 RANGE, WHOLE_NAMESPACE, NO_RANGE, RESERVED_RANGE = range(4)
 """LBACIR."""
 SPEC = "NVM Command Set 1.2, 5.6, Figure 177"

@@ -22,6 +22,7 @@ from lmtrace_rules.hmlm.envelope import reserved_value_refused
 
 SECTION = "6.6 Track Send: user data logging"
 PROFILE = "tracking"
+PHASE = "track"
 TUDCS = 1 << 1
 
 

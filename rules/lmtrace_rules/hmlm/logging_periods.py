@@ -15,6 +15,7 @@ from lmtrace_rules.hmlm.log_entries import SPEC, elsewhere, is_type_0, place
 
 SECTION = "6.7 LBA Migration Queue entries"
 PROFILE = "tracking"
+PHASE = ("track", "suspend", "resume")
 EARLIER_ENTRY = "an entry before this one was not seen"
 EARLIER_LOG = "the entry may belong to the log before, whose end was not seen"
 OTHER_LINK = "a controller of the subsystem may have been managed on a link that the capture does not show"

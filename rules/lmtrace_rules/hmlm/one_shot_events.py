@@ -15,6 +15,7 @@ from lmtrace_rules.hmlm.cdq_feature import sets_in_flight
 
 SECTION = "6.5 Feature 21h and asynchronous events"
 PROFILE = "cdq"
+PHASE = ("track", "pre-copy")
 
 
 def one_shot(command: Command) -> int | None:

@@ -26,6 +26,7 @@ from lmtrace.spec.pcie import bdf_text
 
 SECTION = "6.13 Resets, sanitize, virtualization"
 PROFILE = "reset"
+PHASE = "reset"
 
 not_a_rule("HMLM-8.1.12-n3", "memory tracking across resets is not followed")
 not_a_rule("HMLM-8.1.12-n5", "the state that is kept is the vendor's; the queue state is gone with the queues")

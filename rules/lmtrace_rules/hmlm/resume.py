@@ -18,6 +18,7 @@ from lmtrace_rules.hmlm.causes import cause, excused, refused
 
 SECTION = "6.11 Resume and the behaviour after it"
 PROFILE = "resume"
+PHASE = "resume"
 COPIED = frozenset({2})
 """The byte of Controller State that a copy may change: it tells how that copy was made (CSATTR)."""
 

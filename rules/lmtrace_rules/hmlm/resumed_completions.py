@@ -13,6 +13,7 @@ from lmtrace_rules.hmlm.intervals import UNSEEN_POINTER, name, resumed, start, w
 
 SECTION = "6.11 Resume and the behaviour after it"
 PROFILE = "resume"
+PHASE = "after-resume"
 
 
 @rule("HMLM-5.1.17.1.2-n8", spec="NVMe Base 2.1, 5.1.17.1.3", party="controller")

@@ -16,6 +16,7 @@ from lmtrace_rules.hmlm.whole_state import NOT_READ_HERE
 
 SECTION = "6.10 Migration Send: Set Controller State"
 PROFILE = "state"
+PHASE = "state-set"
 
 PASSED_ON = "the host passes on what a controller returned"
 PAGE = 4096

@@ -16,6 +16,7 @@ from lmtrace_rules.hmlm.set_state import NO_SENT_HEADER, at_commit
 
 SECTION = "6.10 Migration Send: Set Controller State"
 PROFILE = "state"
+PHASE = "state-set"
 
 
 @cause("HMLM-5.1.17.1.3-n26", SetControllerState, INVALID_FIELD, unseen=NO_FORMATS)

@@ -15,6 +15,7 @@ from lmtrace_rules.hmlm.set_state import NO_SENT_HEADER, NO_SEQUENCE
 
 SECTION = "6.10 Migration Send: Set Controller State"
 PROFILE = "state"
+PHASE = "state-set"
 
 
 @rule("HMLM-5.1.17.1.3-n17", spec="NVMe Base 2.1, 5.1.17.1.3, Figure 357", party="host", local=True)

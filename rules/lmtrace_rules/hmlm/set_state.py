@@ -25,6 +25,7 @@ from lmtrace_rules.hmlm.read_states import HEADER, sent_with
 
 SECTION = "6.10 Migration Send: Set Controller State"
 PROFILE = "state"
+PHASE = "state-set"
 
 NO_QUEUES_SEEN = "the capture does not show whether the target had I/O queues"
 NO_SENT_HEADER = "the header of the Controller State that is set was not seen"

@@ -19,6 +19,7 @@ from lmtrace_rules.hmlm.structure import fault_of_order, fault_of_size, faults_o
 
 SECTION = "6.9 Migration Receive: Get Controller State"
 PROFILE = "state"
+PHASE = "state-read"
 
 NO_DATA = "the data of the command was not seen"
 NO_HISTORY = "the capture does not show every queue of the controller"

@@ -12,6 +12,7 @@ from lmtrace_rules.hmlm.state_content import judged, pairs
 
 SECTION = "6.9 Migration Receive: Get Controller State"
 PROFILE = "state"
+PHASE = "state-read"
 
 NO_POINTER = "the capture does not show where the queue's pointer stood"
 TAIL_MOVED = "the host rang a doorbell while the state was read"

@@ -14,6 +14,7 @@ from lmtrace_rules.hmlm.causes import cause, refused
 
 SECTION = "6.13 Resets, sanitize, virtualization"
 PROFILE = "reset"
+PHASE = "reset"
 
 
 # -- primary and secondary controllers --------------------------------------------------------------------------

@@ -28,6 +28,7 @@ from lmtrace_rules.hmlm.causes import any_cause, cause, excused, refused
 
 SECTION = "6.8 Suspend"
 PROFILE = "suspend"
+PHASE = ("announce", "suspend")
 NO_LIST = "the capture does not show which controllers exist"
 
 

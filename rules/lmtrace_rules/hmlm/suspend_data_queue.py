@@ -14,6 +14,7 @@ from lmtrace_rules.hmlm.causes import excused
 
 SECTION = "6.8 Suspend"
 PROFILE = "suspend"
+PHASE = "suspend"
 DUDMQ = "Suspend with DUDMQ"
 
 

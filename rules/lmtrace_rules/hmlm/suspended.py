@@ -23,6 +23,7 @@ from lmtrace_rules.hmlm.intervals import ELSEWHERE, ended, name, suspended_now
 
 SECTION = "6.8 Suspend"
 PROFILE = "suspend"
+PHASE = "suspended"
 
 INVALIDATE_COMPLETION, PME_TO_ACK = 0x02, 0x1B
 ANSWERS = frozenset({INVALIDATE_COMPLETION, PME_TO_ACK})

@@ -13,6 +13,7 @@ from lmtrace_rules.hmlm.intervals import ended, name, suspended_now
 
 SECTION = "6.8 Suspend"
 PROFILE = "suspend"
+PHASE = "suspended"
 
 NEVER_ALL_ONES = frozenset({"CAP", "VS", "CC", "CSTS", "AQA", "ASQ", "ACQ"})
 MODIFYING = frozenset({

@@ -22,6 +22,7 @@ from lmtrace_rules.hmlm.read_states import (
 
 SECTION = "6.9 Migration Receive: Get Controller State"
 PROFILE = "state"
+PHASE = "state-read"
 
 NOT_READ_HERE = "the state that is set was not read on this link"
 
