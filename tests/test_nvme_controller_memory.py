@@ -122,3 +122,28 @@ def test_bytes_across_blocks_and_with_holes() -> None:
     memory.write(68, b"\7", 6)
     assert memory.read(BASE + 60, 9) == (bytes([*range(8), 7]), 6)
     assert memory.holds(BASE) and not memory.holds(BASE + 0x1_0000) and not memory.holds(BASE - 1)
+
+
+def test_persistent_memory_and_pending_bits_have_owners(tmp_path: Path) -> None:
+    wire = Wire()
+    bar4, pending = 0xFB00_0000, BAR + 0x3000
+    capability = {0x34: 0x40, 0x40: 3 << 16 | 0x11, 0x44: 0x2000, 0x48: 0x3000}
+    for offset, value in capability.items():
+        wire.add(DOWN, Kind.CfgRd0, completer_id=wire.function, address=offset, length_dw=1, first_be=15, tag=203)
+        wire.add(UP, Kind.CplD, value.to_bytes(4, "little"), completer_id=wire.function, tag=203, byte_count=4)
+    for offset, value in ((0x10, BAR), (0x20, 0xFFFFFFFF)):
+        config(wire, offset, value)
+    wire.add(DOWN, Kind.CfgRd0, completer_id=wire.function, address=0x20, length_dw=1, first_be=15, tag=204)
+    wire.add(UP, Kind.CplD, (0xFFFF_0000).to_bytes(4, "little"), completer_id=wire.function, tag=204, byte_count=4)
+    for offset, value in ((0x20, bar4), (4, 6)):
+        config(wire, offset, value)
+    wire.enable()
+    wire.read32(Property.PMRCAP, 4 << 5)
+    wire.write(bar4 + 0xFFF8, bytes(8))
+    read(wire, pending, bytes(8))
+    wire.write(bar4 + 0x1_0000, bytes(4))
+    with wire.decoded(tmp_path) as run:
+        owners = [run.store.owners[row["owner"]] for row in run.rows[-4:] if row["role"] != 16]
+        roles = run.roles()
+    assert owners == ["PMR of 01:00.0", "MSI-X pending bits of 01:00.0", "MSI-X pending bits of 01:00.0"]
+    assert roles["unrelated"] == 1

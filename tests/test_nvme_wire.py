@@ -435,3 +435,30 @@ def test_data_queue_entries_that_the_host_consumed_unseen() -> None:
     assert queue.posted(5, 60) == 40
     assert queue.unseen_since(9) is None
     assert queue.posted(6, 70) is None, "the head was wrong"
+
+
+def test_interrupt_pins(tmp_path: Path) -> None:
+    wire = io_rig()
+    wire.add(DOWN, Kind.CfgRd0, completer_id=wire.function, address=0x34, length_dw=1, first_be=15, tag=203)
+    wire.add(UP, Kind.CplD, (0x40).to_bytes(4, "little"), completer_id=wire.function, tag=203, byte_count=4)
+    place = {"completer_id": wire.function, "address": 0x40, "length_dw": 1, "tag": 203}
+    wire.add(DOWN, Kind.CfgRd0, first_be=15, **place)
+    wire.add(UP, Kind.CplD, (0x11).to_bytes(4, "little"), completer_id=wire.function, tag=203, byte_count=4)
+    wire.add(DOWN, Kind.CfgWr0, bytes(4), first_be=12, **place)  # MSI-X is off
+    wire.add(UP, Kind.Cpl, completer_id=wire.function, tag=203, byte_count=4)
+    times = []
+    for slot in range(3):
+        wire.command(SQ, slot, 1, OPC=0, CID=slot, NSID=1)
+        wire.complete(CQ, slot, CID=slot, SQID=1, SQHD=slot + 1)
+        if slot != 1:
+            wire.add(UP, Kind.Msg, requester_id=wire.function, message_code=0x20)
+            times.append(wire.time)
+        if slot == 1:
+            wire.ring(1, 2, head=True)
+            wire.add(UP, Kind.Msg, requester_id=wire.function, message_code=0x24)
+    with wire.decoded(tmp_path) as run:
+        rows = [row for row in run.table("transactions") if row["sqid"] == 1]
+        children = [row for row in run.table("children") if row["kind"] == "interrupt" and row["time_ps"] > times[0]]
+    # the second completion came while the pin was asserted already
+    assert [row["interrupt_ps"] for row in rows] == [times[0], None, times[1]]
+    assert [row["time_ps"] for row in children] == times[1:]

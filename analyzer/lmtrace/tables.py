@@ -123,6 +123,7 @@ cid uint16 Command identifier.
 opcode uint8 Opcode.
 name str Name of the command.
 nsid uint32 Namespace.
+csi uint8 Command set of the namespace: 0 NVM, 1 Key Value, 2 Zoned; null while not known, and for admin commands.
 psdt uint8 PRP or SGL for data transfer.
 fuse uint8 Fused operation.
 dptr1 uint64 Data pointer, bytes 24 to 31: PRP1.

@@ -157,16 +157,39 @@ class Nvm(IntEnum):
     ZONE_APPEND = 0x7D
 
 
+class KeyValue(IntEnum):
+    """Opcodes of the Key Value command set that mean something else, or nothing, in the NVM command set."""
+
+    STORE = 0x01
+    RETRIEVE = 0x02
+    LIST = 0x06
+    DELETE = 0x10
+    EXIST = 0x14
+
+
+class CommandSet(IntEnum):
+    """Command Set Identifiers (CSI, Figure 311)."""
+
+    NVM = 0
+    KEY_VALUE = 1
+    ZONED = 2
+    SUBSYSTEM_LOCAL_MEMORY = 3
+    COMPUTATIONAL = 4
+
+
 _NAMES = {
     "io": "I/O", "sq": "SQ", "cq": "CQ", "nvme": "NVMe", "mi": "MI", "lba": "LBA", "nvm": "NVM",
     "event": "Event", "async": "Asynchronous",
 }  # fmt: skip
 
 
-def command_name(sqid: int, opcode: int) -> str:
+def command_name(sqid: int, opcode: int, csi: int = CommandSet.NVM) -> str:
     """Return a command's name; vendor and unknown opcodes are named by their number."""
     try:
-        word = (Admin(opcode) if sqid == 0 else Nvm(opcode)).name
+        if sqid and csi == CommandSet.KEY_VALUE and opcode in KeyValue._value2member_map_:
+            word = KeyValue(opcode).name
+        else:
+            word = (Admin(opcode) if sqid == 0 else Nvm(opcode)).name
     except ValueError:
         kind = "Vendor" if opcode >= 0xC0 or (sqid and opcode >= 0x80) else "Unknown"
         return f"{kind} {opcode:02X}h"
@@ -209,6 +232,7 @@ class Cns(IntEnum):
     NAMESPACE_DESCRIPTORS = 0x03
     IO_NAMESPACE = 0x05
     IO_CONTROLLER = 0x06
+    IO_ACTIVE_NAMESPACES = 0x07
     CONTROLLER_LIST = 0x13
     PRIMARY_CONTROLLER = 0x14
     SECONDARY_CONTROLLERS = 0x15

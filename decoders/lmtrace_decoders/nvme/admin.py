@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from lmtrace.spec import nvme
-from lmtrace.spec.nvme import IDENTIFY_CONTROLLER, Cns
+from lmtrace.spec.nvme import IDENTIFY_CONTROLLER, Cns, CommandSet
 from lmtrace_decoders.nvme import spool
 from lmtrace_decoders.nvme.buffers import enables_host_memory
 from lmtrace_decoders.nvme.memory_map import HMB, READ, SHADOW, WRITE
@@ -13,12 +13,17 @@ from lmtrace_decoders.nvme.queues import CompletionQueue, SubmissionQueue
 from lmtrace_decoders.nvme.transfer import BlockFormat
 
 if TYPE_CHECKING:
+    from lmtrace.pieces import Pieces
     from lmtrace_decoders.nvme.controller import Function
     from lmtrace_decoders.nvme.queues import Command
     from lmtrace_decoders.nvme.reconstruct import Reconstruction
 
 MOST_HOST_MEMORY = 1 << 32
 """Bytes of one piece of a host memory buffer that are laid into the map."""
+CSI_DESCRIPTOR = 4
+"""NIDT of the descriptor that holds the CSI."""
+ZONED_FORMATS = 2816
+"""First LBA Format Extension in the data of a zoned namespace."""
 CREATORS = (nvme.Admin.CREATE_IO_SQ, nvme.Admin.CREATE_IO_CQ)
 
 
@@ -76,7 +81,7 @@ class Admin:
     def _identify(self, command: Command) -> None:
         if command.buffer is None:
             return
-        cns, pieces = command.dword(10) & 0xFF, command.buffer
+        run, cns, pieces = self._run, command.dword(10) & 0xFF, command.buffer
         function = command.controller.function
         if cns == Cns.CONTROLLER:
             cntlid = pieces.field(IDENTIFY_CONTROLLER, "CNTLID")
@@ -84,6 +89,16 @@ class Admin:
                 function.cntlid = cntlid
         elif cns == Cns.NAMESPACE:
             self._format(function, command.dword(1), pieces.bytes(0, 192) or pieces.bytes(0, 4096))
+        elif cns == Cns.NAMESPACE_DESCRIPTORS:
+            self._command_set(function, command.dword(1), bytes(pieces.data))
+        elif cns == Cns.IO_NAMESPACE:
+            self._zoned(function, command, pieces)
+        elif cns == Cns.IO_ACTIVE_NAMESPACES:
+            for at in range(0, len(pieces.data) - 3, 4):
+                nsid = int.from_bytes(pieces.data[at : at + 4], "little")
+                if not nsid:
+                    break
+                run.buffers.command_sets[function.link, nsid] = command.dword(11) >> 24
         elif cns == Cns.SECONDARY_CONTROLLERS:
             self._secondary(function, bytes(pieces.data))
         elif cns == Cns.PRIMARY_CONTROLLER and pieces.known(0, 2):
@@ -99,7 +114,28 @@ class Admin:
             return
         metadata, shift = int.from_bytes(data[at : at + 2], "little"), data[at + 2]
         if 9 <= shift <= 24:
-            self._run.buffers.blocks[function.link, nsid] = BlockFormat(1 << shift, metadata, bool(flbas >> 4 & 1))
+            blocks, place = self._run.buffers.blocks, (function.link, nsid)
+            zone = blocks[place].zone if place in blocks else None
+            blocks[place] = BlockFormat(1 << shift, metadata, bool(flbas >> 4 & 1), zone, index)
+
+    def _command_set(self, function: Function, nsid: int, data: bytes) -> None:
+        """Take the CSI from the list of namespace identification descriptors (CNS 03h)."""
+        at = 0
+        while at + 4 < len(data) and data[at + 1]:
+            if data[at] == CSI_DESCRIPTOR:
+                self._run.buffers.command_sets[function.link, nsid] = data[at + 4]
+            at += 4 + data[at + 1]
+
+    def _zoned(self, function: Function, command: Command, pieces: Pieces) -> None:
+        """A namespace that is told by a command set has it; a zoned one tells ZDES for each format."""
+        buffers, place = self._run.buffers, (function.link, command.dword(1))
+        csi = command.dword(11) >> 24
+        buffers.command_sets[place] = csi
+        block = buffers.blocks.get(place)
+        if csi == CommandSet.ZONED and block is not None:
+            at = ZONED_FORMATS + 16 * block.number + 8
+            if (extension := pieces.bytes(at, at + 1)) is not None:
+                buffers.blocks[place] = block._replace(zone=64 * extension[0])
 
     def _secondary(self, function: Function, data: bytes) -> None:
         """The list names the CNTLID of each VF (Identify CNS 15h)."""

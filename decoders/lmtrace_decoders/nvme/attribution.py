@@ -25,6 +25,8 @@ from lmtrace_decoders.nvme.memory_map import (
     METADATA,
     MOST_SPACES,
     MSIX,
+    PENDING,
+    PMR,
     READ,
     REGISTER,
     SEGMENT,
@@ -64,15 +66,15 @@ payload and how many, the request (TLP id) it answers and that one's time."""
 (
     SQE_BYTES, CQE_WRITE, LIST_BYTES, PROPERTY_WRITE, PROPERTY_READ, PROPERTY_VALUE, DOORBELL_WRITE, MSIX_WRITE,
     INTERRUPT_WRITE, CDQ_WRITE, DATA_BYTES, SHADOW_BYTES, CONFIG_WRITE, STRANGE_READ, STRANGE_WRITE, STRANGE_HOST,
-    STRANGE_DATA, CMB_WRITE, CMB_DATA,
-) = range(19)  # fmt: skip
+    STRANGE_DATA, CMB_WRITE, CMB_DATA, PIN,
+) = range(20)  # fmt: skip
 
 _ROLE = {name: number for number, name in enumerate(ROLES)}
-ROLE_OF_KIND = np.full(16, _ROLE["unrelated"], np.uint8)
+ROLE_OF_KIND = np.full(32, _ROLE["unrelated"], np.uint8)
 for _kind, _role in (
     (DATA, "data"), (METADATA, "metadata"), (LIST, "prp_list"), (SQ, "sqe_fetch"), (CQ, "cqe"), (CDQ, "cdq_entry"),
     (INTERRUPT, "interrupt"), (SHADOW, "shadow_doorbell"), (REGISTER, "register"), (MSIX, "msix_table"), (CMB, "cmb"),
-    (SEGMENT, "sgl_segment"),
+    (SEGMENT, "sgl_segment"), (PENDING, "msix_table"), (PMR, "cmb"),
 ):  # fmt: skip
     ROLE_OF_KIND[_kind] = _ROLE[_role]
 ROLE_OF_KIND[DOORBELL] = _ROLE["register"]
@@ -84,8 +86,10 @@ _MWR, _DMWR, _MSG, _MSGD, _IORD, _IOWR = (
 _CFG_FIRST, _CFG_LAST = int(min(CONFIG)), int(max(CONFIG))
 _CFGWR = (int(Kind.CfgWr0), int(Kind.CfgWr1))
 _DOWN = int(Direction.DOWNSTREAM)
+_ASSERT = 0x20
+"""Message codes of Assert_INTA to Assert_INTD; those of Deassert follow (PCIe Base 5.0, 2.2.8.1)."""
 _SIDE_BAND = Flag.SIDE_BAND
-_STOP = np.zeros(19, np.uint8)
+_STOP = np.zeros(20, np.uint8)
 for _code in (SQE_BYTES, CQE_WRITE, LIST_BYTES, PROPERTY_WRITE, PROPERTY_VALUE, CONFIG_WRITE):
     _STOP[_code] = 1
 
@@ -266,6 +270,9 @@ def _attribute(  # type: ignore[no-untyped-def]
                 stopping = True
         elif kind == _MSG or kind == _MSGD:
             rows[i]["role"] = _MESSAGE
+            if _ASSERT <= rows[i]["message_code"] < _ASSERT + 8 and rows[i]["direction"] != _DOWN:
+                space = _space(ids, spaces, rows[i]["link"], rows[i]["requester_id"])
+                _emit(events, ctl, PIN, i, -1, 0, space, 0, -1, time, time, rows[i]["message_code"])
         elif rows[i]["flags"] & _SIDE_BAND and kind == _MWR:
             rows[i]["role"] = _INTERRUPT
             space = _space(ids, spaces, rows[i]["link"], rows[i]["requester_id"])

@@ -6,11 +6,12 @@ from typing import TYPE_CHECKING
 
 from lmtrace.pieces import Pieces
 from lmtrace.spec import nvme
+from lmtrace.spec.nvme import CommandSet
 from lmtrace_decoders.nvme import spool
 from lmtrace_decoders.nvme.memory_map import DATA, LIST, METADATA, READ, WRITE
 from lmtrace_decoders.nvme.prp import ListReader, PrpTransfer
 from lmtrace_decoders.nvme.sgl import DESCRIPTOR, FIRST_METADATA_SEGMENT, SglTransfer
-from lmtrace_decoders.nvme.transfer import BlockFormat, Entry, admin_bytes, io_bytes, moves_blocks
+from lmtrace_decoders.nvme.transfer import BlockFormat, Entry, admin_bytes, io_bytes, key_value_bytes, moves_blocks
 
 if TYPE_CHECKING:
     from lmtrace_decoders.nvme.queues import Command
@@ -50,6 +51,9 @@ class Buffers:
     def __init__(self, run: Reconstruction) -> None:
         self._run = run
         self.blocks: dict[tuple[int, int], BlockFormat] = {}
+        """Formats of namespaces by link and NSID."""
+        self.command_sets: dict[tuple[int, int], int] = {}
+        """CSI of namespaces, likewise."""
         self._moved: dict[tuple[int, int], tuple[int, int]] = {}
         self.queue_lists: dict[Command, QueueList] = {}
 
@@ -67,11 +71,16 @@ class Buffers:
                 self._descriptors(command)
                 return
         else:
-            block = self.blocks.get((command.controller.function.link, entry.nsid))
-            length, command.metadata = io_bytes(entry, block)
-            command.expected = length
-            if length is None and moves_blocks(command.opcode):
-                length = io_bytes(entry, _ASSUMED_BLOCK)[0]
+            place = command.controller.function.link, entry.nsid
+            block = self.blocks.get(place)
+            command.csi = self.command_sets.get(place, -1)
+            if command.csi == CommandSet.KEY_VALUE:
+                command.expected, length = key_value_bytes(entry)
+            else:
+                length, command.metadata = io_bytes(entry, block)
+                command.expected = length
+                if length is None and moves_blocks(command.opcode):
+                    length = io_bytes(entry, _ASSUMED_BLOCK)[0]
         if length == 0 and not command.metadata:
             return
         psdt = command.sqe[1] >> 6
@@ -92,7 +101,7 @@ class Buffers:
             command.buffer = Pieces()
         text = controller.function.data_text
         prp1, prp2 = command.qword(24), command.qword(32)
-        if length is None or (command.expected is None and not admin):
+        if length is None or (command.expected is None and not admin and command.csi != CommandSet.KEY_VALUE):
             length = max(length or 0, page - prp1 % page + (page if prp2 else 0))
             if length <= 2 * page - prp1 % page:
                 length = 2 * page - prp1 % page if prp2 else page - prp1 % page
@@ -262,6 +271,8 @@ class Buffers:
     def completed(self, command: Command) -> None:
         """Learn a namespace's block size where Identify did not show it: twice the same, a power of two."""
         if not moves_blocks(command.opcode) or not command.succeeded or not command.data_decoded:
+            return
+        if command.csi == CommandSet.KEY_VALUE:
             return
         key = (command.controller.function.link, command.dword(1))
         if key in self.blocks:

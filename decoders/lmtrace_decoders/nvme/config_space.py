@@ -107,6 +107,17 @@ class FunctionConfig:
         base = bars[table & 7]
         return None if base is None else (base + (table & ~7), (control & 0x7FF) + 1)
 
+    def msix_pending(self, bars: list[int | None]) -> tuple[int, int] | None:
+        """Return (address, bytes) of the MSI-X Pending Bit Array by its capability."""
+        at = self.find(MSIX)
+        if at is None:
+            return None
+        control, place = self.value(at + 2, 2), self.value(at + 8, 4)
+        if control is None or place is None or place & 7 > 5:
+            return None
+        base = bars[place & 7]
+        return None if base is None else (base + (place & ~7), 8 * -(-((control & 0x7FF) + 1) // 64))
+
     def store(self, offset: int, enables: int, payload: bytes) -> None:
         """Keep the enabled bytes of an access."""
         for byte in range(min(4, len(payload))):

@@ -65,6 +65,7 @@ class Function:
     resumed_as: tuple[int, int] | None = None
     """(link, CNTLID) under which it was resumed, until its first I/O completion after that."""
     memory: ControllerMemory = field(init=False)
+    pmr_laid: bool = False
     queue_seen: bool = False
     data_text: int = -1
     """Number of the text that owns its commands' data."""

@@ -102,6 +102,8 @@ class Facts:
     msix: tuple[int, int | None] | None = None
     """Address and entries of the MSI-X table."""
     msix_learnt: str = "seen"
+    pending: tuple[int, int] | None = None
+    """Address and bytes of the MSI-X Pending Bit Array."""
     is_virtual: bool | None = None
     primary: int | None = None
     vf_number: int | None = None
@@ -398,7 +400,7 @@ class Discovery:
                 primary = self.config.of(facts.link, facts.primary)
                 bars = [primary.vf_base(facts.vf_number, index) for index in range(6)]
             bars[0] = facts.bar0
-            facts.msix = space.msix_table(bars)
+            facts.msix, facts.pending = space.msix_table(bars), space.msix_pending(bars)
         if facts.msix is None:
             self._vectors(facts)
 

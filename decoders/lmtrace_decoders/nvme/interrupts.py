@@ -20,6 +20,10 @@ _INTERRUPT = ROLES.index("interrupt")
 _LOCAL_APIC = 0xFEE
 """Address bits 31:20 of message interrupts on x86."""
 GUESSED = 0.5
+PIN = -(1 << 20)
+"""Stands for the interrupt pin among the vectors that commands wait for."""
+DEASSERT = 0x24
+"""Message code of Deassert_INTA; those of Assert_INTx lie below."""
 
 
 def _unnamed(qid: int) -> int:
@@ -73,9 +77,9 @@ class Interrupts:
     def posted(self, cq: CompletionQueue, command: Command, time: int, tlp: int) -> None:
         """A completion queue entry was posted; its interrupt is due where interrupts are on."""
         vectors = cq.controller.function.vectors
-        if not cq.interrupts or vectors.off:
+        if not cq.interrupts or (vectors.asserted and not vectors.enabled):
             return
-        key = _unnamed(cq.qid) if cq.vector is None else cq.vector
+        key = PIN if vectors.off else _unnamed(cq.qid) if cq.vector is None else cq.vector
         waiting = vectors.waiting.setdefault(key, [])
         waiting.append(command)
         command.waiting |= 1
@@ -84,6 +88,25 @@ class Interrupts:
             self._child(command, spool.MASKED, time, key, tlp)
         if len(waiting) > MOST_WAITING:
             self._run.released(waiting.pop(0), 1)
+
+    def pin(self, event: tuple[int, ...]) -> None:
+        """An INTx message: every queue of the function shares the pin, which stays asserted until all is consumed."""
+        _, row, _, _, space, _, _, time, _, code = event
+        function = self._run.function_of_space(space)
+        if function is None:
+            return
+        vectors, tlp = function.vectors, self._run.first + row
+        vectors.asserted = code < DEASSERT
+        waiting: list[Command] = []
+        for key in [key for key in vectors.waiting if key == PIN or not vectors.enabled] if vectors.asserted else ():
+            waiting += vectors.waiting.pop(key)
+        for command in waiting:
+            if command.waiting & 1:
+                command.interrupt_ps = time
+                command.children.append((spool.INTERRUPT_CHILD, time, time, 0, 0, tlp, tlp, 1.0))
+                self._run.output.link((tlp, self._run.output.first_transaction + command.number, spool.INTERRUPT_CHILD))
+                command.touch(tlp)
+                self._run.released(command, 1)
 
     def message(self, event: tuple[int, ...]) -> None:
         """An interrupt message."""

@@ -88,6 +88,8 @@ class Lives:
         function.registers[place] = value
         if place in (Property.CMBSZ, Property.CMBLOC):
             self._memory_buffer(function, time)
+        if place == Property.PMRCAP:
+            self._persistent_memory(function, value)
         if place == Property.CAP + 4:
             function.learn_capabilities()
         if controller.enabled is None and place in (Property.CC, *_SETUP):
@@ -107,6 +109,17 @@ class Lives:
         if base is not None and memory.size:
             memory.bar = base + (where >> 12) * unit_bytes(size)
             self._run.lay_cmb(function, memory.bar, memory.size, time)
+
+    def _persistent_memory(self, function: Function, capabilities: int) -> None:
+        """Lay the persistent memory region, which is a whole BAR (3.1.4.21)."""
+        space = self._run.discovery.config.spaces.get((function.link, function.bdf))
+        number = capabilities >> 5 & 7
+        if function.pmr_laid or space is None or number > 5:
+            return
+        bar = space.bars[number]
+        if bar.base is not None and bar.size:
+            function.pmr_laid = True
+            self._run.lay_pmr(function, bar.base, bar.size)
 
     def unanswered(self) -> None:
         """Write the reads that were never answered."""

@@ -20,7 +20,8 @@ device (by the host for pieces of a link's own space)."""
 
 (
     DATA, METADATA, LIST, SQ, CQ, CDQ, INTERRUPT, SHADOW, REGISTER, DOORBELL, MSIX, CMB, HMB, SEGMENT,
-) = range(1, 15)  # fmt: skip
+    PENDING, PMR,
+) = range(1, 17)  # fmt: skip
 READ, WRITE = 1, 2
 MOST_SPACES = 2047
 """Spaces that fit a page's key; in others nothing is known."""

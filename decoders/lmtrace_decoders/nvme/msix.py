@@ -29,6 +29,8 @@ class Vectors:
     learnt: dict[tuple[int, int], int] = field(default_factory=dict)
     """Messages that were taken for interrupts without a table, and whose: a key of ``waiting``."""
     candidates: set[tuple[int, int]] = field(default_factory=set)
+    asserted: bool = False
+    """The interrupt pin is asserted."""
 
     def write(self, offset: int, data: bytes) -> set[int]:
         """Take in a write to the table; return the vectors it touched."""
@@ -98,4 +100,4 @@ class Vectors:
         self.learnt.clear()
         self.candidates.clear()
         self.enabled = None
-        self.function_mask = False
+        self.function_mask = self.asserted = False

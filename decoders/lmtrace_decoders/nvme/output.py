@@ -148,7 +148,7 @@ class Output:
             (
                 function.link, -1, function.bdf, command.controller.epoch, sq.qid,
                 sq.cqid if command.cq is None else command.cq.qid, command.cid, command.opcode,
-                dw[1], command.sqe[1] >> 6, command.sqe[1] & 3, dw[6] | dw[7] << 32, dw[8] | dw[9] << 32,
+                dw[1], command.csi, command.sqe[1] >> 6, command.sqe[1] & 3, dw[6] | dw[7] << 32, dw[8] | dw[9] << 32,
                 dw[4] | dw[5] << 32, dw[0], dw[2], dw[3],
                 *dw[10:], command.sq_slot, command.cq_slot, command.sq_doorbell_ps, command.fetch_ps,
                 command.list_ps, first_ps, last_ps, command.cqe_ps, command.interrupt_ps, command.masked_ps,

@@ -25,7 +25,8 @@ class Command:
 
     __slots__ = (
         "buffer", "children", "cid", "controller", "cq", "cq_doorbell_ps", "cq_slot", "cqe", "cqe_ps",
-        "cqe_tlp", "data_decoded", "due", "dwords", "expected", "fetch_ps", "fetch_tlp", "first_tlp", "interrupt_ps",
+        "cqe_tlp", "csi", "data_decoded", "due", "dwords", "expected", "fetch_ps", "fetch_tlp", "first_tlp",
+        "interrupt_ps",
         "last_tlp", "list_ps", "mapped", "masked_ps", "metadata", "metadata_transfer", "moved", "number", "opcode",
         "outcome", "sq",
         "sq_doorbell_ps", "sq_index", "sq_slot", "sqe", "transfer", "unmask_ps", "waiting", "work",
@@ -49,6 +50,8 @@ class Command:
         self.cq: CompletionQueue | None = None
         self.expected: int | None = 0
         self.metadata = 0
+        self.csi = -1
+        """Command set of its namespace, -1 while not known and for admin commands."""
         self.data_decoded = True
         self.outcome = OUTSTANDING
         self.work = -1

@@ -27,6 +27,8 @@ from lmtrace_decoders.nvme.memory_map import (
     DOORBELL,
     MOST_SPACES,
     MSIX,
+    PENDING,
+    PMR,
     READ,
     REGISTER,
     WRITE,
@@ -36,6 +38,7 @@ from lmtrace_decoders.nvme.queue_lives import QueueLives
 from lmtrace_decoders.nvme.queues import Command, CompletionQueue, SubmissionQueue
 
 ROLE = {name: number for number, name in enumerate(ROLES)}
+_NAMES = {"msix_table": "MSI-X table", "msix_pending": "MSI-X pending bits", "pmr": "PMR"}
 _SQ_DOORBELL, _CQ_DOORBELL, _UNRELATED = ROLE["sq_doorbell"], ROLE["cq_doorbell"], ROLE["unrelated"]
 
 
@@ -97,6 +100,8 @@ class Reconstruction:
             learnt = spool.SEEN if facts.msix_learnt == "seen" else spool.INFERRED
             confidence = 1.0 if learnt == spool.SEEN else 0.8
             self._host_region(function, MSIX, "msix_table", owner, start, size, learnt, confidence)
+        if facts.pending is not None:
+            self._host_region(function, PENDING, "msix_pending", owner, *facts.pending, spool.SEEN, 1.0)
 
     def confirm(self, function: Function) -> None:
         """A function that was taken for a controller has shown a queue."""
@@ -108,10 +113,15 @@ class Reconstruction:
         self, function: Function, kind: int, name: str, owner: int, start: int, size: int, learnt: int,
         confidence: float,
     ) -> None:  # fmt: skip
-        text = f"{'MSI-X table' if kind == MSIX else name} of {function.text}"
+        text = f"{_NAMES.get(name, name)} of {function.text}"
         number = self.store.owner(text)
         self.map.add(function.link, start, size, kind, READ | WRITE, owner, number)
         self.region(function, name, text, start, size, 0, learnt, confidence, function.link, number)
+
+    def lay_pmr(self, function: Function, start: int, size: int) -> None:
+        """Lay a persistent memory region where the host reaches it; its contents are the host's."""
+        owner = self.own(function)
+        self._host_region(function, PMR, "pmr", owner, start, size, spool.SEEN, 1.0)
 
     def lay_cmb(self, function: Function, start: int, size: int, time: int) -> None:
         """Lay a controller memory buffer where the host reaches it."""
@@ -156,7 +166,7 @@ class Reconstruction:
             at.SHADOW_BYTES: self._shadow_bytes, at.CONFIG_WRITE: self.lives.config_write,
             at.STRANGE_READ: self.inference.strange_read, at.STRANGE_WRITE: self.inference.strange_write,
             at.STRANGE_HOST: self.inference.strange_host, at.STRANGE_DATA: self.inference.strange_data,
-            at.CMB_WRITE: self._memory_write, at.CMB_DATA: self._memory_read,
+            at.CMB_WRITE: self._memory_write, at.CMB_DATA: self._memory_read, at.PIN: self.interrupts.pin,
         }  # fmt: skip
         table = [handlers[code] for code in range(len(handlers))]
         for first, rows in self.store.tlp_chunks(self.capture):

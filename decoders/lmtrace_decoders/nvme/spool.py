@@ -42,7 +42,8 @@ _TIMES = (
 )  # fmt: skip
 TRANSACTION = np.dtype([
     ("link", "<i4"), ("controller", "<i4"), ("function", "<i4"), ("epoch", "<i4"), ("sqid", "<i4"), ("cqid", "<i4"),
-    ("cid", "<i4"), ("opcode", "<i4"), ("nsid", "<i8"), ("psdt", "<i4"), ("fuse", "<i4"), ("dptr1", "<u8"),
+    ("cid", "<i4"), ("opcode", "<i4"), ("nsid", "<i8"), ("csi", "<i4"), ("psdt", "<i4"), ("fuse", "<i4"),
+    ("dptr1", "<u8"),
     ("dptr2", "<u8"), ("mptr", "<u8"), ("cdw0", "<u4"), ("cdw2", "<u4"), ("cdw3", "<u4"), ("cdw10", "<u4"),
     ("cdw11", "<u4"),
     ("cdw12", "<u4"), ("cdw13", "<u4"), ("cdw14", "<u4"), ("cdw15", "<u4"), ("sq_slot", "<i4"), ("cq_slot", "<i4"),
@@ -173,8 +174,8 @@ def _array(
         values = found[inverse] if count else np.zeros(0, np.int64)
         return from_numpy(np.maximum(values, 0), type_, values >= 0)
     if name == "name" and "opcode" in (records.dtype.names or ()):
-        codes = (records["sqid"] != 0) * 256 + records["opcode"]
-        return _texts(codes, lambda code: command_name(code >> 8, code & 0xFF))
+        codes = np.maximum(records["csi"], 0) * 512 + (records["sqid"] != 0) * 256 + records["opcode"]
+        return _texts(codes, lambda code: command_name(code >> 8 & 1, code & 0xFF, code >> 9))
     if name == "status" and "sct" in (records.dtype.names or ()):
         codes = records["sct"].astype(np.int64) << 8 | records["sc"]
         return _texts(codes, lambda code: Status(code >> 8, code & 0xFF).name, records["sct"] >= 0)

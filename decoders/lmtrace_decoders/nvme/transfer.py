@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from lmtrace.spec.nvme import Admin, Feature, Nvm
+from lmtrace.spec.nvme import Admin, Feature, KeyValue, Nvm
 
 NONE, TO_DEVICE, FROM_DEVICE, BOTH = range(4)
 """Directions, as opcode bits 1:0."""
@@ -16,6 +16,10 @@ class BlockFormat(NamedTuple):
     data: int
     metadata: int = 0
     extended: bool = False
+    zone: int | None = None
+    """Bytes of a zone descriptor extension (ZDES); None while not known."""
+    number: int = 0
+    """Its number among the namespace's formats."""
 
 
 class Entry(NamedTuple):
@@ -86,12 +90,30 @@ def _feature_bytes(entry: Entry) -> int:
 
 
 _BLOCK_MOVERS = frozenset({Nvm.WRITE, Nvm.READ, Nvm.COMPARE, Nvm.ZONE_APPEND})
+SET_ZONE_DESCRIPTOR = 0x10
+"""ZSA of Zone Management Send."""
 _COPY_RANGE = {0: 32, 1: 40, 2: 32, 3: 40}
 
 
 def moves_blocks(opcode: int) -> bool:
     """Whether an I/O command's data are logical blocks."""
     return opcode in _BLOCK_MOVERS
+
+
+def key_value_bytes(entry: Entry) -> tuple[int | None, int]:
+    """Return (data bytes, bytes of the buffer) of a Key Value command; None where its fields do not say.
+
+    What a Retrieve or a List returns may be shorter than the buffer.
+    """
+    match entry.opcode:
+        case KeyValue.STORE:
+            return entry.cdw10, entry.cdw10
+        case KeyValue.RETRIEVE | KeyValue.LIST:
+            return None, entry.cdw10
+        case KeyValue.DELETE | KeyValue.EXIST:
+            return 0, 0
+    length = io_bytes(entry, None)[0]
+    return length, length or 0
 
 
 def io_bytes(entry: Entry, block: BlockFormat | None) -> tuple[int | None, int]:
@@ -128,7 +150,7 @@ def io_bytes(entry: Entry, block: BlockFormat | None) -> tuple[int | None, int]:
         case Nvm.IO_MANAGEMENT_SEND:
             return ((entry.cdw10 >> 16) + 1) * 2, 0
         case Nvm.ZONE_MANAGEMENT_SEND:
-            return (None if entry.cdw13 & 0xFF == 0x10 else 0), 0
+            return (0 if entry.cdw13 & 0xFF != SET_ZONE_DESCRIPTOR else None if block is None else block.zone), 0
         case Nvm.ZONE_MANAGEMENT_RECEIVE:
             return (entry.cdw12 + 1) * 4, 0
     return None, 0
