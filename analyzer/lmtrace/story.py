@@ -3,8 +3,9 @@
 A line is ``<time> <event> key=value ...``. Keys are the event's attributes, or fields of a command's entry by the
 specification's names in any case; what is left out has its default. A command may say when it was fetched
 (``fetch=4us``) and that no completion was seen (``status=none``). Indented lines below a command are its data:
-``header``, ``nvme``, ``sq``, ``cq``, ``vendor`` of a Controller State, or ``data`` with the fields of its structure,
-or with a little-endian number and its place in them (``data raw=0x1234 at=132 size=1024``).
+``header``, ``nvme``, ``sq``, ``cq``, ``vendor`` of a Controller State, ``header`` and ``range`` of the structures of
+memory tracking, or ``data`` with the fields of its structure, or with a little-endian number and its place in them
+(``data raw=0x1234 at=132 size=1024``).
 Of a Controller State a command moves the part that its offset and length name; without ``numdl`` or ``numd`` all.
 
 The cast: 01:00.0 is the MMC with CNTLID 0; 01:00.1 and 01:00.2 are migratable controllers with CNTLID 1 and 2. All
@@ -32,6 +33,8 @@ from lmtrace.events import (
     IdentifyController,
     IdentifyStateFormats,
     StateTransfer,
+    TrackMemoryChanges,
+    TrackReceive,
     typed,
 )
 from lmtrace.known import Known
@@ -245,6 +248,10 @@ def _command(kind: type[Command], time: int, keys: dict[str, str], body: list[st
         data = _data(command, body, line)
         if isinstance(command, StateTransfer):
             data = _moved(command, data, keys)
+        elif isinstance(command, TrackReceive) and "numdl" in keys:
+            data = data[: command.length]
+        elif isinstance(command, TrackReceive):
+            command.sqe = command.sqe[:48] + (len(data) // 4 - 1).to_bytes(4, "little") + command.sqe[52:]
         command.data = Pieces.of(data)
     made = command if type(command) is not Command else typed(command)
     if made.status is None:
@@ -272,6 +279,7 @@ _DATA_LAYOUTS: dict[type[Command], Layout] = {IdentifyController: IDENTIFY_CONTR
 def _data(command: Command, body: list[str], line: str) -> bytes:
     """Return the data that the indented lines describe."""
     parts: dict[str, list[dict[str, int]]] = {"header": [], "nvme": [], "sq": [], "cq": [], "vendor": [], "data": []}
+    parts["range"] = []
     for text in body:
         words = text.split()
         if words[0] not in parts:
@@ -289,7 +297,27 @@ def _data(command: Command, body: list[str], line: str) -> bytes:
         if layout is not None:
             return layout.encode(**values)
         return ((raw or 0) << 8 * place).to_bytes(size, "little")
+    if isinstance(command, TrackMemoryChanges | TrackReceive):
+        return _tracked_bytes(command, parts["header"][0] if parts["header"] else {}, parts["range"])
     return state_bytes(parts)
+
+
+def _tracked_bytes(
+    command: TrackMemoryChanges | TrackReceive, header: dict[str, int], ranges: list[dict[str, int]]
+) -> bytes:
+    """Return a structure of memory tracking; the count of its ranges and the CNTLID fill themselves in."""
+    raw = header.pop("RAW_BYTE", None)
+    if isinstance(command, TrackReceive):
+        values = {"NTMCD": len(ranges), "CNTLID": command.target} | header
+        head, layout = migration.TRACKED_MEMORY_HEADER.encode(**values), migration.TRACKED_MEMORY_DESCRIPTOR
+    else:
+        values = {"RNMRTD": len(ranges)} | header
+        head, layout = migration.TRACK_MEMORY_HEADER.encode(**values), migration.TRACK_MEMORY_DESCRIPTOR
+    made = b""
+    for row in ranges:
+        poked = row.pop("RAW_BYTE", None)
+        made += _poke(layout.encode(**{"LEN": 1} | row), poked)
+    return _poke(head, raw) + made
 
 
 def state_bytes(parts: dict[str, list[dict[str, int]]]) -> bytes:

@@ -9,6 +9,7 @@ from lmtrace.events.command import Command
 from lmtrace.pieces import ControllerState, Pieces
 from lmtrace.spec import migration
 from lmtrace.spec.layout import Layout
+from lmtrace.tracked_memory import ChangeReport, TrackRequest
 
 
 @dataclass(slots=True, kw_only=True)
@@ -237,6 +238,11 @@ class TrackMemoryChanges(Targeted):
         """Whether it starts tracking."""
         return bool(self.field("TACT"))
 
+    @property
+    def request(self) -> TrackRequest:
+        """The ranges it names, as far as seen; a stop names none."""
+        return TrackRequest(self.data if self.data is not None and self.starts else Pieces())
+
 
 @dataclass(slots=True, kw_only=True)
 class TrackReceive(Targeted):
@@ -246,10 +252,19 @@ class TrackReceive(Targeted):
     layout: ClassVar[Layout | None] = migration.TRACK_RECEIVE
 
     @property
+    def length(self) -> int:
+        """Bytes asked for: NUMDL is 0's based."""
+        return 4 * (self.field("NUMDL") + 1)
+
+    @property
+    def report(self) -> ChangeReport:
+        """What it returned, as far as seen."""
+        return ChangeReport(self.data if self.data is not None else Pieces())
+
+    @property
     def susp(self) -> bool | None:
         """SUSP of the report, None while not seen."""
-        value = self.data.field(migration.TRACKED_MEMORY_HEADER, "SUSP") if self.data is not None else None
-        return None if value is None else bool(value)
+        return self.report.suspended
 
 
 @dataclass(slots=True, kw_only=True)

@@ -2,10 +2,11 @@
 
 from lmtrace.session.controller import Controller, LostSuspension, Queue, Suspension
 from lmtrace.session.data_queue import DataQueue, Place
+from lmtrace.session.memory_tracking import MemoryTracking, Trackings
 from lmtrace.session.session import Options, Session
 from lmtrace.session.transfer import Phase, ReadPart, StateRead, Transfer
 
 __all__ = [
-    "Controller", "DataQueue", "LostSuspension", "Options", "Phase", "Place", "Queue", "ReadPart", "Session",
-    "StateRead", "Suspension", "Transfer",
+    "Controller", "DataQueue", "LostSuspension", "MemoryTracking", "Options", "Phase", "Place", "Queue", "ReadPart",
+    "Session", "StateRead", "Suspension", "Trackings", "Transfer",
 ]  # fmt: skip

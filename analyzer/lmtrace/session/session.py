@@ -32,6 +32,8 @@ from lmtrace.events import (
     SqeFetch,
     Stray,
     Suspend,
+    TrackMemoryChanges,
+    TrackReceive,
     VirtualizationManagement,
 )  # fmt: skip
 from lmtrace.known import Known, throughout
@@ -39,6 +41,7 @@ from lmtrace.session.controller import Controller, LostSuspension, Suspension
 from lmtrace.session.data_queue import DataQueue
 from lmtrace.session.interval import Announcement, Resumption, Silence
 from lmtrace.session.logging_period import NEVER, Opened, Opening
+from lmtrace.session.memory_tracking import Trackings
 from lmtrace.session.namespaces import Namespaces
 from lmtrace.session.one_shot import FULL_ERROR, ONE_SHOT, TAIL_POINTER
 from lmtrace.session.sanitize import SanitizeWatch
@@ -99,6 +102,8 @@ class Session:
     in_flight: dict[int, Command] = field(default_factory=dict)
     """Admin commands fetched and not completed, by order of fetch; requests for events stay to the end."""
     sanitize: SanitizeWatch = field(default_factory=SanitizeWatch)
+    trackings: Trackings = field(default_factory=Trackings)
+    """Who tracks the memory changes of whom."""
     loss_order: int | None = None
     """Order from which on the capture itself shows that something was lost."""
 
@@ -219,6 +224,7 @@ class Session:
                     one.trigger.heard = True
         self.namespaces.begin(command)
         self._begin_logging(command)
+        self.trackings.begin(command)
         if not command.completed:
             self._begin_unseen(command)
         if not command.succeeded:
@@ -237,6 +243,7 @@ class Session:
                 target = self.controller(command.target)
                 target.suspended.set(order, Known.UNKNOWN)
                 target.resumption = Resumption.of(command, target)
+                self.trackings.runs(command.target)
                 if self._left_open(command.target):
                     target.resumption.complete = False
             case VirtualizationManagement() if command.action in (SECONDARY_OFFLINE, SECONDARY_ONLINE):
@@ -271,6 +278,7 @@ class Session:
                 target = self.controller(command.target)
                 target.suspended.set(command.fetched, Known.UNKNOWN)
                 target.suspension = None
+                self.trackings.runs(command.target)
             case LogUserDataChanges():
                 queue = self.live_queue(command.function, command.cdqid)
                 if queue is not None:
@@ -351,6 +359,7 @@ class Session:
                 for one in self.data_queues:
                     if one.owner == event.function:
                         self._end_queue(one, event.order, "reset of its owner", certain=not event.inferred)
+                self.trackings.owner_reset(event.function, event.order, "reset of its owner", not event.inferred)
                 if controller.suspended.now is Known.YES:
                     # Only a controller that was reset unseen, or suspended while disabled, is enabled here.
                     controller.suspended.set(event.order, Known.UNKNOWN)
@@ -377,6 +386,8 @@ class Session:
             suspended.last_suspend = command
             if command.dudmq:
                 suspended.refused_dudmq = command if command.failed else None
+        if isinstance(command, TrackMemoryChanges | TrackReceive):
+            self.trackings.completed(command, self.suspended(command.target, command))
         if isinstance(command, Identify):
             self._identified(command)
         if isinstance(command, CdqCommand) and command.status == INVALID_CONTROLLER_DATA_QUEUE:
@@ -495,6 +506,7 @@ class Session:
         target.announced = target.announcement = None
         target.lost_suspension = None
         if target.suspension is None:
+            self.trackings.suspending(command.target)
             self._end_reads(command.target)
             pointers = {key: queue.tail if key[0] == "SQ" else queue.head for key, queue in target.queues.items()}
             target.suspension = Suspension(command, command.order, pointers)
@@ -572,6 +584,7 @@ class Session:
             target.offline.set(order, Known.YES)
             target.complete_history = False
             self._doubt_logs(target, order)
+            self.trackings.target_reset(command.target, order)
             for line in (target.enabled, target.io_queues, target.suspended):
                 if line.now is not Known.NO:
                     line.set(order, Known.UNKNOWN)
@@ -615,11 +628,14 @@ class Session:
             controller = self.of_function(owner)
             self._suspensions_lost(event, owner, certain)
             self._doubt_logs(controller, event.order)
+            how = "NSSR" if event.how == "NSSR" else "reset of its owner"
+            self.trackings.owner_reset(owner, event.order, how, certain)
+            if controller.cntlid is not None:
+                self.trackings.target_reset(controller.cntlid, event.order)
             controller.on_reset(event.order, certain)
             controller.reset_time = event.time
             for queue in self.data_queues:
                 if queue.owner == owner:
-                    how = "NSSR" if event.how == "NSSR" else "reset of its owner"
                     self._end_queue(queue, event.order, how, certain)
             for (function, cntlid), transfer in self.transfers.items():
                 if function == owner or cntlid == controller.cntlid:
