@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Protocol
 import numpy as np
 
 from lmtrace.bindings import Binding, Given
-from lmtrace.errors import CaptureError, LmtraceError
+from lmtrace.errors import CaptureError, LmtraceError, UsageError
 from lmtrace.plugins import load_packs
 from lmtrace.trouble import Troubles
 
@@ -91,6 +91,8 @@ class Request:
     troubles: Troubles
     progress: Callable[[int, int], None] | None = None
     """Called with (bytes read, bytes in all) from time to time."""
+    layout: str | None = None
+    """How the user says that TLPs lie in the file; its words are the format's (``Format.layout``)."""
 
 
 class Reader(Protocol):
@@ -106,16 +108,27 @@ class Reader(Protocol):
         """Yield the TLPs in the order of the capture, in one pass, with bounded memory."""
 
 
+HEAD_BYTES = 1 << 20
+"""Bytes from the start of a capture that a format is recognised by."""
+
+CONTAINER, CONTENT = 1, 2
+"""How surely a format knows a file: by its envelope, which other formats may share, or by what lies in it."""
+
+
 @dataclass(frozen=True, slots=True)
 class Format:
     """A registered reader: its name, how to recognise a file, how to open one, how to find interfaces in one."""
 
     name: str
     suffixes: tuple[str, ...]
-    matches: Callable[[bytes], bool]
+    matches: Callable[[bytes], int]
+    """How surely a file that begins with these bytes is one: 0 not, ``CONTAINER`` by its envelope alone, ``CONTENT``
+    by what lies in it. Among several formats that claim a file the surest reads it."""
     open: Callable[[Request], Reader]
     find: Callable[[Request], str]
     """Return a binding to start from, as TOML text with the confidence of each link in comments."""
+    layout: str = ""
+    """The option of the command line that says how TLPs lie in such a file, as ``framing``; empty for none."""
 
 
 Decode = Callable[["Store"], None]
@@ -150,22 +163,32 @@ def decoder(name: str, *, takes: tuple[str, ...], gives: tuple[str, ...]) -> Cal
     return add
 
 
-def format_of(path: Path) -> Format:
+def format_of(path: Path, layout: str = "") -> Format:
     """Return the format of a capture by its first bytes, looking through gzip and Zstandard.
 
-    Raises CaptureError when the file cannot be read or no format knows it.
+    ``layout`` names the option that the user gave for the file, as ``framing``; only formats that take it are asked.
+    Raises CaptureError when the file cannot be read or no format knows it, UsageError when one does that takes no
+    such option.
     """
     from lmtrace.compressed import head
 
     load_packs("lmtrace.decoders")
-    first = head(path, 65536)
+    first = head(path, HEAD_BYTES)
     if not first:
         raise CaptureError(f"{path.name} is empty")
-    for entry in sorted(_formats.values(), key=lambda one: one.name):
-        if entry.matches(first):
-            return entry
-    known = ", ".join(sorted(suffix for one in _formats.values() for suffix in one.suffixes))
-    raise CaptureError(f"{path.name} is no capture lmtrace can read; it reads {known}, plain, .gz or .zst")
+    claims = [(int(entry.matches(first)), entry) for entry in sorted(_formats.values(), key=lambda one: one.name)]
+    claims = [claim for claim in claims if claim[0]]
+    if not claims:
+        known = ", ".join(sorted(suffix for one in _formats.values() for suffix in one.suffixes))
+        raise CaptureError(f"{path.name} is no capture lmtrace can read; it reads {known}, plain, .gz or .zst")
+    if layout:
+        taking = [claim for claim in claims if claim[1].layout == layout]
+        if not taking:
+            found = max(claims, key=lambda claim: claim[0])[1].name
+            others = ", ".join(sorted(one.name for one in _formats.values() if one.layout == layout))
+            raise UsageError(f"{path.name} is {found}; --{layout} is for {others}")
+        claims = taking
+    return max(claims, key=lambda claim: claim[0])[1]
 
 
 def decoders() -> list[Decoder]:

@@ -1,0 +1,1 @@
+"""pcap and pcapng captures: packets in a file, TLPs in packets."""
