@@ -40,3 +40,15 @@ def test_tails_and_heads_come_from_what_the_controller_reads(stride: int, tmp_pa
     assert [row["cq_doorbell_ps"] is not None for row in rows] == [True, True, False]
     # the first tail came by a register write, which exposed the first entry before its shadow was read
     assert sorted(one["kind"] for one in shadows) == ["cq_doorbell", "cq_doorbell", "sq_doorbell", "sq_doorbell"]
+
+
+def test_the_buffers_are_regions_until_the_reset(tmp_path: Path) -> None:
+    wire = Wire()
+    wire.enable()
+    wire.command(ASQ, 0, 0, OPC=CONFIG, CID=0, PRP1=SHADOW, PRP2=EVENTS)
+    wire.complete(ACQ, 0, CID=0, SQHD=1)
+    wire.write32(0x14, 0)
+    with wire.decoded(tmp_path) as run:
+        rows = [row for row in run.table("regions") if row["kind"] == "shadow_doorbells"]
+    assert [(row["start"], row["end"]) for row in rows] == [(SHADOW, SHADOW + 4096), (EVENTS, EVENTS + 4096)]
+    assert all(row["from_ps"] < row["to_ps"] for row in rows)

@@ -229,6 +229,48 @@ def log(
 
 
 @app.command()
+def who(
+    run: RunFolder,
+    address: Annotated[str, typer.Argument(metavar="ADDRESS", help="Hexadecimal: 1FFDC005h, 0x1ffdc005 or 1ffdc005.")],
+    at: Annotated[
+        str | None, typer.Option(metavar="TIME", help="When, with its unit: 1.5us.", show_default=False)
+    ] = None,
+) -> None:
+    """Say who owned an address, who touched it, and on behalf of which command.
+
+    Example: lmtrace who capture.vcd.lmtrace FE001008h --at 1.5ms
+    """
+    from lmtrace import who as ownership
+    from lmtrace.run import open_run
+    from lmtrace.units import parse_address
+
+    try:
+        place = parse_address(address)
+    except ValueError as error:
+        raise UsageError(str(error)) from None
+    for line in ownership.lines(open_run(run), place, _time(at)):
+        if not _say(line):
+            break
+
+
+@app.command()
+def state(
+    run: RunFolder,
+    at: Annotated[str, typer.Option(metavar="TIME", help="When, with its unit: 1.5us.", show_default=False)],
+) -> None:
+    """Print controllers, queues, outstanding commands and regions as of a moment.
+
+    Example: lmtrace state capture.vcd.lmtrace --at 1.5ms
+    """
+    from lmtrace import moment
+    from lmtrace.run import open_run
+
+    for line in moment.lines(open_run(run), _time(at) or 0):
+        if not _say(line):
+            break
+
+
+@app.command()
 def report(
     run: RunFolder,
     format: Annotated[ReportFormat, typer.Option(help="What to write.")] = ReportFormat.MARKDOWN,

@@ -31,6 +31,14 @@ def parse_time(text: str) -> int:
     return int(value * UNITS[unit]) if unit != "fs" else int(value / 1000)
 
 
+def parse_address(text: str) -> int:
+    """Return the address of ``1FFDC005h``, ``0x1ffdc005`` or ``1ffdc005``. Raises ValueError for other text."""
+    plain = text.strip().lower().replace("_", "").removeprefix("0x").removesuffix("h")
+    if not plain or len(plain) > 16 or plain.strip("0123456789abcdef"):
+        raise ValueError(f"{text!r} is not an address of up to 64 bits like 1FFDC005h")
+    return int(plain, 16)
+
+
 def exact(ps: int | None) -> str:
     """Return a time in its largest unit with nothing rounded, ``12.345678us``; `parse_time` gives it back."""
     if ps is None:

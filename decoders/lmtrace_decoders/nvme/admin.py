@@ -44,9 +44,9 @@ class Admin:
             elif opcode == nvme.Admin.IDENTIFY:
                 self._identify(command)
             elif opcode == nvme.Admin.DOORBELL_BUFFER_CONFIG:
-                self._shadow(command)
+                self._shadow(command, time)
             elif opcode == nvme.Admin.SET_FEATURES and command.dword(10) & 0xFF == nvme.Feature.HOST_MEMORY_BUFFER:
-                self._host_memory(command)
+                self._host_memory(command, time)
         self._run.migration.completed(command, time, tlp)
         self._run.buffers.queue_lists.pop(command, None)
 
@@ -150,11 +150,13 @@ class Admin:
             if other is not None and other.cntlid is None:
                 other.cntlid = cntlid
 
-    def _host_memory(self, command: Command) -> None:
+    def _host_memory(self, command: Command, time: int) -> None:
         """The controller may use the described memory as it likes, or no more: none of it belongs to a command."""
         run, controller = self._run, command.controller
         run.map.remove(controller.host_memory)
         controller.host_memory = -1
+        for region in [one for one in controller.borrowed if one.kind == "hmb" and one.to_ps is None]:
+            region.to_ps = time
         if not enables_host_memory(command) or command.buffer is None:
             return
         text = run.store.owner(f"host memory buffer of {controller.function.text}")
@@ -165,22 +167,24 @@ class Admin:
             controller.host_memory = run.map.add(
                 controller.function.space, start, size, HMB, READ | WRITE, -1, text, sibling=controller.host_memory
             )
+            self._borrow(command, "hmb", text, start, size, time)
 
-    def _shadow(self, command: Command) -> None:
+    def _shadow(self, command: Command, time: int) -> None:
         """Doorbells move to host memory: writes of the host no longer tell every tail (5.2.5)."""
         run, controller = self._run, command.controller
-        controller.shadow = True
-        controller.shadow_base = command.qword(24) & ~(controller.page - 1)
+        page, mask = controller.page, ~(controller.page - 1)
+        controller.shadow, controller.shadow_base = True, command.qword(24) & mask
         text, owner = run.store.owner(f"shadow doorbells of {controller.function.text}"), run.own(controller)
-        for address, ways in ((command.qword(24), READ), (command.qword(32), WRITE)):
-            controller.laid.append(
-                run.map.add(
-                    controller.function.space,
-                    address & ~(controller.page - 1),
-                    controller.page,
-                    SHADOW,
-                    ways,
-                    owner,
-                    text,
-                )
-            )
+        for address, ways in ((command.qword(24) & mask, READ), (command.qword(32) & mask, WRITE)):
+            handle = run.map.add(controller.function.space, address, page, SHADOW, ways, owner, text)
+            controller.laid.append(handle)
+            self._borrow(command, "shadow_doorbells", text, address, page, time)
+
+    def _borrow(self, command: Command, kind: str, text: int, start: int, size: int, time: int) -> None:
+        """Note a region of host memory that the controller uses from now on."""
+        run, controller = self._run, command.controller
+        function = controller.function
+        region = run.region(
+            function, kind, run.store.owners[text], start, size, time, spool.SEEN, 1.0, function.space, text
+        )
+        controller.borrowed.append(region)

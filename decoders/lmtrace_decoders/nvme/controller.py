@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from lmtrace.spec.nvme import AQA, CAP, CC, CQE_SIZE, DOORBELL_BASE, SQE_SIZE, Property
 from lmtrace.spec.pcie import bdf_text
@@ -10,6 +11,9 @@ from lmtrace_decoders.nvme.controller_memory import ControllerMemory
 from lmtrace_decoders.nvme.discovery import Facts
 from lmtrace_decoders.nvme.msix import Vectors
 from lmtrace_decoders.nvme.queues import CompletionQueue, SubmissionQueue
+
+if TYPE_CHECKING:
+    from lmtrace_decoders.nvme.output import Region
 
 CC_CLEARED, NSSR, FLR, BEHAVED = "CC.EN cleared", "NSSR", "FLR", "behaved as reset"
 
@@ -38,6 +42,8 @@ class Controller:
     """Handles in the memory map that go with this life."""
     host_memory: int = -1
     """Handle of the host memory buffer."""
+    borrowed: list[Region] = field(default_factory=list)
+    """Regions of host memory that end with this life: shadow doorbells, host memory buffer."""
     shadow: bool = False
     """Doorbell Buffer Config is in force, so that doorbell writes do not tell all."""
     shadow_base: int = 0

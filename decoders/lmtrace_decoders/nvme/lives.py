@@ -179,6 +179,8 @@ class Lives:
         for handle in controller.laid:
             run.map.remove(handle)
         controller.laid.clear()
+        for region in controller.borrowed:
+            region.to_ps = time if region.to_ps is None else region.to_ps
         run.map.remove(controller.host_memory)
         controller.host_memory = -1
         run.interrupts.drop(function)
