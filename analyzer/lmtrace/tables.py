@@ -576,6 +576,6 @@ TABLES: dict[str, Table] = {
 
 ROLES = (
     "config", "register", "sq_doorbell", "cq_doorbell", "sqe_fetch", "prp_list", "sgl_segment", "data", "metadata",
-    "cqe", "interrupt", "msix_table", "cdq_entry", "shadow_doorbell", "cmb", "message", "unrelated",
+    "cqe", "interrupt", "msix_table", "cdq_entry", "shadow_doorbell", "cmb", "message", "unrelated", "hmb",
 )  # fmt: skip
 """What a TLP may be for; the position is the code used in memory."""

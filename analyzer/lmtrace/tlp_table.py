@@ -20,7 +20,7 @@ from lmtrace.tables import ROLES, TLPS
 Payload = Literal["keep", "control", "hash"]
 """Whose payload is kept: every TLP's, that of all but user data, or none. The hash is always there."""
 
-USER_DATA = ("data", "metadata", "unrelated")
+USER_DATA = ("data", "metadata", "unrelated", "hmb")
 MOST_PAYLOAD = 1 << 25
 """Payload bytes handled at once."""
 

@@ -74,7 +74,7 @@ ROLE_OF_KIND = np.full(32, _ROLE["unrelated"], np.uint8)
 for _kind, _role in (
     (DATA, "data"), (METADATA, "metadata"), (LIST, "prp_list"), (SQ, "sqe_fetch"), (CQ, "cqe"), (CDQ, "cdq_entry"),
     (INTERRUPT, "interrupt"), (SHADOW, "shadow_doorbell"), (REGISTER, "register"), (MSIX, "msix_table"), (CMB, "cmb"),
-    (SEGMENT, "sgl_segment"), (PENDING, "msix_table"), (PMR, "cmb"),
+    (SEGMENT, "sgl_segment"), (PENDING, "msix_table"), (PMR, "cmb"), (HMB, "hmb"),
 ):  # fmt: skip
     ROLE_OF_KIND[_kind] = _ROLE[_role]
 ROLE_OF_KIND[DOORBELL] = _ROLE["register"]
