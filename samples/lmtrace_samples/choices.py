@@ -41,6 +41,12 @@ class Choices:
     late_marker: bool
     pieces: int
     vendor_state: int
+    lazy_reports: bool
+    failing_report: bool
+    report_room: int
+    scarce: bool
+    powers_of_two: bool
+    granularity: int
 
     @classmethod
     def draw(cls, seed: int) -> Choices:
@@ -79,4 +85,10 @@ class Choices:
             late_marker=pick((True, False)),
             pieces=pick((1, 2, 3, 4)),
             vendor_state=pick((0, 0, 8, 40)),
+            lazy_reports=pick((True, False)),
+            failing_report=pick((True, False, False)),
+            report_room=pick((2, 3, 8, 64)),
+            scarce=pick((True, False)),
+            powers_of_two=pick((True, False)),
+            granularity=pick((0, 0, 1, 2)),
         )

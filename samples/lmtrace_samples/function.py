@@ -14,6 +14,7 @@ from lmtrace_samples.simulation import Clock, Link, Signal, Steps
 
 if TYPE_CHECKING:
     from lmtrace_samples.root import Root
+    from lmtrace_samples.tracking import MemoryTracking
 
 MSIX_TABLE = 0x2000
 MSIX_PENDING = 0x3000
@@ -53,6 +54,9 @@ class Function:
         self._reads: dict[int, Read] = {}
         self.table = [[0, 0, 0, MASKED] for _ in range(VECTORS)]
         self.pending: set[int] = set()
+        self.trackings: list[MemoryTracking] = []
+        self.arrived: set[int] | None = None
+        """Pages of host memory that its writes have reached, while somebody wants to know."""
 
     def read(self, ranges: Iterable[tuple[int, int]]) -> Steps[bytes]:
         """Read ranges of host memory, all requests at once as tags allow, and return their bytes."""
@@ -94,6 +98,8 @@ class Function:
 
     def write_tlp(self, address: int, data: bytes) -> int:
         """Send one memory write request and return when it is on the wire."""
+        for tracking in self.trackings:
+            tracking.wrote(address, len(data))
         request = tlp.memory_write(self.number, address, data)
         return self.link.send(Direction.UPSTREAM, request, self.root.memory_write, self, address, data)
 

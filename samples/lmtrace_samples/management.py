@@ -44,6 +44,7 @@ from lmtrace_samples.simulation import NS, US, Steps
 from lmtrace_samples.state import VENDOR_UUID, Transfer, encode, load
 from lmtrace_samples.subsystem import Subsystem
 from lmtrace_samples.tlp import PAGE
+from lmtrace_samples.tracking import Tracker
 
 INVALID_SECONDARY_STATE = Status(1, 0x20)
 DATA_QUEUES = 2
@@ -75,6 +76,7 @@ class ManagementController(Controller):
         super().__init__(function, cntlid, subsystem, choices, rng, record)
         self.forgotten: set[str] = set()
         self.transfers: dict[int, Transfer] = {}
+        self.tracker = Tracker(self)
         self._next_id = rng.randrange(1, 6)
         self.admin |= {
             Admin.CONTROLLER_DATA_QUEUE: self._data_queue,
@@ -103,15 +105,19 @@ class ManagementController(Controller):
 
     def identify_fields(self) -> dict[str, int]:
         """Return the fields of Identify Controller that are not zero."""
-        return super().identify_fields() | {
-            "OACS": OACS_HMLMS | 1 << 7,
-            "TRATTR": 0b10,
-            "MCUDMQ": DATA_QUEUES,
-            "MNSUDMQ": DATA_QUEUES,
-            "MCMR": RANGES,
-            "NMCMR": ALL_RANGES,
-            "MCDQPC": LIST_ENTRIES,
-        }
+        return (
+            super().identify_fields()
+            | {
+                "OACS": OACS_HMLMS | 1 << 7,
+                "TRATTR": 0b10,
+                "MCUDMQ": DATA_QUEUES,
+                "MNSUDMQ": DATA_QUEUES,
+                "MCMR": RANGES,
+                "NMCMR": ALL_RANGES,
+                "MCDQPC": LIST_ENTRIES,
+            }
+            | self.tracker.identify_fields()
+        )
 
     def identify_data(self, cns: int, command: Command) -> bytes:
         """Return the structure of a CNS value."""
@@ -252,13 +258,14 @@ class ManagementController(Controller):
         yield from self.to_host(command, data.ljust(512, b"\0"))
         return ((queue.trigger is not None) << 31 | queue.cdqid, 0)
 
-    # Track Send and Track Receive (5.1.26, 5.1.27). Memory changes are not tracked.
+    # Track Send and Track Receive (5.1.26, 5.1.27). Memory changes are tracked in ``tracking``.
 
-    def _track_send(self, command: Command) -> Result:
+    def _track_send(self, command: Command) -> Result | Steps[Result]:
         select = command.bits(10, 7, 0)
         self.check("track-select", select > TrackSelect.TRACK_MEMORY_CHANGES)
+        if select == TrackSelect.TRACK_MEMORY_CHANGES:
+            return self.tracker.send(command)
         if select != TrackSelect.LOG_USER_DATA_CHANGES:
-            self.check("track-memory", select == TrackSelect.TRACK_MEMORY_CHANGES)
             return None
         action = command.bits(10, 19, 16)
         self.check("track-action", action > 1)
@@ -276,10 +283,9 @@ class ManagementController(Controller):
             queue.start()
         return None
 
-    def _track_receive(self, command: Command) -> Result:
+    def _track_receive(self, command: Command) -> Result | Steps[Result]:
         self.check("receive-select", command.bits(10, 7, 0) != 0)
-        self.check("receive-untracked", True, INVALID_CONTROLLER_IDENTIFIER)
-        return None
+        return None if command.bits(10, 7, 0) else self.tracker.receive(command)
 
     # Migration Send (5.1.17).
 
@@ -427,6 +433,7 @@ class ManagementController(Controller):
         """Do what a Controller Level Reset of the managing controller does to the others."""
         super().reset()
         self.forget_data_queues()
+        self.tracker.reset()
         self.transfers.clear()
         for one in self.secondaries():
             self.release(one)

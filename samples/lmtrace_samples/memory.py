@@ -7,6 +7,8 @@ from random import Random
 
 from lmtrace_samples.tlp import PAGE
 
+LOW_SIZE, HIGH_SIZE = 0x0200_0000, 0x2000_0000
+
 
 class Memory:
     """One address space behind the IOMMU. Pages exist once they are allocated or written."""
@@ -14,6 +16,8 @@ class Memory:
     def __init__(self, rng: Random, low: int, high: int) -> None:
         self._rng = rng
         self._next = [low, high]
+        self.regions = ((low, LOW_SIZE), (high, HIGH_SIZE))
+        """(start, bytes) of the two regions that pages are taken from."""
         self.pages: dict[int, bytearray] = {}
         self.watchers: dict[int, Callable[[], None]] = {}
 

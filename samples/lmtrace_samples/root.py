@@ -12,6 +12,7 @@ from lmtrace_samples import tlp
 from lmtrace_samples.choices import Choices
 from lmtrace_samples.function import BAR_SIZE, Function, Read
 from lmtrace_samples.simulation import NS, Clock, Link, Steps
+from lmtrace_samples.tlp import PAGE
 
 HOST = 0x0000
 INTERRUPTS = range(0xFEE0_0000, 0xFEF0_0000)
@@ -60,6 +61,8 @@ class Root:
             if handler is not None:
                 handler()
         else:
+            if function.arrived is not None:
+                function.arrived.add(address // PAGE)
             function.memory.written_by_device(address, data)
 
     def memory_read(self, function: Function, tag: int, address: int, length: int) -> None:

@@ -10,6 +10,7 @@ from lmtrace_samples.simulation import US, Steps
 
 if TYPE_CHECKING:
     from lmtrace_samples.commands import Controller
+    from lmtrace_samples.tracking import MemoryTracking
 
 SANITIZE_COMPLETED = 0x81_0106
 """Asynchronous event: I/O Command Specific status, sanitize operation completed, log page 81h (5.1.2)."""
@@ -23,6 +24,8 @@ class Subsystem:
         self.controllers: dict[int, Controller] = {}
         self.namespaces: dict[int, Namespace] = {}
         self.data_queues: list[DataQueue] = []
+        self.trackings: dict[int, MemoryTracking] = {}
+        """Who is tracked by some controller, by CNTLID."""
         self.sanitizing = False
 
     def attach(self, namespace: Namespace, *controllers: Controller) -> None:

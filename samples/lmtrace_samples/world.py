@@ -14,7 +14,7 @@ from lmtrace_samples.driver import Driver
 from lmtrace_samples.enumeration import config_spaces, enumerate_functions
 from lmtrace_samples.function import BAR_SIZE, Function
 from lmtrace_samples.management import ManagementController
-from lmtrace_samples.memory import Memory
+from lmtrace_samples.memory import HIGH_SIZE, LOW_SIZE, Memory
 from lmtrace_samples.namespace import Namespace
 from lmtrace_samples.record import Record, Step
 from lmtrace_samples.root import Root
@@ -23,6 +23,7 @@ from lmtrace_samples.subsystem import Subsystem
 
 if TYPE_CHECKING:
     from lmtrace_samples.manager import Manager
+    from lmtrace_samples.memory_reader import MemoryReader
 
 BUS = 0x0100
 
@@ -52,7 +53,7 @@ class Side:
         self.root.config = config_spaces([one.function for one in self.subsystem.controllers.values()])
 
     def _memory(self, index: int) -> Memory:
-        return Memory(self.world.rng, 0x1000_0000 + 0x0200_0000 * index, 0x1_0000_0000 + 0x2000_0000 * index)
+        return Memory(self.world.rng, 0x1000_0000 + LOW_SIZE * index, 0x1_0000_0000 + HIGH_SIZE * index)
 
     @property
     def manager(self) -> ManagementController:
@@ -109,6 +110,19 @@ class World:
     def set_state(self, manager: Manager, cntlid: int, state: bytes, pieces: int, vendor: int) -> Steps[None]:
         """Hook: how the host sends the state to the suspended destination."""
         yield from manager.set_state(cntlid, state, pieces, vendor)
+
+    def begin_memory(self, memory: MemoryReader) -> Steps[None]:
+        """Hook: how the host begins to track the memory of a running controller, which may have too few resources."""
+        yield from memory.begin()
+
+    def read_memory(self, memory: MemoryReader) -> Steps[None]:
+        """Hook: one round of what the host reads of the memory that a running controller changed."""
+        yield from memory.read()
+
+    def finish_memory(self, memory: MemoryReader) -> Steps[None]:
+        """Hook: how the host reads the last changes of a suspended controller, and looks once more."""
+        yield from memory.finish()
+        yield from memory.receive()
 
     def before_reset(self, manager: Manager, cntlid: int) -> Steps[None]:
         """Hook: what the host does before it resets a managing controller whose host serves a tenant elsewhere."""
