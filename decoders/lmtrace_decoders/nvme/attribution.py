@@ -54,7 +54,8 @@ WORK = np.dtype([
     ("number", "<i8"), ("to_device", "<i8"), ("from_device", "<i8"), ("metadata", "<i8"), ("first_ps", "<i8"),
     ("last_ps", "<i8"), ("first_tlp", "<i8"), ("last_tlp", "<i8"), ("keep", "u1"),
 ])  # fmt: skip
-"""What was seen of one command's data; ``keep`` asks for an event with each piece."""
+"""What was seen of one command's data; ``keep`` asks for an event with each piece, 2 also to stop after one that was
+read."""
 
 EVENT = np.dtype([
     ("code", "<i8"), ("row", "<i8"), ("owner", "<i8"), ("length", "<i8"), ("offset", "<i8"), ("payload", "<i8"),
@@ -221,6 +222,7 @@ def _attribute(  # type: ignore[no-untyped-def]
                                     since,
                                     1,
                                 )
+                                stopping = work[owner]["keep"] == 2
                 elif what == SQ or what == LIST or what == SEGMENT or what == SHADOW:
                     if count > 0 and not wrong:
                         code = SQE_BYTES if what == SQ else SHADOW_BYTES if what == SHADOW else LIST_BYTES

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from lmtrace.pieces import Pieces
 from lmtrace.spec import nvme
 from lmtrace.spec.nvme import CommandSet
+from lmtrace.tracked_memory import TrackRequest
 from lmtrace_decoders.nvme import spool
 from lmtrace_decoders.nvme.memory_map import DATA, LIST, METADATA, READ, WRITE
 from lmtrace_decoders.nvme.prp import ListReader, PrpTransfer
@@ -33,6 +34,12 @@ def enables_host_memory(command: Command) -> bool:
     dw = command.dwords
     feature = command.opcode == nvme.Admin.SET_FEATURES and dw[10] & 0xFF == nvme.Feature.HOST_MEMORY_BUFFER
     return feature and bool(dw[11] & 1)
+
+
+def _names_ranges(command: Command) -> bool:
+    """Whether a command is a Track Send that starts memory tracking, whose entry does not tell how much it moves."""
+    cdw10 = command.dword(10)
+    return command.sq.qid == 0 and command.opcode == nvme.Admin.TRACK_SEND and cdw10 & 0x100FF == 0x10001
 
 
 class QueueList:
@@ -96,7 +103,7 @@ class Buffers:
         space, page = controller.function.space, controller.page
         ways = _WAYS[command.opcode & 3] or READ | WRITE
         keep = admin and (length is None or length <= MOST_KEPT)
-        work = run.take_work(command, keep)
+        work = run.take_work(command, 2 if length is None and _names_ranges(command) else keep)
         if keep:
             command.buffer = Pieces()
         text = controller.function.data_text
@@ -267,6 +274,28 @@ class Buffers:
         if offset < 0:
             data, offset = data[-offset:], 0
         command.buffer.put(offset, data)
+        if command.expected is None and _names_ranges(command):
+            self._count_ranges(command)
+
+    def _count_ranges(self, command: Command) -> None:
+        """Learn from the header of a Track Memory Changes structure how long it is.
+
+        Only the header tells whether PRP2 is a page or a list, so that a controller reads that first.
+        """
+        assert command.buffer is not None
+        size = TrackRequest(command.buffer).size
+        if size is None or command.work < 0:
+            return
+        command.expected = size
+        self._run.walk.work["keep"][command.work] = 1
+        before = command.transfer
+        if isinstance(before, PrpTransfer) and size > before.first + command.controller.page:
+            before.drop()
+            transfer = command.transfer = PrpTransfer(
+                self._run.map, before.space, before.page, size, READ, before.work, before.text
+            )
+            if transfer.lay(command.qword(24), command.qword(32)):
+                transfer.lay_list(0, before.work, command.controller.function.list_text)
 
     def completed(self, command: Command) -> None:
         """Learn a namespace's block size where Identify did not show it: twice the same, a power of two."""

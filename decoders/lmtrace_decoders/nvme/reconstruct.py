@@ -428,7 +428,7 @@ class Reconstruction:
         self.output.link((tlp, self.output.first_transaction + command.number, spool.SQ_DOORBELL))
         command.touch(tlp)
 
-    def take_work(self, command: Command, keep: bool) -> int:
+    def take_work(self, command: Command, keep: int) -> int:
         """Return a place among the kernel's counters for a command's data."""
         if not self._free_work:
             have = len(self.commands)
