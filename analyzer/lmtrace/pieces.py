@@ -87,6 +87,13 @@ class Pieces:
                         found.append((at, at + 1))
         return found
 
+    def without(self, ranges: Iterable[tuple[int, int]]) -> Pieces:
+        """Return a copy in which the bytes of ``ranges`` are not known."""
+        left, made = Pieces(ranges=sorted(ranges)), Pieces(bytearray(self.data))
+        for first, last in self.ranges:
+            made.ranges += left.gaps(first, last)
+        return made
+
     def known(self, start: int, end: int) -> bool:
         """Whether every byte of ``[start, end)`` is known."""
         return start >= end or any(a <= start and end <= b for a, b in self.ranges)

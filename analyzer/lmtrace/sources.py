@@ -17,6 +17,7 @@ import pyarrow.compute as pc
 
 from lmtrace import events as ev
 from lmtrace.arrow import from_numpy, to_numpy
+from lmtrace.both_ends import facts_of_both_ends
 from lmtrace.describe import entry
 from lmtrace.known import Known
 from lmtrace.pieces import Pieces
@@ -84,6 +85,10 @@ class LinkSource:
         for step in heapq.merge(*sources, key=_order):
             last = max(last, step[0])
             yield step
+        for event in facts_of_both_ends(self.store, self.capture, self.link):
+            last += 1
+            event.order = last
+            yield event.order, False, event
         end = ev.EndOfCapture(time=self.capture.duration_ps, order=last + ORDER_STEP, function=0)
         yield end.order, False, end
 

@@ -106,6 +106,7 @@ TLP_TRANSACTIONS = _table(
 tlp_id uint64 The TLP.
 transaction_id uint64 The transaction.
 kind str As in `children`.
+offset uint64 Offset of its first byte in the command's data, of a TLP that moves data or asks for them; null otherwise.
 """,
 )
 
@@ -494,6 +495,73 @@ last_completion_ps int64 Last completion queue entry of the source before it.
 state_bytes uint64 Bytes of Controller State read.
 suspend_transaction_id uint64 The Suspend command.
 resume_transaction_id uint64 The Resume command.
+match str Why source and destination belong together: `bytes`, `bytes in part`, `bytes with differences`, `order`.
+differing_bytes uint64 Bytes of the state that differ between what was read and what was set, CSATTR aside.
+get_transaction_id uint64 The Get Controller State that completed what was set, or the last one.
+set_transaction_id uint64 The Set Controller State that committed.
+tracking_ps int64 Completion of the command that began the memory tracking which lasted when the source was suspended.
+final_report_ps int64 Completion of the report on memory that said SUSP and had no more to tell.
+source_resumed_ps int64 Completion of a Resume of the source that put none but its own state to work.
+""",
+)
+
+STATE_COMPARISON = _table(
+    "state_comparison",
+    "One fact about a migrated controller as two witnesses tell it: read and set, or state and wire.",
+    _PLACE
+    + """
+controller uint16 CNTLID of the controller at the end that is judged.
+migration_id uint64 The migration.
+comparison str `read and set`, `order of reading and setting`, `state and wire at the source`, `capability` and so on.
+item str Field: `SQ 1 IOSQHP`, `VSS`, `vendor part` and so on.
+first str What was read, or what the state says, or the source's capability.
+second str What was set, or what the wire showed, or the destination's capability.
+first_number uint64 The first value, where it is a number.
+second_number uint64 The second value, where it is a number.
+judgement str `equal`, `differs` or `unknown`.
+reason str Why it is unknown, or what differs in detail.
+first_transaction_id uint64 The command that the first value comes from.
+second_transaction_id uint64 The command that the second value comes from.
+""",
+)
+
+MIGRATED_COMMANDS = _table(
+    "migrated_commands",
+    "One I/O command that was under way or waiting when its controller was suspended, and what became of it.",
+    _PLACE
+    + """
+controller uint16 CNTLID of the destination; the source itself for a rollback.
+migration_id uint64 The migration.
+sqid uint16 Submission queue.
+slot uint16 Slot.
+cid uint16 Command identifier; null for an entry that nobody was seen to fetch.
+opcode uint8 Opcode.
+name str Name of the command.
+fetched_at_source bool The source fetched it; else it was rung there and only waited.
+result str `completed at source`, `completed at destination`, `lost`, `doubled` or `unknown`.
+cause str How it was lost or doubled, in a word.
+reason str How it was lost or doubled, in a sentence.
+source_transaction_id uint64 The command at the source.
+destination_transaction_id uint64 The command at the destination.
+""",
+)
+
+USER_DATA = _table(
+    "user_data",
+    "One range of blocks of a namespace that moves with its controller, and what became of it.",
+    _PLACE
+    + """
+controller uint16 CNTLID of the destination.
+migration_id uint64 The migration.
+nsid uint32 Namespace.
+slba uint64 First block.
+blocks uint64 Blocks.
+finding str `copied`, `unknown`, or what is wrong: `read before logging`, `not read again`, and so on.
+reason str What is wrong, or why it is unknown, in a sentence.
+change_transaction_id uint64 The last command that changed the range at the source.
+cdq_entry_id uint64 The last entry of the log that names the range.
+read_transaction_id uint64 The last command that read the range at the source.
+write_transaction_id uint64 The last command that wrote the range at the destination.
 """,
 )
 
@@ -642,8 +710,8 @@ TABLES: dict[str, Table] = {
     for table in (
         TLPS, TLP_TRANSACTIONS, TRANSACTIONS, CHILDREN, CONTROLLERS, QUEUES, REGIONS, PROPERTIES, DOORBELLS, INTERRUPTS,
         UNMATCHED_COMPLETIONS, COMMAND_DATA, CONTROLLER_STATES, CONTROLLER_STATE_QUEUES, CDQ_ENTRIES, CDQ_REWRITES,
-        MIGRATION_STEPS, MIGRATIONS, TRACKED_RANGES, MEMORY_REPORTS, MEMORY_CHANGES, MEMORY_LOG, VIOLATIONS, OUTCOMES,
-        TROUBLES,
+        MIGRATION_STEPS, MIGRATIONS, STATE_COMPARISON, MIGRATED_COMMANDS, USER_DATA, TRACKED_RANGES, MEMORY_REPORTS,
+        MEMORY_CHANGES, MEMORY_LOG, VIOLATIONS, OUTCOMES, TROUBLES,
     )
 }  # fmt: skip
 """Every table by name."""

@@ -10,9 +10,18 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from lmtrace.pieces import ControllerState, Pieces, QueueState
-from lmtrace.spec.migration import CDQ_ENTRY, CDQ_ENTRY_SIZE, CdqSelect, MigrationSelect, SequenceIndicator, TrackSelect
+from lmtrace.spec.migration import (
+    CDQ_ENTRY,
+    CDQ_ENTRY_SIZE,
+    TRACKED_MEMORY_HEADER,
+    CdqSelect,
+    MigrationSelect,
+    SequenceIndicator,
+    TrackSelect,
+)
 from lmtrace.spec.nvme import Admin, Feature, Status
 from lmtrace_decoders.data_queue import DataQueue
+from lmtrace_decoders.migration_match import Read
 from lmtrace_decoders.migration_record import Source, Steps
 from lmtrace_decoders.migration_states import States
 from lmtrace_decoders.nvme import losses, spool
@@ -73,8 +82,13 @@ class Migration:
             case Admin.TRACK_SEND if select == TrackSelect.TRACK_MEMORY_CHANGES:
                 start = command.dword(10) >> 16 & 1 == 1
                 self._step(command, "start tracking" if start else "stop tracking", cdw11 & 0xFFFF)
+                if command.succeeded:
+                    function = command.controller.function
+                    self.steps.tracked(function.link, cdw11 & 0xFFFF, function.number, time, start)
             case Admin.TRACK_RECEIVE if select == 0:
                 self._step(command, "read changes", cdw11 & 0xFFFF)
+                if command.succeeded and _is_final_report(command):
+                    self.steps.reported(command.controller.function.link, cdw11 & 0xFFFF, time)
             case Admin.SET_FEATURES if select == Feature.CONTROLLER_DATA_QUEUE:
                 cdq = self._cdqs.get((command.controller.function.number, cdw11 & 0xFFFF))
                 self._step(command, "move CDQ head", cdq.target if cdq else None)
@@ -114,6 +128,10 @@ class Migration:
             function.link, function.bdf, step, target, command.fetch_ps, command.cqe_ps, status,
             self._run.output.first_transaction + command.number,
         )  # fmt: skip
+
+    def _number(self, command: Command) -> int:
+        """Return the number of a command among the transactions of the run."""
+        return self._run.output.first_transaction + command.number
 
     def target(self, link: int, cntlid: int) -> Function | None:
         """Return the function of a CNTLID, on the same link first."""
@@ -249,11 +267,12 @@ class Migration:
         target, offset = cdw11 & 0xFFFF, command.dword(12) | command.dword(13) << 32
         indices = (cdw10 >> 16 & 0xFF, cdw11 >> 16, cdw14 & 0x7F)
         structure = self.states.read(link, target, offset, command.buffer or Pieces(), indices)
-        self.steps.read(link, target, command.fetch_ps, time, command.moved[1], structure.pieces)
+        read = Read(structure.pieces, self._number(command), structure.changed)
+        self.steps.read(link, target, command.fetch_ps, time, command.moved[1], read)
         self.states.add(
             structure,
             {
-                "transaction_id": self._run.output.first_transaction + command.number, "set": False, "target": target,
+                "transaction_id": self._number(command), "set": False, "target": target,
                 "offset": offset, "length": command.moved[1], "csvi": indices[0], "csuuidi": cdw11 >> 16 & 0xFF,
                 "committed": False,
             },
@@ -274,7 +293,9 @@ class Migration:
                 "csvi": cdw11 >> 16 & 0xFF, "csuuidi": cdw11 >> 24, "committed": committed,
             },
         )  # fmt: skip
-        self.steps.written(link, target, command.fetch_ps, time, committed, structure.pieces)
+        self.steps.written(
+            link, target, command.fetch_ps, time, committed, structure.pieces, self._number(command)
+        )  # fmt: skip
         if committed:
             self.states.end(link, target, True)
             self._commit(link, target, structure.pieces, time, tlp)
@@ -346,3 +367,10 @@ class Migration:
             self._missing(cdq, cdq.doubtful, -1)
         self.states.finish()
         self.steps.write(self._run.store)
+
+
+def _is_final_report(command: Command) -> bool:
+    """Whether a Track Receive reports a suspended controller of which nothing more is to be reported."""
+    report = command.buffer or Pieces()
+    layout = TRACKED_MEMORY_HEADER
+    return report.field(layout, "SUSP") == 1 and report.field(layout, "MTR") == 0

@@ -7,11 +7,12 @@ from typing import Any
 
 from lmtrace.pieces import Pieces
 from lmtrace.store import Store
+from lmtrace_decoders.migration_match import MOST_READS, Match, Read, pair
 
 
 @dataclass(slots=True, eq=False)
 class Source:
-    """A controller that was suspended. ``state`` is what was last read of it."""
+    """A controller that was suspended. ``reads`` are the structures that were read of it, the latest last."""
 
     capture: str
     link: int
@@ -21,7 +22,7 @@ class Source:
     suspend_transaction: int
     manager: int
     last_completion_ps: int | None = None
-    state: Pieces | None = None
+    reads: list[Read] = field(default_factory=list)
     read_ps: int | None = None
     read_end_ps: int | None = None
     read_bytes: int = 0
@@ -33,6 +34,10 @@ class Source:
     received: Destination | None = None
     """The state that was set into it while suspended, which makes it a destination."""
     link_name: str = ""
+    tracking_ps: int | None = None
+    """When tracking of its memory began that lasted when it was suspended."""
+    final_report_ps: int | None = None
+    """Completion of the Track Receive that said SUSP and had no more to report."""
 
 
 @dataclass(slots=True, eq=False)
@@ -45,6 +50,7 @@ class Destination:
     set_ps: int
     state: Pieces
     committed_ps: int | None = None
+    commit_transaction: int | None = None
     resume: tuple[int, int, int] | None = None
     first_completion_ps: int | None = None
     link_name: str = ""
@@ -76,6 +82,8 @@ class Steps:
     _suspended: dict[tuple[int, int], tuple[Source, Step]] = field(default_factory=dict)
     _receiving: dict[tuple[int, int], Destination] = field(default_factory=dict)
     _resumed: dict[tuple[int, int], Source | Destination] = field(default_factory=dict)
+    _tracking: dict[tuple[int, int], tuple[int, int]] = field(default_factory=dict)
+    """When tracking of a controller's memory began, and the function that tracks it."""
 
     def add(
         self, link: int, function: int, step: str, target: int | None, time: int, end: int | None,
@@ -96,20 +104,40 @@ class Steps:
             source.suspend_transaction,
         )  # fmt: skip
         source.link_name = self.links[source.link]
+        source.tracking_ps = self._tracking.get(key, (None, 0))[0]
         self._suspended[key] = (source, row)
         self.sources.append(source)
 
-    def read(self, link: int, target: int, time: int, end: int, count: int, state: Pieces) -> None:
-        """Get Controller State returned a part."""
+    def read(self, link: int, target: int, time: int, end: int, count: int, read: Read) -> None:
+        """Get Controller State returned a part; what is read of a destination to look at it is not its way out."""
         found = self._suspended.get((link, target))
-        if found is None:
+        if found is None or found[0].received is not None:
             return
         source = found[0]
         source.read_ps = time if source.read_ps is None else source.read_ps
-        source.read_end_ps, source.state = end, state
+        source.read_end_ps = end
         source.read_bytes += count
+        if source.reads and source.reads[-1].state is read.state:
+            source.reads.pop()
+        source.reads.append(read)
+        del source.reads[:-MOST_READS]
 
-    def written(self, link: int, target: int, time: int, end: int, committed: bool, state: Pieces) -> None:
+    def tracked(self, link: int, target: int, manager: int, time: int, start: bool) -> None:
+        """Tracking of a controller's memory began or ended."""
+        if start:
+            self._tracking[link, target] = (time, manager)
+        else:
+            self._tracking.pop((link, target), None)
+
+    def reported(self, link: int, target: int, time: int) -> None:
+        """A Track Receive said that its target is suspended and that there is no more to report."""
+        found = self._suspended.get((link, target))
+        if found is not None and found[0].final_report_ps is None:
+            found[0].final_report_ps = time
+
+    def written(
+        self, link: int, target: int, time: int, end: int, committed: bool, state: Pieces, transaction: int
+    ) -> None:  # fmt: skip
         """Set Controller State took a part."""
         key = (link, target)
         destination = self._receiving.get(key)
@@ -118,7 +146,7 @@ class Steps:
             self._receiving[key] = destination
             self.destinations.append(destination)
         if committed:
-            destination.committed_ps = end
+            destination.committed_ps, destination.commit_transaction = end, transaction
             if key in self._suspended:
                 self._suspended[key][0].received = destination
 
@@ -151,6 +179,8 @@ class Steps:
                 del self._suspended[key]
                 row.end = source.end_ps = time
                 source.reset = True
+        for place in [place for place, (_, by) in self._tracking.items() if by == manager]:
+            del self._tracking[place]
         if cntlid is not None:
             self._resumed.pop((link, cntlid), None)
 
@@ -170,35 +200,20 @@ def write_migrations(store: Store, captures: list[Steps]) -> None:
 
     The bytes decide, across captures too, since captures may have no common clock; else the order in one capture.
     """
-    sources = [one for steps in captures for one in steps.sources if one.received is None or one.state is not None]
+    sources = [one for steps in captures for one in steps.sources if one.received is None or one.reads]
     free = [one for steps in captures for one in steps.destinations if one.committed_ps is not None]
     writer = store.writer("migrations")
+    found, alone = pair(sources, free)
     for source in sources:
-        match = next((one for one in free if _same(source, one)), None)
-        if match is None:
-            match = next(
-                (one for one in free if one.capture == source.capture and one.set_ps > source.suspended_ps
-                 and source.state is not None and one.cntlid != source.cntlid), None,
-            )  # fmt: skip
-        if match is not None:
-            free.remove(match)
-        writer.add(_row(source, match))
-    for destination in free:
-        writer.add(_row(None, destination))
+        match = found.get(id(source))
+        writer.add(_row(source, match.destination if match is not None else None, match))
+    for destination in alone:
+        writer.add(_row(None, destination, None))
 
 
-def _same(source: Source, destination: Destination) -> bool:
-    """Whether the bytes set are those that were read, the CP bit apart."""
-    if source.state is None:
-        return False
-    read, written = source.state, destination.state
-    end = len(written.data)
-    if end <= 48 or not read.known(16, end) or not written.known(16, end):
-        return False
-    return bytes(read.data[16:end]) == bytes(written.data[16:end])
-
-
-def _row(source: Source | None, destination: Destination | None) -> dict[str, Any]:
+def _row(
+    source: Source | None, destination: Destination | None, match: Match[Source, Destination] | None
+) -> dict[str, Any]:  # fmt: skip
     resume = destination.resume if destination is not None else source.resume if source is not None else None
     if destination is not None and destination.resume is not None:
         outcome = "resumed"
@@ -215,12 +230,20 @@ def _row(source: Source | None, destination: Destination | None) -> dict[str, An
             "suspend_ps": source.suspend_ps, "suspended_ps": source.suspended_ps, "state_read_ps": source.read_ps,
             "state_read_end_ps": source.read_end_ps, "last_completion_ps": source.last_completion_ps,
             "state_bytes": source.read_bytes, "suspend_transaction_id": source.suspend_transaction,
+            "tracking_ps": source.tracking_ps, "final_report_ps": source.final_report_ps,
+            "source_resumed_ps": None if source.resume is None else source.resume[1],
+            "get_transaction_id": source.reads[-1].transaction if source.reads else None,
         }  # fmt: skip
+    if match is not None:
+        row |= {"match": match.how, "differing_bytes": match.differing}
+        if match.read is not None:
+            row["get_transaction_id"] = match.read.transaction
     if destination is not None:
         row |= {
             "destination_capture": destination.capture, "destination_link": destination.link_name,
             "destination": destination.cntlid, "state_set_ps": destination.set_ps,
             "committed_ps": destination.committed_ps, "first_completion_ps": destination.first_completion_ps,
+            "set_transaction_id": destination.commit_transaction,
         }  # fmt: skip
     elif source is not None and source.resume is not None:
         row |= {

@@ -12,6 +12,12 @@ from dataclasses import fields
 from lmtrace.events.base import (
     Event,
 )
+from lmtrace.events.both_ends import (
+    Handover,
+    MigratedBlocks,
+    MigratedCommand,
+    StateItem,
+)
 from lmtrace.events.command import (
     Command,
     Identify,
@@ -73,12 +79,15 @@ __all__ = [
     "Event",
     "GetControllerState",
     "GetFeaturesCdq",
+    "Handover",
     "Identify",
     "IdentifyController",
     "IdentifyStateFormats",
     "Initiated",
     "Interrupt",
     "LogUserDataChanges",
+    "MigratedBlocks",
+    "MigratedCommand",
     "MigrationCommand",
     "PropertyAccess",
     "QueueCreated",
@@ -90,6 +99,7 @@ __all__ = [
     "SetControllerState",
     "SetFeaturesCdq",
     "SqeFetch",
+    "StateItem",
     "StateTransfer",
     "Stray",
     "Suspend",
@@ -142,7 +152,7 @@ EVENTS: dict[str, type[Event]] = {
         GetFeaturesCdq, ReservedSelect, Identify, IdentifyController, IdentifyStateFormats, Sanitize,
         VirtualizationManagement, SqeFetch,
         CqePosted, Doorbell, Interrupt, Initiated, Stray, PropertyAccess, Enabled, Reset, QueueCreated, QueueDeleted,
-        CdqEntry, CdqRewrite, EndOfCapture,
+        CdqEntry, CdqRewrite, StateItem, MigratedCommand, MigratedBlocks, Handover, EndOfCapture,
     )
 }  # fmt: skip
 """Every event class by its name in stories."""

@@ -170,8 +170,9 @@ def _count(work, slot, time, tlp):  # type: ignore[no-untyped-def]
 
 @njit(cache=True)
 def _attribute(  # type: ignore[no-untyped-def]
-    rows, first, base, pool, oheads, ostate, nodes, heads, ids, spaces, watch, work, events, numbers, tables, ctl
-):
+    rows, first, base, pool, oheads, ostate, nodes, heads, ids, spaces, watch, work, events, numbers, offsets, tables,
+    ctl,
+):  # fmt: skip
     classes, roles, stop = tables[0], tables[1], tables[2]
     ctl[1] = 0
     most = len(events) - 2
@@ -201,6 +202,7 @@ def _attribute(  # type: ignore[no-untyped-def]
                 settle(pool, oheads, ostate, index, rows, i, offset, count)
                 if what == DATA or what == METADATA:
                     numbers[i] = number
+                    offsets[i] = place
                     if work[owner]["number"] == number and not wrong:
                         _count(work, owner, time, tlp)
                         if what == METADATA:
@@ -307,6 +309,7 @@ def _attribute(  # type: ignore[no-untyped-def]
                 if what == DATA or what == METADATA:
                     number = work[owner]["number"]
                     numbers[i] = number
+                    offsets[i] = place
                     _count(work, owner, time, tlp)
             rows[i]["role"] = role
             rows[i]["owner"] = text
@@ -384,14 +387,16 @@ class Walk:
         self._control[0] = 0
         return np.full(len(rows), -1, np.int64)
 
-    def step(self, rows: np.ndarray, first: int, base: int, numbers: np.ndarray) -> list[tuple[int, ...]] | None:
+    def step(
+        self, rows: np.ndarray, first: int, base: int, numbers: np.ndarray, offsets: np.ndarray
+    ) -> list[tuple[int, ...]] | None:  # fmt: skip
         """Walk to the next stop; return the events up to there in order of EVENT's fields, None at the end."""
         if self._control[0] >= len(rows):
             return None
         opens = self.opens
         _attribute(
             rows, first, base, opens.pool, opens.heads, opens.state, self.map.nodes, self.map.heads, self._ids,
-            self._spaces, self.watch, self.work, self._events, numbers, self._tables, self._control,
+            self._spaces, self.watch, self.work, self._events, numbers, offsets, self._tables, self._control,
         )  # fmt: skip
         events: list[tuple[int, ...]] = self._events[: int(self._control[1])].tolist()
         return events

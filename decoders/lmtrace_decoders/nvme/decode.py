@@ -14,8 +14,8 @@ from lmtrace_decoders.nvme.reconstruct import Reconstruction
     takes=("tlps",),
     gives=(
         "tlp_transactions", "transactions", "children", "controllers", "queues", "regions", "properties", "doorbells",
-        "interrupts",
-        "command_data", "controller_states", "controller_state_queues", "cdq_entries", "migration_steps", "migrations",
+        "interrupts", "unmatched_completions", "command_data", "controller_states", "controller_state_queues",
+        "cdq_entries", "cdq_rewrites", "migration_steps", "migrations",
     ),
 )  # fmt: skip
 def nvme(store: Store) -> None:

@@ -66,20 +66,22 @@ class Output:
         """Link a TLP to a transaction: (TLP, transaction, kind of child)."""
         self._links += row
 
-    def bulk_links(self, first: int, rows: np.ndarray, numbers: np.ndarray) -> None:
-        """Link the data TLPs of a chunk to their commands."""
+    def bulk_links(self, first: int, rows: np.ndarray, numbers: np.ndarray, offsets: np.ndarray) -> None:
+        """Link the data TLPs of a chunk to their commands; ``offsets`` are those of their first bytes."""
         self._flush_links()
         at = np.flatnonzero(numbers >= 0)
         records = np.zeros(len(at), spool.TLP_LINK)
         records["tlp_id"] = first + at
         records["transaction_id"] = numbers[at]
         metadata = rows["role"][at] == 8
+        records["offset"] = offsets[at]
         records["kind"] = np.where(metadata, spool.METADATA_CHILD, spool.DATA_CHILD)
         self.spills["tlp_transactions"].extend(records)
 
     def _flush_links(self) -> None:
         values = np.array(self._links, np.int64).reshape(-1, 3)
         records = np.zeros(len(values), spool.TLP_LINK)
+        records["offset"] = -1
         for column, name in enumerate(("tlp_id", "transaction_id", "kind")):
             records[name] = values[:, column]
         self.spills["tlp_transactions"].extend(records)

@@ -173,11 +173,12 @@ class Reconstruction:
             self.first, self.rows = first, rows
             base, self.payload = self.store.payload_span(rows)
             numbers = self.walk.begin(rows)
-            while (events := self.walk.step(rows, first, base, numbers)) is not None:
+            offsets = np.full(len(rows), -1, np.int64)
+            while (events := self.walk.step(rows, first, base, numbers, offsets)) is not None:
                 for event in events:
                     table[event[0]](event)
             numbers[numbers >= 0] += self.output.first_transaction
-            self.output.bulk_links(first, rows, numbers)
+            self.output.bulk_links(first, rows, numbers, offsets)
             self.store.update_tlps(first, rows)
         self._finish()
 

@@ -59,7 +59,7 @@ CHILD = np.dtype([
     ("transaction_id", "<i8"), ("kind", "<i4"), ("time_ps", "<i8"), ("end_ps", "<i8"), ("address", "<u8"),
     ("length", "<i8"), ("first_tlp_id", "<i8"), ("last_tlp_id", "<i8"), ("confidence", "<f4"),
 ])  # fmt: skip
-TLP_LINK = np.dtype([("tlp_id", "<i8"), ("transaction_id", "<i8"), ("kind", "<i4")])
+TLP_LINK = np.dtype([("tlp_id", "<i8"), ("transaction_id", "<i8"), ("kind", "<i4"), ("offset", "<i8")])
 DOORBELL_ROW = np.dtype([
     ("link", "<i4"), ("function", "<i4"), ("controller", "<i4"), ("epoch", "<i4"), ("kind", "<i4"), ("qid", "<i4"),
     ("value", "<i8"), ("time_ps", "<i8"), ("tlp_id", "<i8"),

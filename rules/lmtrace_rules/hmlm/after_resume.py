@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from lmtrace.events import CqePosted, EndOfCapture, Reset, SqeFetch
+from lmtrace.events import CqePosted, EndOfCapture, MigratedCommand, Reset, SqeFetch
 from lmtrace.known import Known
-from lmtrace.rule import Severity, Verdict, broken, expect, not_observable, rule
+from lmtrace.rule import Severity, Verdict, broken, expect, held, not_observable, rule
 from lmtrace.session import Controller, Session
 from lmtrace.session.interval import ResumedQueue, Resumption
 from lmtrace_rules.hmlm.intervals import UNSEEN_POINTER, UNSEEN_STATE, name, resumed, start, weight
@@ -202,7 +202,9 @@ def resumed_queue_fetched_out_of_place(event: SqeFetch, session: Session) -> Ite
 
 
 @rule("HMLM-5.1.17.1.2-n7", spec="NVMe Base 2.1, 5.1.17.1.3", party="controller")
-def resumed_command_not_done_once(event: CqePosted | Reset | EndOfCapture, session: Session) -> Iterator[Verdict]:
+def resumed_command_not_done_once(
+    event: CqePosted | Reset | MigratedCommand | EndOfCapture, session: Session
+) -> Iterator[Verdict]:  # fmt: skip
     """Every command of a resumed submission queue completes exactly once.
 
     A second completion ends a command that the host may have sent meanwhile; a missing one hangs the tenant.
@@ -255,7 +257,30 @@ def resumed_command_not_done_once(event: CqePosted | Reset | EndOfCapture, sessi
         3us resume target=2
         4us sqe_fetch function=01:00.2 sqid=1 slot=3 cid=7
         900ms reset function=01:00.2
+
+    Holds::
+
+        9us migrated_command function=01:00.2 sqid=1 slot=3
+
+    Silent::
+
+        9us migrated_command function=01:00.2 sqid=1 slot=3 result=lost cause="other state"
+
+    Silent::
+
+        9us migrated_command function=01:00.2 sqid=1 slot=3 result=lost cause="not completed" destination=7
+
+    Breaks::
+
+        9us migrated_command function=01:00.2 sqid=1 slot=3 result=lost cause=skipped
+
+    Breaks::
+
+        9us migrated_command function=01:00.2 sqid=1 slot=2 result=doubled cause="fetched again" source=3 destination=7
     """
+    if isinstance(event, MigratedCommand):
+        yield from _migrated(event)
+        return
     if isinstance(event, CqePosted):
         found = resumed(event, session)
         queue = found[1].queues.get(("SQ", event.sqid)) if found is not None else None
@@ -283,6 +308,22 @@ def resumed_command_not_done_once(event: CqePosted | Reset | EndOfCapture, sessi
                 f"{name(one)} fetched CID {fetch.cid} from SQ {fetch.sqid} after its Resume and did not complete it in "
                 f"the {age / 1e9:.3g} ms until {_end(event)}", fetch, weight(queue) or severity,
             )  # fmt: skip
+
+
+def _migrated(event: MigratedCommand) -> Iterator[Verdict]:
+    """Judge a command of the source by what became of it; what its own traffic shows the other events tell."""
+    if event.result == "unknown":
+        yield not_observable("what was seen ends too soon, or does not show both ends", event)
+    elif event.result not in ("lost", "doubled"):
+        yield held(event)
+    elif event.cause in _BY_ITSELF:
+        which = f"slot {event.slot}" if event.cid is None else f"CID {event.cid} in slot {event.slot}"
+        severity: Severity = "warning" if event.cause == "not fetched" else "error"
+        yield broken(f"the command of SQ {event.sqid}, {which}, was {event.result}: {event.reason}", event, severity)
+
+
+_BY_ITSELF = ("skipped", "not fetched", "fetched again")
+"""What a destination does to a command of its own accord and without a completion that tells of it."""
 
 
 def _end(event: Reset | EndOfCapture) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from lmtrace.events import GetControllerState, SetControllerState
+from lmtrace.events import GetControllerState, SetControllerState, StateItem
 from lmtrace.known import Known
 from lmtrace.pieces import ControllerState, QueueState
 from lmtrace.rule import Verdict, broken, expect, held, not_observable, rule
@@ -18,6 +18,7 @@ SECTION = "6.10 Migration Send: Set Controller State"
 PROFILE = "state"
 PHASE = "state-set"
 
+NOT_BOTH = "the captures do not show both what was read and what was set"
 PASSED_ON = "the host passes on what a controller returned"
 PAGE = 4096
 
@@ -233,10 +234,11 @@ def _changes(committed: list[QueueState], returned: list[QueueState], target: Co
 
 
 @rule("HMLM-5.1.17.1.3-n37", spec="NVMe Base 2.1, 8.1.12.1", party="host")
-def state_changed_on_its_way(command: SetControllerState, session: Session) -> Iterator[Verdict]:
+def state_changed_on_its_way(command: SetControllerState | StateItem, session: Session) -> Iterator[Verdict]:
     """The state that is set is, byte for byte, the state that was read; only CSATTR.CP may differ.
 
-    The destination would run on a state that the source never had.
+    The destination would run on a state that the source never had. Where the ends are on two links, or in two
+    captures, each item of the state is judged; the indices mean the same version and the same UUID on both sides.
 
     Holds::
 
@@ -287,7 +289,34 @@ def state_changed_on_its_way(command: SetControllerState, session: Session) -> I
         5us set_controller_state target=2 csvi=1 seqind=3
             sq qid=1 hp=4 tp=5
             cq qid=1
+
+    Holds::
+
+        5us state_item item="SQ 1 IOSQHP" first=3 second=3
+
+    Silent::
+
+        5us state_item item=CSATTR.CP first=1 second=0 judgement=differs
+
+    Silent::
+
+        5us state_item item="SQ 1 IOSQHP" first=3 second=4 judgement=differs match=order
+
+    Silent::
+
+        5us state_item item=CSUUIDI first="0 (none)" second="1 (00)" judgement=differs
+
+    Breaks::
+
+        5us state_item item="SQ 1 IOSQHP" first=3 second=4 judgement=differs
+
+    Breaks::
+
+        5us state_item item=CSVI first="1 (version 0)" second="2 (version 1)" judgement=differs same_link=1
     """
+    if isinstance(command, StateItem):
+        yield from _item_across(command)
+        return
     if not (command.commits and command.succeeded):
         return
     state = sent_with(command, session).state
@@ -308,6 +337,20 @@ def state_changed_on_its_way(command: SetControllerState, session: Session) -> I
         f"{source.target:X}h, where {source.pieces.data[place]:02x} was read",
         command,
     )
+
+
+def _item_across(event: StateItem) -> Iterator[Verdict]:
+    """Judge one item of a state that was read on one link and set on another."""
+    index = event.item in ("CSVI", "CSUUIDI")
+    if event.comparison != "read and set" or event.item == "CSATTR.CP" or (event.same_link and not index):
+        return
+    if event.judgement == "unknown" or event.match == "order":
+        yield not_observable(NOT_BOTH, event)
+    elif event.judgement == "equal" or (index and "(none)" in f"{event.first} {event.second}"):
+        yield held(event)
+    else:
+        detail = f" ({event.reason})" if event.reason else ""
+        yield broken(f"{event.item} was read as {event.first} and set as {event.second}{detail}", event)
 
 
 def _taken_for(read: StateRead, state: ControllerState) -> bool:

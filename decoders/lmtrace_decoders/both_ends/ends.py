@@ -1,0 +1,237 @@
+"""The two ends of a migration, and what the tables hold about each of them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import pyarrow.compute as pc
+
+from lmtrace.arrow import to_numpy
+from lmtrace.pieces import ControllerState, Pieces
+from lmtrace.store import Capture, Store, Where
+
+NEVER = 1 << 62
+
+
+def numbers(table: Any, name: str) -> np.ndarray:
+    """Return a column of integers with -1 for null."""
+    found = table.column(name)
+    return np.where(to_numpy(pc.is_valid(found)), to_numpy(found).astype(np.int64), -1)
+
+
+@dataclass(slots=True)
+class Link:
+    """One link of one capture."""
+
+    capture: Capture
+    name: str
+
+    @property
+    def where(self) -> list[tuple[str, str, Any]]:
+        """The terms that choose its rows of a table."""
+        return [("capture", "==", self.capture.name), ("link", "==", self.name)]
+
+    def lost_before(self, time: int) -> bool:
+        """Whether the capture itself shows a loss on the link up to a time in ps."""
+        return any(at <= time for name, at in self.capture.troubles.losses if name in (None, self.name))
+
+
+@dataclass(slots=True)
+class Traffic:
+    """The I/O commands of one function in the order in which they were fetched; -1 stands for null."""
+
+    ids: np.ndarray
+    columns: dict[str, np.ndarray]
+
+    def __getitem__(self, name: str) -> np.ndarray:
+        return self.columns[name]
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+
+_TRAFFIC = (
+    "id", "sqid", "cqid", "cid", "opcode", "nsid", "sq_slot", "cq_slot", "fetch_tlp_id", "cqe_tlp_id", "fetch_ps",
+    "cqe_ps", "sct", "sc", "cqe_sqid",
+)  # fmt: skip
+
+
+@dataclass
+class End:
+    """One controller at one end of a migration."""
+
+    store: Store
+    link: Link
+    cntlid: int
+
+    @cached_property
+    def lives(self) -> list[dict[str, Any]]:
+        """The rows of its controller in the order of its lives."""
+        return self._rows("controllers", ("controller", "==", self.cntlid))
+
+    @cached_property
+    def function(self) -> int | None:
+        """Its function, where the capture shows it."""
+        return self.lives[0]["function"] if self.lives else None
+
+    @cached_property
+    def from_start(self) -> bool:
+        """Whether the capture shows it from its enabling on, and nothing of it was inferred."""
+        return any(one["enabled_tlp_id"] is not None and one["learnt"] == "seen" for one in self.lives)
+
+    @cached_property
+    def traffic(self) -> Traffic:
+        """Its I/O commands."""
+        table = self.read("transactions", _TRAFFIC, ("sqid", ">", 0))
+        columns = {name: numbers(table, name) for name in _TRAFFIC}
+        keep = columns["fetch_tlp_id"] >= 0
+        columns = {name: values[keep] for name, values in columns.items()}
+        order = np.lexsort((columns["id"], columns["fetch_tlp_id"]))
+        columns = {name: values[order] for name, values in columns.items()}
+        return Traffic(columns["id"], columns)
+
+    @cached_property
+    def queues(self) -> list[dict[str, Any]]:
+        """Every life of its I/O queues."""
+        return [one for one in self.rows("queues") if one["qid"]]
+
+    @cached_property
+    def doorbells(self) -> dict[tuple[str, int], tuple[np.ndarray, np.ndarray]]:
+        """TLP ids and values of its doorbells by kind and queue, in order."""
+        found: dict[tuple[str, int], tuple[list[int], list[int]]] = {}
+        for row in self.rows("doorbells"):
+            tlps, values = found.setdefault((row["kind"], row["qid"]), ([], []))
+            tlps.append(row["tlp_id"])
+            values.append(row["value"])
+        return {key: (np.array(tlps, np.int64), np.array(values, np.int64)) for key, (tlps, values) in found.items()}
+
+    @cached_property
+    def shadow_doorbells(self) -> bool:
+        """Whether it was given doorbells in host memory, which move without a write on the link."""
+        return bool(self.read("transactions", ("id", "sc"), ("opcode", "==", 0x7C), ("sqid", "==", 0)).num_rows)
+
+    def ended(self, tlp: int) -> tuple[int, int]:
+        """Return (TLP id, time in ps) of its first reset after a TLP, or of the end of the capture."""
+        for life in self.lives:
+            if life["ended_tlp_id"] is not None and life["ended_tlp_id"] > tlp:
+                return life["ended_tlp_id"], life["ended_ps"]
+        return self.link.capture.end_tlp, self.link.capture.duration_ps
+
+    def read(self, name: str, columns: tuple[str, ...] | None, *where: tuple[str, str, Any]) -> Any:
+        """Return the rows of a table that belong to its function."""
+        terms: Where = [*self.link.where, ("function", "==", -1 if self.function is None else self.function), *where]
+        if self.function is None:
+            terms = [*self.link.where, ("function", "in", [])]
+        return self.store.read(name, columns, terms)
+
+    def rows(self, name: str, *where: tuple[str, str, Any]) -> list[dict[str, Any]]:
+        """Return the rows of a table that belong to its function, one by one."""
+        found: list[dict[str, Any]] = self.read(name, None, *where).to_pylist()
+        return found
+
+    def _rows(self, name: str, *where: tuple[str, str, Any]) -> list[dict[str, Any]]:
+        found: list[dict[str, Any]] = self.store.read(name, None, [*self.link.where, *where]).to_pylist()
+        return found
+
+
+@dataclass
+class Handover:
+    """One migration with both of its ends, as far as the captures show them. ``row`` is that of `migrations`."""
+
+    store: Store
+    number: int
+    row: dict[str, Any]
+    source: End | None
+    destination: End | None
+    commands: dict[int, dict[str, Any]] = field(default_factory=dict)
+    """Its Suspend, Get, Set and Resume commands by transaction id."""
+    states: dict[int, dict[str, Any]] = field(default_factory=dict)
+    """By transaction id of a Get or Set, the row of `controller_states` that holds the bytes of its structure."""
+
+    @property
+    def rolled_back(self) -> bool:
+        """Whether the source went on where it was."""
+        return bool(self.row["outcome"] == "rolled back")
+
+    @property
+    def one_clock(self) -> bool:
+        """Whether both ends are in one capture."""
+        return self.source is not None and self.destination is not None and (
+            self.source.link.capture is self.destination.link.capture
+        )  # fmt: skip
+
+    @property
+    def same_link(self) -> bool:
+        """Whether both ends are on one link."""
+        return self.one_clock and self.source.link.name == self.destination.link.name  # type: ignore[union-attr]
+
+    def command(self, name: str) -> dict[str, Any] | None:
+        """Return the command that a column of `migrations` names."""
+        return self.commands.get(self.row[name]) if self.row[name] is not None else None
+
+    def tlp(self, name: str, end: str) -> int | None:
+        """Return the TLP id of the fetch (``fetch``) or completion (``cqe``) of a command of the migration."""
+        command = self.command(name)
+        return None if command is None else command[f"{end}_tlp_id"]
+
+    def state(self, name: str) -> ControllerState | None:
+        """Return the structure that a Get or Set completed; None where there is none."""
+        row = self.states.get(self.row[name]) if self.row[name] is not None else None
+        if row is None or row["data"] is None:
+            return None
+        pieces = Pieces.of(row["data"], row["seen"])
+        flat = row["changed"] or []
+        return ControllerState(pieces.without(list(zip(flat[::2], flat[1::2], strict=True))) if flat else pieces)
+
+
+def handovers(store: Store) -> list[Handover]:
+    """Return every migration of the run."""
+    rows = store.read("migrations").to_pylist()
+    captures = {one.name: one for one in store.captures}
+    ends: dict[tuple[str, str, int], End] = {}
+
+    def end(capture: str | None, link: str | None, cntlid: int | None) -> End | None:
+        if capture is None or link is None or cntlid is None:
+            return None
+        key = (capture, link, cntlid)
+        if key not in ends:
+            ends[key] = End(store, Link(captures[capture], link), cntlid)
+        return ends[key]
+
+    names = ("suspend_transaction_id", "get_transaction_id", "set_transaction_id", "resume_transaction_id")
+    wanted = sorted({row[name] for row in rows for name in names if row[name] is not None})
+    commands = {one["id"]: one for one in store.read("transactions", None, [("id", "in", wanted)]).to_pylist()}
+    states = _structures(store, wanted)
+    return [
+        Handover(
+            store, row["id"], row, end(row["capture"], row["link"], row["source"]),
+            end(row["destination_capture"], row["destination_link"], row["destination"]), commands, states,
+        )
+        for row in rows
+    ]  # fmt: skip
+
+
+def _structures(store: Store, wanted: list[int]) -> dict[int, dict[str, Any]]:
+    """Return, by transaction id, the row of the last piece of the structure that a command moved a piece of.
+
+    Its indices are those of the command itself.
+    """
+    pieces = store.read("controller_states", None, [("transaction_id", "in", wanted)]).to_pylist()
+    numbers = sorted({one["structure"] for one in pieces if one["structure"] is not None})
+    whole = store.read("controller_states", None, [("structure", "in", numbers)]).to_pylist()
+    ids = sorted({one["transaction_id"] for one in [*pieces, *whole]})
+    rows = store.read("transactions", ("id", "capture"), [("id", "in", ids)]).to_pylist()
+    captures = {one["id"]: one["capture"] for one in rows}
+    last = {
+        (captures.get(one["transaction_id"]), one["structure"]): one for one in whole if one["data"] is not None
+    }  # fmt: skip
+    found = {}
+    for one in pieces:
+        row = last.get((captures.get(one["transaction_id"]), one["structure"]))
+        if row is not None:
+            mine = ("transaction_id", "csvi", "csuuidi")
+            found[one["transaction_id"]] = {**row, **{name: one[name] for name in mine}}
+    return found
