@@ -1,8 +1,9 @@
-"""What the tests share: where real captures lie."""
+"""What the tests share: where real captures lie, and which programs a test needs."""
 
 from __future__ import annotations
 
 import os
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -11,6 +12,19 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent
 BUNDLED = ROOT / "samples" / "captures"
 SHARED = ROOT.parent / "shared" / "captures"
+
+PACKAGES = {"vcd2fst": "gtkwave"}
+"""The Debian package of each program that a test may need; the test carries the marker ``needs_<program>``."""
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Skip a test whose program is missing, with the reason; where ``CI`` is set, it fails."""
+    for program, package in PACKAGES.items():
+        if item.get_closest_marker(f"needs_{program}") and shutil.which(program) is None:
+            reason = f"{program} is not installed (Debian package {package})"
+            if os.environ.get("CI"):
+                pytest.fail(reason)
+            pytest.skip(reason)
 
 
 def find_capture(name: str) -> Path:

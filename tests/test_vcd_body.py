@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from lmtrace.errors import LmtraceError
 from lmtrace.stage import Flag
-from lmtrace_decoders.vcd.digits import digits, store
+from lmtrace_decoders.interfaces.digits import digits, store
 from tlps_read import Read, read
 from vcd_made import HEADER, START, beat, dump, write, write_header
 

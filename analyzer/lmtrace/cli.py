@@ -307,7 +307,11 @@ def synth(
     output: Annotated[
         Path | None,
         typer.Option(
-            "-o", "--output", metavar="FILE", help="The capture: .vcd or .pcapng, also .gz or .zst.", show_default=False
+            "-o",
+            "--output",
+            metavar="FILE",
+            help="The capture: .fst, .vcd or .pcapng, the last two also .gz or .zst.",
+            show_default=False,
         ),
     ] = None,
     list_: Annotated[bool, typer.Option("--list", help="List the scenarios and their faults.")] = False,

@@ -26,11 +26,20 @@ def write_vcd(tlps: Iterator[WireTlp], path: Path, bus: str, seed: int) -> None:
     rules back-pressure and the signals that mean nothing. Raises UsageError for an unknown bus or a TLP
     that it cannot carry.
     """
+    wave = played(tlps, path.parent, bus, seed)
+    with whole_file(path) as file:
+        wave.close(file)
+
+
+def played(tlps: Iterator[WireTlp], folder: Path, bus: str, seed: int) -> Waveform:
+    """Return the dump of TLPs, ready to be closed into a file; temporary files are in ``folder``.
+
+    Raises as `write_vcd` does.
+    """
     if bus not in BUSES:
         raise UsageError(f"no bus convention {bus!r}; there are: {', '.join(BUSES)}")
     convention = BUSES[bus]
-    wave = Waveform(convention, f"{bus} {seed}", path.parent)
+    wave = Waveform(convention, f"{bus} {seed}", folder)
     wave.play(with_functions(user_side(tlps, convention().config)))
     wave.idle(4)
-    with whole_file(path) as file:
-        wave.close(file)
+    return wave

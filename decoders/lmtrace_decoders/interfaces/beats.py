@@ -103,3 +103,8 @@ def plan(bindings: Sequence[BoundStream]) -> Plan:
 def most_words(streams: np.ndarray) -> int:
     """Return the words of the widest beat."""
     return int(streams[:, WORDS].max(initial=1))
+
+
+def widest(plan: Plan) -> int:
+    """Return the words of the widest signal."""
+    return max((words_of(signal.width) for signal, _ in plan.bound), default=1)

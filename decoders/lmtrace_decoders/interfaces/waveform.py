@@ -16,6 +16,7 @@ from lmtrace_decoders.interfaces.binding import BoundLink, from_binding, from_ca
 from lmtrace_decoders.interfaces.convention import NEVER, Bus, LinkShape, conventions
 from lmtrace_decoders.interfaces.merge import Merger
 from lmtrace_decoders.interfaces.recognise import candidates, links
+from lmtrace_decoders.interfaces.sampled import at_byte, place
 from lmtrace_decoders.interfaces.side import direct, side_of
 from lmtrace_decoders.interfaces.signals import Signal
 
@@ -88,7 +89,7 @@ class BoundWaveform:
                     stream = self.plan.bindings[number]
                     link = self.links[stream.link].name
                     self._request.troubles.add(
-                        kind, f"{link}.{stream.name} at byte {line[1]}", time_ps=time, offset=line[1], link=link,
+                        kind, f"{link}.{stream.name}{at_byte(line[1])}", time_ps=time, offset=place(line[1]), link=link,
                         count=count,
                     )  # fmt: skip
 

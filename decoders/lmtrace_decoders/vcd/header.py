@@ -13,7 +13,8 @@ from dataclasses import dataclass, field
 
 from lmtrace.errors import CaptureError
 from lmtrace.trouble import Troubles, declare
-from lmtrace_decoders.interfaces.signals import Part, Signal
+from lmtrace_decoders.interfaces.declared import MOST_DEPTH, MOST_PATH, Declared
+from lmtrace_decoders.interfaces.signals import Signal
 
 NO_TIMESCALE = declare(
     "timescale-missing",
@@ -28,7 +29,6 @@ HEADER_OPEN = declare(
 HEADER_TEXT = declare("header-not-understood", "info", "A header statement makes no sense and was passed over.")
 
 UNITS = {"s": 12, "ms": 9, "us": 6, "ns": 3, "ps": 0, "fs": -3}
-MOST_DEPTH, MOST_PATH = 512, 1 << 16
 MOST_STATEMENT = 1 << 24
 """A statement longer than this is taken for one that never ends."""
 
@@ -65,7 +65,7 @@ class _Parser:
     path: list[str] = field(default_factory=list)
     scope: str = ""
     codes: set[str] = field(default_factory=set)
-    vectors: dict[tuple[str, str], list[tuple[int, int, str]]] = field(default_factory=dict)
+    declared: Declared = field(default_factory=Declared)
     unit: tuple[int, int] | None = None
     writer: str = ""
 
@@ -107,18 +107,8 @@ class _Parser:
     def variable(self, kind: str, width: int, code: str, reference: str) -> None:
         """Take one declared variable; ``reference`` is its name with what range was written after it."""
         self.codes.add(code)
-        if kind in _NOT_BITS or not width:
-            return
-        if reference[0] == "\\":
-            reference = reference.lstrip("\\")
-        low = 0
-        if reference[-1:] == "]":
-            reference, low = _without_range(reference, width)
-        key = (self.scope, reference)
-        if key in self.vectors:
-            self.vectors[key].append((low, width, code))
-        else:
-            self.vectors[key] = [(low, width, code)]
+        if kind not in _NOT_BITS and width:
+            self.declared.add(self.scope, reference, width, code)
 
     def header(self, body: int) -> Header:
         """Return what was declared; a missing time scale is counted and taken as 1 ns."""
@@ -126,39 +116,7 @@ class _Parser:
         if unit is None:
             self.troubles.add(NO_TIMESCALE, "no $timescale in the header")
             unit = (1000, 1)
-        signals = [_signal(scope, local, parts) for (scope, local), parts in self.vectors.items()]
-        return Header(signals, self.codes, *unit, body, self.writer)
-
-
-def _without_range(reference: str, width: int) -> tuple[str, int]:
-    """Return (name, lowest bit) of a reference that ends in a range; a range of another width is part of the name."""
-    name, _, inside = reference[:-1].rpartition("[")
-    left, colon, right = inside.partition(":")
-    try:
-        first, last = int(left), int(right) if colon else int(left)
-    except ValueError:
-        return reference, 0
-    name = name.rstrip()
-    if not name or abs(first - last) + 1 != width:
-        return reference, 0
-    return name, min(first, last)
-
-
-def _signal(scope: str, local: str, found: list[tuple[int, int, str]]) -> Signal:
-    """Join the variables of one name into one signal; a later one that overlaps an earlier is left out."""
-    if len(found) == 1:
-        _, width, code = found[0]
-        return Signal(scope, local, width, (Part(code, 0, width),))
-    bottom, top = min(low for low, _, _ in found), -(1 << 40)
-    parts: list[Part] = []
-    for low, width, code in sorted(found, key=lambda one: one[0]):
-        if low >= top:
-            parts.append(Part(code, low - bottom, width))
-            top = low + width
-    if top - bottom > 1 << 20:
-        parts = parts[:1]
-        top = bottom + parts[0].width
-    return Signal(scope, local, top - bottom, tuple(parts))
+        return Header(self.declared.signals(), self.codes, *unit, body, self.writer)
 
 
 def read_header(name: str, blocks: Iterable[bytes], troubles: Troubles) -> Header:

@@ -10,24 +10,37 @@ from __future__ import annotations
 import numpy as np
 from numba import njit
 
+from lmtrace_decoders.interfaces import sample
 from lmtrace_decoders.interfaces.assembly import count_trouble
-from lmtrace_decoders.interfaces.beats import CLOCK, FIRST, READY, VALIDS
-from lmtrace_decoders.interfaces.beats import WORDS as SIZE
-from lmtrace_decoders.vcd.digits import bit_of, digits, known, store
+from lmtrace_decoders.interfaces.digits import digits, known, store
+from lmtrace_decoders.interfaces.sample import (
+    BEATS,
+    CLOCK_OF,
+    DIRTY,
+    FIRST_TICKS,
+    GAP,
+    LOW,
+    NEXT,
+    ROSE,
+    STARTED,
+    STEP,
+    STEP_AT,
+    TICKS,
+    WIDTH,
+    WORD,
+    put_bits,
+    settle,
+    take_beats,
+    take_gap,
+)
 
-TICKS, STARTED, STEP_AT, STEP, SKIPPING, BEATS, WORDS, DIRTY, GAP, ROSE, FIRST_TICKS = range(11)
-"""Elements of the scan's state: time of the step, whether a time was seen, offset of the step's time, number of the
-step, inside a comment, beats and words stored, slots changed in the step, a gap to report, some clock rose, the first
-time."""
-STATE = 11
+SKIPPING = sample.STATE
+"""Element of the scan's state, behind those of `sample`: inside a comment."""
+STATE = sample.STATE + 1
 
 UNKNOWN_ID, TOO_WIDE, BACKWARDS, BAD_TIME, BAD_TOKEN, READY_UNKNOWN = range(6)
 """Rows of the scan's trouble counts."""
 TROUBLES = 6
-
-NEXT, WORD, LOW, WIDTH, CLOCK_OF = range(5)
-"""Columns of a slot, one bound range of bits: next slot of the same code (-1: none), first word of its signal, lowest
-bit in it, width, index of the clock it is (-1: none)."""
 
 ABSENT, UNBOUND = -2, -1
 SHORT_CODES = 94 + 94**2 + 94**3
@@ -94,23 +107,6 @@ def _is_short(data, start, end):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True)
-def _put_bits(value, unknown, count, slots, slot, now_value, now_unknown):  # type: ignore[no-untyped-def]
-    """Write packed digits to a slot that is part of a signal, bit by bit; return whether they were too many."""
-    width, low, word = slots[slot, 3], slots[slot, 2], slots[slot, 1]
-    spoilt = False
-    for n in range(width, min(count, width + 64)):
-        if bit_of(value, unknown, count, n):
-            spoilt = True
-    for n in range(width):
-        k = 2 if spoilt or count > 32 * (len(value) - 1) else bit_of(value, unknown, count, n)
-        at = word + ((low + n) >> 5)
-        bit = np.uint32(1) << np.uint32((low + n) & 31)
-        now_value[at] = (now_value[at] & ~bit) | (bit if k == 1 else np.uint32(0))
-        now_unknown[at] = (now_unknown[at] & ~bit) | (bit if k > 1 else np.uint32(0))
-    return count > width
-
-
-@njit(cache=True)
 def _note(troubles, kind, state, offset, extra):  # type: ignore[no-untyped-def]
     """Count a trouble at the current ticks."""
     count_trouble(troubles, kind, state[TICKS], offset, extra)
@@ -135,7 +131,8 @@ def scan(  # type: ignore[no-untyped-def]
     Return (how far the bytes were taken, MORE or FULL): MORE when the rest is not a whole change, FULL when the beats
     of one more time step might not fit.
 
-    All of it stands in one function, because each array handed to another costs counted references in the inner loop.
+    What is done for every change stands in this one function, because each array handed to another costs counted
+    references in the inner loop; `sample.change` is the same for scans that are called for each change.
     """
     n = len(data)
     most = len(index) - len(streams) - 1
@@ -178,64 +175,14 @@ def scan(  # type: ignore[no-untyped-def]
             if state[ROSE]:
                 if state[BEATS] > most:
                     return at, FULL
-                state[ROSE] = 0
-                for k in range(len(rose)):
-                    edges[k] += rose[k]
-                for s in range(len(streams)):
-                    if not rose[streams[s, CLOCK]]:
-                        continue
-                    first = streams[s, FIRST]
-                    taken = np.uint32(0)
-                    for w in range(first, first + streams[s, VALIDS]):
-                        taken |= value[w] & ~unknown[w]
-                    if taken == 0:
-                        continue
-                    ready = streams[s, READY]
-                    if ready >= 0:
-                        if unknown[ready] & np.uint32(1):
-                            _note(troubles, READY_UNKNOWN, state, state[STEP_AT], s)
-                            continue
-                        if not value[ready] & np.uint32(1):
-                            continue
-                    beat, out = state[BEATS], state[WORDS]
-                    index[beat, 0] = s
-                    index[beat, 1] = state[TICKS]
-                    index[beat, 2] = state[STEP_AT]
-                    index[beat, 3] = state[STEP]
-                    index[beat, 4] = edges[streams[s, CLOCK]]
-                    index[beat, 5] = out
-                    size = streams[s, SIZE]
-                    for k in range(size):
-                        out_value[out + k] = value[first + k]
-                        out_unknown[out + k] = unknown[first + k]
-                    state[BEATS] = beat + 1
-                    state[WORDS] = out + size
-                for k in range(len(rose)):
-                    rose[k] = 0
+                take_beats(
+                    state, streams, rose, edges, value, unknown, index, out_value, out_unknown, troubles, READY_UNKNOWN
+                )
             if state[GAP]:
-                beat = state[BEATS]
-                if beat > most:
+                if state[BEATS] > most:
                     return at, FULL
-                state[GAP] = 0
-                index[beat, 0] = -1
-                index[beat, 1] = state[TICKS]
-                index[beat, 2] = state[STEP_AT]
-                index[beat, 3] = state[STEP]
-                index[beat, 4] = 0
-                index[beat, 5] = state[WORDS]
-                state[BEATS] = beat + 1
-                for w in range(len(value)):
-                    value[w] = now_value[w]
-                    unknown[w] = now_unknown[w]
-            for k in range(state[DIRTY]):
-                slot = dirty[k]
-                first = slots[slot, WORD] + (slots[slot, LOW] >> 5)
-                last = slots[slot, WORD] + ((slots[slot, LOW] + slots[slot, WIDTH] - 1) >> 5)
-                while first <= last:
-                    value[first] = now_value[first]
-                    unknown[first] = now_unknown[first]
-                    first += 1
-            state[DIRTY] = 0
+                take_gap(state, value, unknown, now_value, now_unknown, index)
+            settle(state, slots, dirty, value, unknown, now_value, now_unknown)
             if at >= n:
                 return at, MORE
             if not state[STARTED]:
@@ -346,7 +293,7 @@ def scan(  # type: ignore[no-untyped-def]
             elif low == 0 and width > 1:
                 if store(some_value, some_unknown, count, width, word, now_value, now_unknown):
                     _note(troubles, TOO_WIDE, state, base + at, 0)
-            elif _put_bits(some_value, some_unknown, count, slots, slot, now_value, now_unknown):
+            elif put_bits(some_value, some_unknown, count, slots, slot, now_value, now_unknown):
                 _note(troubles, TOO_WIDE, state, base + at, 0)
             clock = slots[slot, CLOCK_OF]
             if clock >= 0 and low == 0:

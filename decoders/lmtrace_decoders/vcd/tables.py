@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from lmtrace_decoders.interfaces.beats import Plan
+from lmtrace_decoders.interfaces.sample import slots_of
 from lmtrace_decoders.vcd.header import Header
 from lmtrace_decoders.vcd.scan import ABSENT, SHORT_CODES, UNBOUND, enter_codes
 
@@ -23,14 +24,7 @@ class Tables:
 
 def tables(header: Header, plan: Plan) -> Tables:
     """Return the tables for the signals bound in ``plan``."""
-    slots: list[list[int]] = []
-    heads: dict[str, int] = {}
-    clocks = len(plan.bound) - len(plan.clock_signals)
-    for number, (signal, word) in enumerate(plan.bound):
-        for part in signal.parts:
-            clock = number - clocks if number >= clocks else -1
-            slots.append([heads.get(part.code, -1), word, part.low, part.width, clock])
-            heads[part.code] = len(slots) - 1
+    slots, heads = slots_of(plan)
     codes = sorted(header.codes)
     raw = [code.encode("latin-1") for code in codes]
     ends = np.cumsum([len(code) for code in raw], dtype=np.int64)
@@ -39,7 +33,7 @@ def tables(header: Header, plan: Plan) -> Tables:
     long = sum(len(code) > 3 or not code.isascii() for code in codes)
     size = 1 << max(4, (2 * long + 1).bit_length())
     made = Tables(
-        np.array(slots, np.int64).reshape(-1, 5), np.full(SHORT_CODES, ABSENT, np.int32), np.zeros(size, np.uint64),
+        slots, np.full(SHORT_CODES, ABSENT, np.int32), np.zeros(size, np.uint64),
         np.full(size, ABSENT, np.int32),
     )  # fmt: skip
     enter_codes(text, ends, values, made.short, made.long_keys, made.long_values)
