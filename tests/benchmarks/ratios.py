@@ -4,7 +4,8 @@
 
 Writes an I/O-heavy VCD of each size into DIR (kept there for the next run), then prints, for each size, the seconds
 and the peak memory of ``lmtrace check`` and ``lmtrace decode`` beside counting newlines in Python, pyvcd's tokenizer
-(extrapolated from 20 MB) and pywellen loading the same signals (when it is installed). Last come the start-up ratios.
+(extrapolated from 20 MB) and pywellen loading the same signals (when it is installed). Then FST beside the VCD of the
+same run, where vcd2fst is installed. Last come the start-up ratios.
 Nothing here fails: the machine decides the seconds, and people read the ratios.
 """
 
@@ -20,6 +21,8 @@ import tempfile
 import time
 from dataclasses import dataclass
 from pathlib import Path
+
+from fst_ratios import fst_beside_vcd
 
 HERE = Path(__file__).resolve().parent
 SAMPLE = HERE.parents[1] / "samples/captures/nvme_hmlm_full_life/nvme_hmlm_full_life.pcapng.zst"
@@ -144,6 +147,7 @@ def main() -> None:
     asked.work.mkdir(parents=True, exist_ok=True)
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     sizes(asked.work, asked.mb or [1000], asked.skip_pywellen)
+    fst_beside_vcd(asked.work, big_vcd(asked.work, 200))
     start_up()
 
 

@@ -15,6 +15,7 @@ import numpy as np
 from numba import njit
 
 from lmtrace.errors import CaptureError
+from lmtrace.stage import CONTENT
 
 (
     HEADER, VCDATA, BLACKOUT, GEOMETRY, HIERARCHY, VCDATA_ALIAS, HIERARCHY_LZ4, HIERARCHY_LZ4_TWICE, VCDATA_ALIAS_2,
@@ -53,13 +54,13 @@ class Structure:
     """(ticks, on) of each $dumpoff and $dumpon."""
 
 
-def looks_like(head: bytes) -> bool:
-    """Return whether a file begins as an FST: with its header block, or wrapped as a whole."""
+def looks_like(head: bytes) -> int:
+    """Return how surely a file begins as an FST: with its header block, or wrapped as a whole."""
     if len(head) < WRAPPER_HEAD + 2:
-        return False
+        return 0
     if head[0] == WRAPPER:
-        return head[WRAPPER_HEAD : WRAPPER_HEAD + 2] == b"\x1f\x8b"
-    return head[0] == HEADER and int.from_bytes(head[1:9], "big") == HEADER_LENGTH
+        return CONTENT * (head[WRAPPER_HEAD : WRAPPER_HEAD + 2] == b"\x1f\x8b")
+    return CONTENT * (head[0] == HEADER and int.from_bytes(head[1:9], "big") == HEADER_LENGTH)
 
 
 def _number(data: bytes, at: int) -> int:

@@ -170,8 +170,10 @@ class Values:
 
     def _play(self, library: tuple[object, object], callback: int) -> int:
         """Read the file, as the child; return the exit status."""
+        import faulthandler
         import resource
 
+        faulthandler.disable()
         signal.signal(signal.SIGINT, signal.SIG_IGN)
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
         nowhere = os.open(os.devnull, os.O_WRONLY)
