@@ -44,6 +44,13 @@ class ListFormat(StrEnum):
     MARKDOWN = "markdown"
 
 
+class ShowFormat(StrEnum):
+    """What a structure is printed as."""
+
+    TEXT = "text"
+    JSON = "json"
+
+
 class Payload(StrEnum):
     """Whose payload is kept in the table of TLPs."""
 
@@ -228,6 +235,57 @@ def log(
             break
 
 
+def _topics(incomplete: str) -> list[tuple[str, str]]:
+    """Return what can be shown, for the shell's completion."""
+    from lmtrace.show import topics
+
+    return [one for one in topics() if one[0].startswith(incomplete)]
+
+
+@app.command()
+def show(
+    run: RunFolder,
+    what: Annotated[
+        str | None,
+        typer.Argument(metavar="[WHAT]", help="What to show; left out, it is listed.", autocompletion=_topics),
+    ] = None,
+    diff: Annotated[bool, typer.Option("--diff", help="Two structures side by side.")] = False,
+    of: Annotated[int | None, typer.Option(metavar="CNTLID", help="About one controller.", show_default=False)] = None,
+    transaction: Annotated[
+        list[int] | None, typer.Option(metavar="N", help="Of this command; may be given twice.", show_default=False)
+    ] = None,
+    cdq: Annotated[int | None, typer.Option(metavar="CDQID", help="Of one data queue.", show_default=False)] = None,
+    nsid: Annotated[int | None, typer.Option(metavar="NSID", help="Of one namespace.", show_default=False)] = None,
+    first: First = None,
+    last: Last = None,
+    limit: Annotated[int | None, typer.Option(metavar="N", min=1, help="Rows at most.", show_default=False)] = None,
+    format: Annotated[ShowFormat, typer.Option(help="What to print.")] = ShowFormat.TEXT,
+) -> None:
+    """Show decoded structures of a run, field by field.
+
+    Example: lmtrace show capture.vcd.lmtrace controller-state --diff
+    """
+    from lmtrace import show as shows
+    from lmtrace.run import open_run
+
+    if what is None:
+        for name, sentence in shows.topics():
+            _say(f"{name:<17} {sentence}")
+        return
+    opened = open_run(run)
+    options = shows.Options(
+        of, frozenset(transaction or ()), cdq, nsid, _time(first), _time(last), diff, limit,
+        len(opened.summary["captures"]) > 1,
+    )  # fmt: skip
+    sheets = shows.shown(opened, what, options)
+    if format is ShowFormat.JSON:
+        _say(shows.as_json(what, sheets), end="")
+        return
+    for line in shows.text(sheets, _paint()):
+        if not _say(line):
+            break
+
+
 @app.command()
 def who(
     run: RunFolder,
@@ -388,9 +446,18 @@ def _time(text: str | None) -> int | None:
         raise UsageError(str(error)) from None
 
 
+def _colour() -> bool:
+    return sys.stdout.isatty() and "NO_COLOR" not in os.environ
+
+
+def _paint() -> Callable[[str, str], str]:
+    from lmtrace.report import text
+
+    return text.coloured if _colour() else text.plain
+
+
 def _print_report(run: Run, format: str) -> None:
-    colour = format == "text" and sys.stdout.isatty() and "NO_COLOR" not in os.environ
-    _say(run.report(format, colour=colour), end="")
+    _say(run.report(format, colour=format == "text" and _colour()), end="")
     if format == "text":
         _say(f"\nTables and reports: {run.folder}")
 

@@ -492,9 +492,24 @@ resume_ps int64 Fetch of the Resume command.
 resumed_ps int64 Its completion.
 first_completion_ps int64 First completion queue entry of the destination after it.
 last_completion_ps int64 Last completion queue entry of the source before it.
+blackout_ps int64 Last completion of the source to first one of the destination; null without a common clock.
+blackout_least_ps int64 Least it can have been, where the two ends have no common clock.
+in_flight uint32 I/O commands of the source that were fetched and not completed when the Suspend was fetched.
+drained uint32 Those of them that completed before the Suspend did.
+rounds uint32 Pre-copy rounds.
+queue_full uint32 Times that the data queue ran full and logging ended.
 state_bytes uint64 Bytes of Controller State read.
+state_set_bytes uint64 Bytes of Controller State set.
+copy_read_bytes uint64 Bytes read by the managing controller of the source since tracking began.
+copy_write_bytes uint64 Bytes written by the managing controller of the destination since then.
+dirty_read_bytes uint64 Those of the bytes read that lie in blocks which an entry had named.
+dirty_write_bytes uint64 Those of the bytes written that lie in blocks which an entry had named.
+entry_bytes uint64 Bytes of data queue entries.
+report_bytes uint64 Bytes of memory change reports.
 suspend_transaction_id uint64 The Suspend command.
 resume_transaction_id uint64 The Resume command.
+read_state_id uint64 Row of `controller_states` with the state read of the source.
+set_state_id uint64 Row of `controller_states` with the state set at the destination.
 match str Why source and destination belong together: `bytes`, `bytes in part`, `bytes with differences`, `order`.
 differing_bytes uint64 Bytes of the state that differ between what was read and what was set, CSATTR aside.
 get_transaction_id uint64 The Get Controller State that completed what was set, or the last one.
@@ -502,6 +517,50 @@ set_transaction_id uint64 The Set Controller State that committed.
 tracking_ps int64 Completion of the command that began the memory tracking which lasted when the source was suspended.
 final_report_ps int64 Completion of the report on memory that said SUSP and had no more to tell.
 source_resumed_ps int64 Completion of a Resume of the source that put none but its own state to work.
+""",
+)
+
+MIGRATION_PHASES = _table(
+    "migration_phases",
+    "One phase of a migration; the phases that make up its blackout add up to it.",
+    """
+id uint64 Row number.
+migration_id uint64 The migration.
+phase str `announce`, `track`, `pre-copy`, `suspend drain`, `state read`, `state set`, `resume` and so on.
+capture str Capture whose clock the times are of.
+link str Link.
+controller uint16 CNTLID it is about.
+start_ps int64 Start; null for `other`.
+end_ps int64 End; null while it lasts and for `other`.
+duration_ps int64 From start to end; of `other`, the time of the blackout that is in no phase.
+blackout_ps int64 What of it lies in the blackout and in no later phase; null without a common clock.
+commands uint32 Commands of this phase that succeeded.
+refused uint32 Commands of this phase that failed.
+bytes uint64 Bytes that it moved.
+""",
+)
+
+PRECOPY_ROUNDS = _table(
+    "precopy_rounds",
+    "One round of pre-copy: up to the consumption of a part of the log, or the end of a memory change report.",
+    """
+id uint64 Row number.
+migration_id uint64 The migration.
+kind str `user data` or `memory`.
+round uint32 Number within the migration and kind, from 1.
+capture str Capture of the source.
+link str Link.
+controller uint16 CNTLID of the source.
+start_ps int64 End of the round before, or when tracking began.
+end_ps int64 When the head was moved, or the last report of a series came.
+duration_ps int64 From start to end.
+entries uint32 Entries, or descriptors of changed ranges.
+dirty_bytes uint64 Bytes they name; null where an entry names a whole namespace, or the block size is not known.
+dirty_rate float64 Bytes a second.
+convergence float64 Dirty bytes by those of the round before; below 1 it converges.
+copy_read_bytes uint64 Bytes read by the managing controller in this round.
+copy_write_bytes uint64 Bytes written by it in this round; of a destination in another capture they are not known.
+final bool It ended after the suspension.
 """,
 )
 
@@ -710,8 +769,8 @@ TABLES: dict[str, Table] = {
     for table in (
         TLPS, TLP_TRANSACTIONS, TRANSACTIONS, CHILDREN, CONTROLLERS, QUEUES, REGIONS, PROPERTIES, DOORBELLS, INTERRUPTS,
         UNMATCHED_COMPLETIONS, COMMAND_DATA, CONTROLLER_STATES, CONTROLLER_STATE_QUEUES, CDQ_ENTRIES, CDQ_REWRITES,
-        MIGRATION_STEPS, MIGRATIONS, STATE_COMPARISON, MIGRATED_COMMANDS, USER_DATA, TRACKED_RANGES, MEMORY_REPORTS,
-        MEMORY_CHANGES, MEMORY_LOG, VIOLATIONS, OUTCOMES, TROUBLES,
+        MIGRATION_STEPS, MIGRATIONS, MIGRATION_PHASES, PRECOPY_ROUNDS, STATE_COMPARISON, MIGRATED_COMMANDS, USER_DATA,
+        TRACKED_RANGES, MEMORY_REPORTS, MEMORY_CHANGES, MEMORY_LOG, VIOLATIONS, OUTCOMES, TROUBLES,
     )
 }  # fmt: skip
 """Every table by name."""

@@ -67,4 +67,8 @@ class Memory:
         for page, content in other.pages.items():
             self.pages[page] = bytearray(content)
         self.watchers.update(other.watchers)
+        self.keep_clear(other)
+
+    def keep_clear(self, other: Memory) -> None:
+        """Allocate nothing more where another space has something already."""
         self._next = [max(pair) for pair in zip(self._next, other._next, strict=True)]
