@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from lmtrace.show.sheet import Grid
-from lmtrace.spec.migration import CDQ_ENTRY
+from lmtrace.spec.migration import CDQ_ENTRY, EntrySequence
 from lmtrace.units import count, exact
 
 if TYPE_CHECKING:
@@ -35,7 +35,7 @@ def entry_grid(rows: list[dict[str, Any]], in_all: int, several: bool = False) -
     cells = [
         [
             exact(row["time_ps"]), f"{row['cdqid']}[{row['slot']}]", f"{row['data'][31]:02X}h", str(int(row["cdqp"])),
-            coded("ESA", row["esa"]), str(int(row["dlba"])), coded("LBACIR", row["lbacir"]),
+            sequence(row["esa"]), str(int(row["dlba"])), coded("LBACIR", row["lbacir"]),
             entry_words(row) + (f" ({row['capture']})" if several else ""),
         ]
         for row in rows
@@ -49,8 +49,14 @@ def entry_grid(rows: list[dict[str, Any]], in_all: int, several: bool = False) -
     )  # fmt: skip
 
 
+def sequence(esa: int) -> str:
+    """Return the ESA of an entry with its name: ``2 stopped``."""
+    names = {one.value: one.name.lower() for one in EntrySequence}
+    return f"{esa} {names.get(esa, 'reserved')}"
+
+
 def coded(name: str, value: int) -> str:
-    """Return a coded field of an entry with its meaning: ``2 logging stopped``."""
+    """Return a coded field of an entry with its meaning: ``2 no range``."""
     codes = CDQ_ENTRY[name].codes or {}
     return f"{value} {codes.get(value, 'reserved')}"
 

@@ -112,8 +112,8 @@ def _gaps(pieces: Pieces, start: int, end: int) -> str:
 
 def compare(left: Pieces, right: Pieces) -> list[tuple[str, list[Pair]]]:
     """Return the fields of two structures side by side: queues by their identifier, whatever their place."""
-    ours = {part.key: part for part in parts_of(left, 0)}
-    theirs = {part.key: part for part in parts_of(right, 0)}
+    first, second = parts_of(left, 0), parts_of(right, 0)
+    ours, theirs = _by_key(first, second), _by_key(second, first)
     found = []
     for key in dict.fromkeys([*ours, *theirs]):
         a, b = ours.get(key), theirs.get(key)
@@ -127,6 +127,18 @@ def compare(left: Pieces, right: Pieces) -> list[tuple[str, list[Pair]]]:
             )
         ]  # fmt: skip
         found.append((part.title.partition(", at byte")[0], pairs))
+    return found
+
+
+def _by_key(parts: list[Part], others: list[Part]) -> dict[tuple[object, ...], Part]:
+    """Return parts by what they are; a queue whose identifier was not seen is taken for the other's in its place."""
+    keys = [part.key for part in others]
+    known = {part.key for part in parts}
+    found = {}
+    for at, part in enumerate(parts):
+        unnamed = part.key[0] in ("SQ", "CQ") and isinstance(part.key[1], str)
+        there = keys[at] if unnamed and at < len(keys) and keys[at][0] == part.key[0] else part.key
+        found[part.key if there in known else there] = part
     return found
 
 

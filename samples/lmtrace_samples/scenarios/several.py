@@ -63,7 +63,7 @@ def migrations_at_once(world: World) -> Steps[None]:
         first = 40 * len(tenants)
         tenants.append((yield from open_tenant(side, cntlid, 1, first, WORKERS, 8, sizes)))
     commands = default_commands(world) // 4
-    moves = []
+    moves: list[Migration] = []
     for start, target in ((1, 3), (2, 4)):
         yield from side.drivers[target].enable()
         yield from side.drivers[target].introduce(1)
