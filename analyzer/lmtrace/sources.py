@@ -29,8 +29,8 @@ from lmtrace.store import Capture, Store
 from lmtrace.tables import ROLES
 
 ORDER_STEP = 64
-REQUEST, REGISTER, RESET, MOVED, COMPLETED, CREATED = 0, 1, 2, 3, 44, 45
-"""Ranks within one TLP. ``MOVED`` leaves room for the entries of one burst."""
+REQUEST, REGISTER, RESET, MOVED, COMPLETED, CREATED, DERIVED = 0, 1, 2, 3, 44, 45, 46
+"""Ranks within one TLP. ``MOVED`` leaves room for the entries of one burst; ``DERIVED`` things share the last ones."""
 
 BATCH = 1 << 14
 """Rows made into events at a time."""
@@ -78,6 +78,7 @@ class LinkSource:
                 self._interrupts(functions),
                 iter(sorted(self._cdq_entries(), key=_order)),
                 self._cdq_rewrites(),
+                self._dirty_ranges(),
                 iter(sorted(self._misplaced(), key=_order)),
                 self._requests(commands),
             ]
@@ -302,6 +303,23 @@ class LinkSource:
                 size=row["size"],
             )  # fmt: skip
 
+    def _dirty_ranges(self) -> Iterator[Step]:
+        """Yield what the logs of user data changes hold and lack, behind the command or entry that shows it."""
+        found = self.store.read("dirty_log", None, self._place)
+        order = np.argsort(to_numpy(found.column("tlp_id")), kind="stable")
+        rank = _Rank(DERIVED)
+        for first in range(0, len(order), BATCH):
+            for row in found.take(from_numpy(order[first : first + BATCH], pa.int64())).to_pylist():
+                at = rank.order(row["tlp_id"])
+                yield at, False, ev.DirtyRange(
+                    time=row["time_ps"], order=at, function=row["function"], transaction_id=row["transaction_id"],
+                    tlp_id=row["tlp_id"], cdqid=row["cdqid"], target=row["target"], period=row["period"],
+                    opened_by=row["opened_by"], closed_by=row["closed_by"], about=row["about"],
+                    judgement=row["judgement"], doubtful=row["doubtful"], phase=row["phase"] or "",
+                    cause=row["cause"] or "", nsid=row["nsid"] or 0, slba=row["slba"] or 0, blocks=row["blocks"],
+                    slot=row["slot"] or 0, missing=row["missing"] or 0, reason=row["reason"] or "",
+                )  # fmt: skip
+
     # -- requests of controllers ------------------------------------------------------------------------------
 
     def _requests(self, commands: list[ev.Command]) -> Iterator[Step]:
@@ -375,12 +393,13 @@ class _Rank:
 
     def __init__(self, first: int = MOVED) -> None:
         self._tlp, self._next, self._first = -1, first, first
+        self._last = COMPLETED - 1 if first < COMPLETED else ORDER_STEP - 1
 
     def order(self, tlp: int) -> int:
         """Return the order of the next thing of a TLP."""
         self._next = self._next + 1 if tlp == self._tlp else self._first
         self._tlp = tlp
-        return tlp * ORDER_STEP + min(self._next, COMPLETED - 1)
+        return tlp * ORDER_STEP + min(self._next, self._last)
 
 
 def _entries(pieces: Pieces) -> tuple[int, ...]:

@@ -349,7 +349,7 @@ learnt str How its queue was learnt: `seen`, `inferred` or `given`.
 
 COMMAND_DATA = _table(
     "command_data",
-    "The data buffer of one admin command, as far as it was seen.",
+    "The data of one admin command, or the range list of an I/O command while a data queue exists, as far as seen.",
     """
 id uint64 Row number.
 transaction_id uint64 The command.
@@ -452,6 +452,36 @@ first_byte uint8 First byte of the slot written.
 size uint8 Bytes.
 time_ps int64 Time.
 tlp_id uint64 The write.
+""",
+)
+
+DIRTY_LOG = _table(
+    "dirty_log",
+    "One range of blocks that the log of a controller's changes tells of or lacks, or one answer about such a log.",
+    _PLACE
+    + """
+controller uint16 CNTLID of the owner of the queue.
+function uint16 Function that owns the queue.
+cdqid uint16 Controller data queue.
+target uint16 CNTLID whose changes it logs.
+period uint32 Times it was logged to before, in this life of the queue.
+opened_by str What began the logging: `start` or `resume`.
+closed_by str What ended it: `stop`, `suspend`, `full`, or `end` where that is not known.
+about str `change` of a command, `entry` of the log, its `deallocation`, the `end` of the log, `copy` by the host.
+judgement str `logged`, `missed`, `early`, `late`, `spurious`, `copied`, `not copied`, or `unknown`.
+doubtful bool The command may have changed nothing, or a later copy may be unseen.
+phase str Of a change: `start` and `end` while logging began or ended, else `logging`.
+cause str Name of the command.
+nsid uint32 Namespace.
+slba uint64 First block.
+blocks uint64 Blocks; null for all from the first one on.
+slot uint32 Slot of the entry.
+missing uint32 Of the `end` of a log: ranges that it lacks.
+reason str Why it is unknown.
+time_ps int64 Completion of the command, or posting of the entry.
+tlp_id uint64 TLP of it.
+transaction_id uint64 The command.
+cdq_entry_id uint64 The entry: of a change, the one that tells of it.
 """,
 )
 
@@ -769,6 +799,7 @@ TABLES: dict[str, Table] = {
     for table in (
         TLPS, TLP_TRANSACTIONS, TRANSACTIONS, CHILDREN, CONTROLLERS, QUEUES, REGIONS, PROPERTIES, DOORBELLS, INTERRUPTS,
         UNMATCHED_COMPLETIONS, COMMAND_DATA, CONTROLLER_STATES, CONTROLLER_STATE_QUEUES, CDQ_ENTRIES, CDQ_REWRITES,
+        DIRTY_LOG,
         MIGRATION_STEPS, MIGRATIONS, MIGRATION_PHASES, PRECOPY_ROUNDS, STATE_COMPARISON, MIGRATED_COMMANDS, USER_DATA,
         TRACKED_RANGES, MEMORY_REPORTS, MEMORY_CHANGES, MEMORY_LOG, VIOLATIONS, OUTCOMES, TROUBLES,
     )

@@ -48,6 +48,7 @@ from lmtrace.events.wire import (
     CdqEntry,
     CdqRewrite,
     CqePosted,
+    DirtyRange,
     Doorbell,
     Enabled,
     EndOfCapture,
@@ -73,6 +74,7 @@ __all__ = [
     "CqePosted",
     "CreateCdq",
     "DeleteCdq",
+    "DirtyRange",
     "Doorbell",
     "Enabled",
     "EndOfCapture",
@@ -152,7 +154,7 @@ EVENTS: dict[str, type[Event]] = {
         GetFeaturesCdq, ReservedSelect, Identify, IdentifyController, IdentifyStateFormats, Sanitize,
         VirtualizationManagement, SqeFetch,
         CqePosted, Doorbell, Interrupt, Initiated, Stray, PropertyAccess, Enabled, Reset, QueueCreated, QueueDeleted,
-        CdqEntry, CdqRewrite, StateItem, MigratedCommand, MigratedBlocks, Handover, EndOfCapture,
+        CdqEntry, CdqRewrite, DirtyRange, StateItem, MigratedCommand, MigratedBlocks, Handover, EndOfCapture,
     )
 }  # fmt: skip
 """Every event class by its name in stories."""

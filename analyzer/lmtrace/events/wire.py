@@ -7,6 +7,7 @@ from typing import ClassVar
 
 from lmtrace.events.base import Event
 from lmtrace.spec.nvme import SUCCESS, Status
+from lmtrace.spec.pcie import bdf_text
 
 
 @dataclass(slots=True, kw_only=True)
@@ -175,6 +176,44 @@ class CdqRewrite(Event):
     def holds_phase(self) -> bool:
         """Whether it covers byte 31, which holds CDQP."""
         return self.first_byte + self.size == 32
+
+
+@dataclass(slots=True, kw_only=True)
+class DirtyRange(Event):
+    """A range of blocks that a log lacks or holds, or one answer about a log: a row of the table ``dirty_log``."""
+
+    name: ClassVar[str] = "dirty_range"
+    cdqid: int = 1
+    target: int = 1
+    period: int = 0
+    opened_by: str = "start"
+    closed_by: str = "stop"
+    about: str = "change"
+    judgement: str = "logged"
+    doubtful: bool = False
+    phase: str = "logging"
+    cause: str = "Write"
+    nsid: int = 1
+    slba: int = 0
+    blocks: int | None = 1
+    """None for all from the first one on."""
+    slot: int = 0
+    missing: int = 0
+    reason: str = ""
+
+    @property
+    def queue(self) -> str:
+        """The queue with its place, for messages."""
+        return f"CDQ {self.cdqid} of {bdf_text(self.function)}"
+
+    @property
+    def range(self) -> str:
+        """The blocks, for messages."""
+        if self.blocks is None:
+            return f"the blocks from {self.slba} on of namespace {self.nsid}"
+        if self.blocks == 1:
+            return f"block {self.slba} of namespace {self.nsid}"
+        return f"blocks {self.slba} to {self.slba + self.blocks - 1} of namespace {self.nsid}"
 
 
 @dataclass(slots=True, kw_only=True)

@@ -67,6 +67,12 @@ class DataQueue:
     """A tail pointer trigger was armed in its life."""
     tail_reported: int = -1
     """Order of the last Tail Pointer event."""
+    first_full_order: int = -1
+    """Order of the first entry that left it no free slot, or said so."""
+    full_order: int = -1
+    """Order of the latest such entry."""
+    stale_reports: int = 0
+    """Events of a full queue since the last start without such an entry since."""
     filled: Filled | None = None
     """Since when it is full, until logging is started again."""
 
@@ -145,6 +151,9 @@ class DataQueue:
         if event.esa == EntrySequence.FULL:
             self.logging.set(event.order, Known.NO)
             self.filled = Filled(event)
+        if event.esa == EntrySequence.FULL or self.full:
+            self.full_order = event.order
+            self.first_full_order = event.order if self.first_full_order < 0 else self.first_full_order
         self.posts.append((event.order, event.slot))
         self.fullest = max(self.fullest, self.unconsumed)
         if self.trigger is not None:

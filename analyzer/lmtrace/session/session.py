@@ -489,8 +489,11 @@ class Session:
                 queue.trigger.reports += 1
                 if queue.trigger.reports == 1:
                     queue.trigger.reported_order = command.order
-        elif command.dw0 >> 8 & 0xFF == FULL_ERROR and queue.filled is not None:
-            queue.filled.reports += 1
+        elif command.dw0 >> 8 & 0xFF == FULL_ERROR:
+            if queue.filled is not None:
+                queue.filled.reports += 1
+            elif queue.starts and queue.full_order < queue.starts[-1].fetched:
+                queue.stale_reports += 1
 
     def _suspended(self, command: Suspend) -> None:
         target = self.controller(command.target)

@@ -26,6 +26,8 @@ MOST_DESCRIPTORS = 1 << 16
 """Bytes of a host memory buffer's descriptor list that are looked at."""
 _WAYS = (0, READ, WRITE, READ | WRITE)
 _ASSUMED_BLOCK = BlockFormat(512)
+_RANGE_LISTS = (nvme.Nvm.DATASET_MANAGEMENT, nvme.Nvm.COPY)
+"""I/O commands whose data name ranges of blocks."""
 _QUEUE_CREATORS = (nvme.Admin.CREATE_IO_SQ, nvme.Admin.CREATE_IO_CQ, nvme.Admin.CONTROLLER_DATA_QUEUE)
 
 
@@ -98,11 +100,18 @@ class Buffers:
         else:
             self._lay(command, length, admin)
 
+    def _keeps(self, command: Command, length: int | None, admin: bool) -> bool:
+        """Whether the bytes of a command's data are kept: those of admin commands, and range lists while logs exist."""
+        if admin:
+            return length is None or length <= MOST_KEPT
+        lists = command.opcode in _RANGE_LISTS and length is not None and command.csi != CommandSet.KEY_VALUE
+        return lists and self._run.migration.logs_exist
+
     def _lay(self, command: Command, length: int | None, admin: bool) -> None:
         run, controller = self._run, command.controller
         space, page = controller.function.space, controller.page
         ways = _WAYS[command.opcode & 3] or READ | WRITE
-        keep = admin and (length is None or length <= MOST_KEPT)
+        keep = self._keeps(command, length, admin)
         work = run.take_work(command, 2 if length is None and _names_ranges(command) else keep)
         if keep:
             command.buffer = Pieces()
@@ -122,7 +131,7 @@ class Buffers:
         """Lay a buffer that SGL1 describes, and metadata at MPTR or by the descriptor there."""
         run, function = self._run, command.controller.function
         space, ways = function.space, _WAYS[command.opcode & 3] or READ | WRITE
-        keep = admin and (length is None or length <= MOST_KEPT)
+        keep = self._keeps(command, length, admin)
         work = run.take_work(command, keep)
         if keep:
             command.buffer = Pieces()

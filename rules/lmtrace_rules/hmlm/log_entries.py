@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from lmtrace.events import CdqEntry
 from lmtrace.known import Known
-from lmtrace.rule import Verdict, expect, not_a_rule, not_observable, rule
+from lmtrace.rule import Verdict, expect, not_observable, rule
 from lmtrace.session import Session
 from lmtrace.spec.migration import EntrySequence
 from lmtrace.spec.pcie import bdf_text
@@ -290,10 +290,3 @@ def range_beyond_namespace(event: CdqEntry, session: Session) -> Iterator[Verdic
         f"{place(event)} names blocks {event.slba} to {event.slba + event.nlb} of namespace {event.nsid}, which has "
         f"{blocks}", event,
     )  # fmt: skip
-
-
-for _number in (14, 15):
-    not_a_rule(
-        f"HMLM-NCS.5.6-n{_number}", "needs the entries of the log compared with every command of the controller it logs"
-    )
-not_a_rule("HMLM-NCS.5.6-n16", "needs both ends of a migration, and what was copied, followed together")

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from lmtrace.events import EndOfCapture, LogUserDataChanges, ReservedSelect, Suspend
 from lmtrace.known import Known
-from lmtrace.rule import Verdict, broken, expect, held, not_a_rule, not_observable, rule
+from lmtrace.rule import Verdict, broken, expect, held, not_observable, rule
 from lmtrace.session import DataQueue, Session
 from lmtrace.spec.nvme import (
     CONTROLLER_DATA_QUEUE_FULL,
@@ -431,8 +431,3 @@ def full_queue_misnamed(command: LogUserDataChanges, session: Session) -> Iterat
     right = command.succeeded or command.status == CONTROLLER_DATA_QUEUE_FULL
     right = right or excused(command, session, "HMLM-NCS.4.1.8-n1")
     yield expect(right, f"{command.title} was refused with {command.status} while {queue.title} was full", command)
-
-
-not_a_rule("HMLM-NCS.4.1.8-n2", "no asynchronous event of a full queue is followed to the start that drops it")
-for _id in ("HMLM-NCS.4.1.8-n5", "HMLM-NCS.4.1.8-n6"):
-    not_a_rule(_id, "needs the entries of the log compared with every write of the controller that it logs")

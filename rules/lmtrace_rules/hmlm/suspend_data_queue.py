@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from lmtrace.events import CdqCommand, CdqEntry, GetFeaturesCdq, LogUserDataChanges, Stray, Suspend
+from lmtrace.events import CdqCommand, CdqEntry, DirtyRange, GetFeaturesCdq, LogUserDataChanges, Stray, Suspend
 from lmtrace.known import Known, throughout
-from lmtrace.rule import Verdict, broken, held, not_a_rule, not_observable, rule
+from lmtrace.rule import Verdict, broken, expect, held, not_observable, rule
 from lmtrace.session import Controller, DataQueue, Session
 from lmtrace.spec.migration import CDQ_ENTRY_SIZE
 from lmtrace.spec.nvme import INVALID_CONTROLLER_DATA_QUEUE, INVALID_FIELD
@@ -268,4 +268,41 @@ def _has_no_data_queue(command: Suspend, session: Session) -> Known:
     return ~Known.any(states)
 
 
-not_a_rule("HMLM-5.1.17.1.1-n20", "not judged: needs every change and every entry of a whole logging period")
+@rule("HMLM-5.1.17.1.1-n20", spec="NVMe Base 2.1, 5.1.17.1.1; NVM Command Set 1.2, 5.6", party="controller")
+def suspended_log_incomplete(event: DirtyRange, _: Session) -> Iterator[Verdict]:
+    """The entry that says that the controller was suspended comes behind every change before the suspension.
+
+    The host takes its last copy for complete when it has read up to that entry.
+
+    Holds::
+
+        5us dirty_range about=end judgement=logged closed_by=suspend
+
+    Breaks::
+
+        5us dirty_range about=end judgement=missed closed_by=suspend missing=2 slot=7
+
+    Breaks::
+
+        5us dirty_range about=end judgement=missed closed_by=suspend missing=1 doubtful=1
+
+    Silent::
+
+        5us dirty_range about=end judgement=unknown closed_by=suspend reason="something was lost before"
+
+    Silent::
+
+        5us dirty_range about=change judgement=missed closed_by=suspend
+    """
+    if event.about != "end" or event.closed_by != "suspend":
+        return
+    if event.judgement == "unknown":
+        yield not_observable(event.reason, event)
+        return
+    ranges = "1 range" if event.missing == 1 else f"{event.missing} ranges"
+    yield expect(
+        event.judgement == "logged",
+        f"the entry in slot {event.slot} of {event.queue} ended the log of CNTLID {event.target:X}h, which lacks "
+        f"{ranges} of blocks changed before the suspension", event,
+        "warning" if event.doubtful else None,
+    )  # fmt: skip
