@@ -1,7 +1,8 @@
 """Events from tables: what the rules are asked about, in the order of the capture, one link at a time.
 
 Orders are ``TLP id * ORDER_STEP`` plus a rank, so that several things one TLP did keep a fixed order: the request
-itself, a doorbell or property access, a reset, entries fetched or posted, commands completed, queues created.
+itself, a doorbell or property access, a reset, entries fetched or posted, commands completed, queues created, what a
+decoder found out about a command.
 """
 
 from __future__ import annotations
@@ -81,6 +82,7 @@ class LinkSource:
                 self._dirty_ranges(),
                 iter(sorted(self._misplaced(), key=_order)),
                 self._requests(commands),
+                iter(sorted(self._memory_reports(), key=_order)),
             ]
         last = 0
         for step in heapq.merge(*sources, key=_order):
@@ -235,7 +237,7 @@ class LinkSource:
                 order = row["tlp_id"] * ORDER_STEP + REGISTER
                 yield order, False, ev.Interrupt(
                     time=row["time_ps"], order=order, function=row["function"], tlp_id=row["tlp_id"],
-                    vector=row["vector"], inferred=row["learnt"] == "inferred",
+                    vector=row["vector"], inferred=row["learnt"] == "inferred", address=row["address"],
                 )  # fmt: skip
 
     def _properties(self) -> Iterator[Step]:
@@ -320,6 +322,30 @@ class LinkSource:
                     slot=row["slot"] or 0, missing=row["missing"] or 0, reason=row["reason"] or "",
                 )  # fmt: skip
 
+    def _memory_reports(self) -> Iterator[Step]:
+        """Yield what became of the reports of memory changes."""
+        shown: dict[tuple[int, str], dict[str, Any]] = {}
+        for row in self._rows("memory_log"):
+            shown.setdefault((row["transaction_id"], row["judgement"]), row)
+            if row["eaten_transaction_id"] is not None:
+                shown.setdefault((row["transaction_id"], "eaten"), row)
+        for row in self._rows("memory_reports"):
+            order = row["tlp_id"] * ORDER_STEP + DERIVED
+            first = {name: shown.get((row["transaction_id"], name)) for name in _JUDGEMENTS}
+            missed = first["missed"] or first["late"]
+            places = {name: None if found is None else found["address"] for name, found in first.items()}
+            yield order, False, ev.MemoryReport(
+                time=row["time_ps"], order=order, function=row["function"], inferred=row["learnt"] == "inferred",
+                transaction_id=row["transaction_id"], tlp_id=row["tlp_id"], target=row["target"],
+                judged=row["judged"], reason=row["reason"] or "", final=row["final"],
+                changed=row["pages_changed"] or 0, repeated=row["pages_repeated"] or 0,
+                at_repeated=places["repeated"], unwritten=row["pages_unwritten"] or 0,
+                at_unwritten=places["unwritten"], missed=row["pages_missed"] or 0,
+                at_missed=None if missed is None else missed["address"], late=row["pages_late"] or 0,
+                eaten=row["pages_eaten"] or 0, at_eaten=places["eaten"],
+                write_tlp_id=None if missed is None else missed["written_tlp_id"],
+            )  # fmt: skip
+
     # -- requests of controllers ------------------------------------------------------------------------------
 
     def _requests(self, commands: list[ev.Command]) -> Iterator[Step]:
@@ -386,6 +412,10 @@ class LinkSource:
         found = self.store.read(table, columns, [*self._place, *where])
         for batch in found.to_batches(max_chunksize=BATCH):
             yield from batch.to_pylist()
+
+
+_JUDGEMENTS = ("repeated", "unwritten", "missed", "late", "eaten")
+"""What the table ``memory_log`` says of a report, the last of them by its column."""
 
 
 class _Rank:

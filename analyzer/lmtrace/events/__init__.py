@@ -44,6 +44,9 @@ from lmtrace.events.migration import (
     TrackMemoryChanges,
     TrackReceive,
 )
+from lmtrace.events.tracking import (
+    MemoryReport,
+)
 from lmtrace.events.wire import (
     CdqEntry,
     CdqRewrite,
@@ -88,6 +91,7 @@ __all__ = [
     "Initiated",
     "Interrupt",
     "LogUserDataChanges",
+    "MemoryReport",
     "MigratedBlocks",
     "MigratedCommand",
     "MigrationCommand",
@@ -154,7 +158,8 @@ EVENTS: dict[str, type[Event]] = {
         GetFeaturesCdq, ReservedSelect, Identify, IdentifyController, IdentifyStateFormats, Sanitize,
         VirtualizationManagement, SqeFetch,
         CqePosted, Doorbell, Interrupt, Initiated, Stray, PropertyAccess, Enabled, Reset, QueueCreated, QueueDeleted,
-        CdqEntry, CdqRewrite, DirtyRange, StateItem, MigratedCommand, MigratedBlocks, Handover, EndOfCapture,
+        CdqEntry, CdqRewrite, DirtyRange, MemoryReport, StateItem, MigratedCommand, MigratedBlocks, Handover,
+        EndOfCapture,
     )
 }  # fmt: skip
 """Every event class by its name in stories."""

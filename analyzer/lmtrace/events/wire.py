@@ -56,6 +56,8 @@ class Interrupt(Event):
 
     name: ClassVar[str] = "interrupt"
     vector: int | None = 0
+    address: int | None = None
+    """Where it was written to."""
 
 
 @dataclass(slots=True, kw_only=True)

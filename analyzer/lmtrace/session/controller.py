@@ -155,6 +155,8 @@ class Controller:
     """What happened since its latest suspension began; meaningful while ``suspension`` lasts."""
     resumption: Resumption | None = None
     signals: Signals = field(default_factory=Signals)
+    messages: set[int] = field(default_factory=set)
+    """Addresses that it sent interrupt messages to."""
     shadow_doorbells: bool = False
     """A Doorbell Buffer Config succeeded: doorbells may move without a register write."""
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from lmtrace.events import Command, TrackMemoryChanges, TrackReceive
 from lmtrace.known import Known, Timeline, throughout
-from lmtrace.spec.nvme import INVALID_CONTROLLER_IDENTIFIER
+from lmtrace.spec.nvme import INVALID_CONTROLLER_IDENTIFIER, NOT_ENOUGH_RESOURCES
 
 
 @dataclass(slots=True)
@@ -49,6 +49,8 @@ class Trackings:
     """Every period of memory tracking on a link, oldest first."""
 
     periods: list[MemoryTracking] = field(default_factory=list)
+    lacking: dict[tuple[int, int], TrackMemoryChanges] = field(default_factory=dict)
+    """By function and target, the latest request if it was refused for lack of resources and nothing changed since."""
 
     def of(self, cntlid: int) -> Iterator[MemoryTracking]:
         """Yield the periods of a controller that is tracked, or may be, the latest first."""
@@ -96,6 +98,12 @@ class Trackings:
 
     def completed(self, command: Command, suspended: Known) -> None:
         """Take note of a completion; ``suspended`` says whether the target was suspended throughout the command."""
+        if isinstance(command, TrackMemoryChanges) and command.completed:
+            self.lacking.pop((command.function, command.target), None)
+            if command.succeeded:
+                self.lacking.clear()
+            elif command.starts and command.status == NOT_ENOUGH_RESOURCES:
+                self.lacking[command.function, command.target] = command
         match command:
             case TrackMemoryChanges() if command.succeeded:
                 for one in list(self.of(command.target)):
@@ -141,6 +149,7 @@ class Trackings:
 
     def owner_reset(self, owner: int, order: int, how: str, certain: bool) -> None:
         """The controller that tracks was reset, which ends it (8.1.12)."""
+        self.lacking.clear()
         for one in self.periods:
             if one.owner == owner and one.on.now is not Known.NO:
                 self._end(one, order, how, Known.NO if certain else Known.UNKNOWN)

@@ -21,6 +21,7 @@ from lmtrace.events import (
     IdentifyController,
     IdentifyStateFormats,
     Initiated,
+    Interrupt,
     LogUserDataChanges,
     PropertyAccess,
     QueueCreated,
@@ -51,6 +52,10 @@ from lmtrace.spec.nvme import INVALID_CONTROLLER_DATA_QUEUE, Admin, Cns
 
 SECONDARY_OFFLINE, SECONDARY_ASSIGN, SECONDARY_ONLINE = 7, 8, 9
 """ACT of Virtualization Management (8.2.6)."""
+
+
+MOST_MESSAGES = 4096
+"""Addresses of interrupt messages of one controller that are kept."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -351,6 +356,10 @@ class Session:
                     controller.last_property_order = event.order
             case Stray():
                 self.strays.append(event)
+            case Interrupt():
+                messages = self.of_function(event.function).messages
+                if event.address is not None and len(messages) < MOST_MESSAGES:
+                    messages.add(event.address)
             case Enabled():
                 controller = self.of_function(event.function)
                 controller.enabled.set(event.order, Known.YES)

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from lmtrace_decoders.memory.intervals import Ranges, RangeSet, empty, subtract, total, union
+from lmtrace_decoders.memory.intervals import Ranges, RangeSet, common, empty, subtract, total, union
 from lmtrace_decoders.memory.pages import Pages
 from lmtrace_decoders.memory.periods import NEVER, Asked, Period, required
 
@@ -62,6 +62,19 @@ class _Missed:
 
 
 @dataclass(slots=True)
+class _Failed:
+    """A Track Receive that failed."""
+
+    asked: Asked
+    before: int
+    """Fetch of the report before it."""
+    waiting: np.ndarray
+    """Rows of the pages that waited to be reported."""
+    harmless: bool = False
+    """One of them was reported later without being written again: it consumed nothing."""
+
+
+@dataclass(slots=True)
 class Judge:
     """Follows one period along the capture: takes in writes and reports in order."""
 
@@ -73,8 +86,8 @@ class Judge:
     """The requester of some write was filled in."""
     _named: RangeSet = field(default_factory=RangeSet)
     _missed: list[_Missed] = field(default_factory=list)
-    _failed: list[tuple[int, Asked]] = field(default_factory=list)
-    """Failed Track Receives with the fetch of the report before them, since the last final report."""
+    _failed: list[_Failed] = field(default_factory=list)
+    """Failed Track Receives since the last final report."""
     _latest: int = -1
     _ended: int = -1
     """End of the suspension whose final report was seen."""
@@ -99,10 +112,11 @@ class Judge:
         """The next request completed."""
         asked = self.period.requests[self._next]
         self._next += 1
-        if asked.failed:
-            self._failed.append((self._latest, asked))
-            return
         self.pages.settle()
+        if asked.failed:
+            waiting = self.pages.table["due"] & (self.pages.table["last"] < asked.fetched)
+            self._failed.append(_Failed(asked, self._latest, self.pages.table[waiting]))
+            return
         report = asked.report
         names = report.descriptors()
         start, end = report.pages(names)
@@ -120,6 +134,7 @@ class Judge:
             return
         self._repeated(judged, report.exponent or 0)
         self._late(judged)
+        self._exonerate(rows)
         self.pages.reported(named, asked.fetched)
         self._named.add(named)
         self._latest = asked.fetched
@@ -138,11 +153,13 @@ class Judge:
                 judged.judged, judged.reason = False, NO_WRITE
             return
         shift = min(max(exponent, self.period.exponent), 52)
-        start, end = judged.named
+        tracked = self.period.ranges[0] >> shift << shift, -(-self.period.ranges[1] >> shift) << shift
+        named = common(judged.named, union(*tracked))
+        start, end = named
         wide = union(start >> shift << shift, -(-end >> shift) << shift)
         rows = self.pages.inside(wide)
         blocks = np.unique(self.pages.table["page"][rows[self.pages.table["fresh"][rows]]] >> shift)
-        spurious = subtract(judged.named, union(blocks << shift, blocks + 1 << shift))
+        spurious = subtract(named, union(blocks << shift, blocks + 1 << shift))
         again = self._named.common(spurious)
         never = subtract(spurious, again)
         judged.repeated, judged.unwritten = total(again), total(never)
@@ -165,12 +182,24 @@ class Judge:
             elif judged.asked.fetched < self._ended:
                 one.late[hit & (one.late < 0)] = judged.asked.id
 
+    def _exonerate(self, rows: np.ndarray) -> None:
+        """See whether a report names what waited when an earlier Track Receive failed; ``rows`` are its pages."""
+        for one in self._failed:
+            if not one.harmless and len(one.waiting):
+                now = self.pages.table[rows]
+                place = np.searchsorted(now["page"], one.waiting["page"])
+                here = place < len(now)
+                again = now[place[here]]
+                waiting = one.waiting[here]
+                one.harmless = bool(((again["page"] == waiting["page"]) & (again["last"] == waiting["last"])).any())
+
     def _left_out(self, judged: Judged) -> None:
         """Take what the final report left out."""
         rows = self.pages.take_due()
         eaten = np.full(len(rows), -1)
-        for before, asked in self._failed:
-            eaten[(rows["since"] > before) & (rows["since"] < asked.done)] = asked.id
+        for one in self._failed:
+            if not one.harmless:
+                eaten[(rows["since"] > one.before) & (rows["since"] < one.asked.done)] = one.asked.id
         self._failed.clear()
         if len(rows):
             self._missed.append(_Missed(judged, rows, np.full(len(rows), -1), eaten))

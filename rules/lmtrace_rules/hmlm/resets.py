@@ -17,18 +17,19 @@ from lmtrace.events import (
     Stray,
     Targeted,
     TrackMemoryChanges,
+    TrackReceive,
 )
 from lmtrace.known import Known, throughout
 from lmtrace.rule import Verdict, broken, expect, held, not_a_rule, rule
 from lmtrace.session import Controller, DataQueue, Session
 from lmtrace.spec.nvme import CONTROLLER_SUSPENDED
 from lmtrace.spec.pcie import bdf_text
+from lmtrace_rules.hmlm.memory_resets import tracking_outlived
 
 SECTION = "6.13 Resets, sanitize, virtualization"
 PROFILE = "reset"
 PHASE = "reset"
 
-not_a_rule("HMLM-8.1.12-n3", "memory tracking across resets is not followed")
 not_a_rule("HMLM-8.1.12-n5", "the state that is kept is the vendor's; the queue state is gone with the queues")
 
 
@@ -254,10 +255,17 @@ def suspension_outlived_its_controller(
 
 @rule("HMLM-3.7.1-n1", spec="NVMe Base 2.1, 3.7.1 and 8.1.12", party="controller")
 def subsystem_reset_left_something(
-    event: Resume | GetControllerState | LogUserDataChanges | TrackMemoryChanges | CdqCommand | CdqEntry | Stray,
+    event: Resume
+    | GetControllerState
+    | LogUserDataChanges
+    | TrackMemoryChanges
+    | TrackReceive
+    | CdqCommand
+    | CdqEntry
+    | Stray,
     session: Session,
 ) -> Iterator[Verdict]:
-    """An NVM Subsystem Reset ends every suspension and deletes every data queue.
+    """An NVM Subsystem Reset ends every suspension and every memory tracking, and deletes every data queue.
 
     It resets all controllers; what one of them keeps contradicts what the host knows.
 
@@ -289,10 +297,21 @@ def subsystem_reset_left_something(
         2us reset how=NSSR
         3us enabled
         5us delete_cdq cdqid=3
+
+    Breaks::
+
+        1us track_memory_changes target=1 tact=1
+            range saddr=0x10000
+        2us reset how=NSSR
+        3us enabled
+        5us track_receive target=1
+            range saddr=0x10000
     """
+    if isinstance(event, TrackMemoryChanges | TrackReceive):
+        yield from tracking_outlived(event, session, "NSSR", "an NVM Subsystem Reset")
     if isinstance(event, CdqCommand | CdqEntry | Stray):
         yield from _outlived(event, session, "NSSR", "an NVM Subsystem Reset")
-    if isinstance(event, MigrationCommand):
+    if isinstance(event, MigrationCommand) and not isinstance(event, TrackReceive):
         yield from _survived(event, session, ("NSSR",), "an NVM Subsystem Reset")
 
 

@@ -145,14 +145,7 @@ def memory_tracking_reset(world: World) -> Steps[None]:
     yield from memory.read()
 
     yield from move.here.driver.disable()
-    driver.function.arrived = None
-    yield 10 * US
-    yield from move.here.start()
-    for cntlid in range(1, len(move.source.drivers)):
-        yield from move.here.send(Admin.VIRTUALIZATION_MANAGEMENT, {10: cntlid << 16 | ONLINE})
-    yield from driver.enable()
-    yield from driver.introduce(1)
-    yield from memory.receive(expect=INVALID_CONTROLLER_IDENTIFIER)
+    yield from _start_over(move, memory)
     move.tenant = yield from _again(move, 256)
     yield from move.tenant.run(commands // 4)
     yield from memory.receive(expect=INVALID_CONTROLLER_IDENTIFIER)
@@ -161,7 +154,25 @@ def memory_tracking_reset(world: World) -> Steps[None]:
     yield from move.here.suspend(1)
     yield from memory.finish()
     yield from move.here.resume(1)
+    yield from memory.read()
+
+    yield from move.here.driver.reset_subsystem()
+    yield from _start_over(move, memory)
+    yield from memory.begin()
     yield from memory.stop()
+
+
+def _start_over(move: Migration, memory: MemoryReader) -> Steps[None]:
+    """Enable everything after a reset of the managing controller; nothing is tracked any more."""
+    driver = move.source.drivers[1]
+    driver.function.arrived = None
+    yield 10 * US
+    yield from move.here.start()
+    for cntlid in range(1, len(move.source.drivers)):
+        yield from move.here.send(Admin.VIRTUALIZATION_MANAGEMENT, {10: cntlid << 16 | ONLINE})
+    yield from driver.enable()
+    yield from driver.introduce(1)
+    yield from memory.receive(expect=INVALID_CONTROLLER_IDENTIFIER)
 
 
 def _again(move: Migration, first: int) -> Steps[Tenant]:

@@ -57,7 +57,7 @@ def memory_tracking_refusals(world: World) -> Steps[None]:
     yield from other.stop()
     yield from move.here.notify(SOURCE)
     yield from memory.stop()
-    if world.provokes("tracking-late"):
+    if world.provokes("tracking-late") or world.provokes("memory-suspended"):
         yield from move.here.suspend(SOURCE)
         yield from memory.start(2, whole(space, 2), CONTROLLER_SUSPENDED)
         yield from move.here.resume(SOURCE)
