@@ -68,3 +68,71 @@ def test_commands_lost_at_the_destination(tmp_path: Path, fault: str, result: tu
     assert results(run)[result] == 1
     broken = {row["rule"] for row in run.table("violations").to_pylist()}
     assert "HMLM-5.1.17.1.2-n7" in broken
+
+
+def test_commands_done_at_both_ends_of_two_captures(tmp_path: Path) -> None:
+    run = played(tmp_path, "migration-two-captures", "command-done-at-both-ends")
+    (row,) = [one for one in run.table("migrated_commands").to_pylist() if one["result"] == "doubled"]
+    commands = {one["id"]: one for one in run.table("transactions").to_pylist()}
+    here, there = commands[row["source_transaction_id"]], commands[row["destination_transaction_id"]]
+    assert here["capture"] != there["capture"] and here["cqe_ps"] is not None
+    assert all(here[name] == there[name] for name in ("cdw0", "nsid", "dptr1", "cdw10", "cdw12", "sq_slot"))
+
+
+def test_a_damaged_state_is_judged_and_not_lost(tmp_path: Path) -> None:
+    run = played(tmp_path, "migration-two-captures", "state-damaged-between-subsystems")
+    (migration,) = run.table("migrations").to_pylist()
+    assert (migration["match"], migration["differing_bytes"]) == ("bytes with differences", 1)
+    differs = {item: row for item, row in items(run, "read and set").items() if row["judgement"] == "differs"}
+    assert list(differs) == ["SQ 1 IOSQHP"]
+    assert differs["SQ 1 IOSQHP"]["second_number"] == differs["SQ 1 IOSQHP"]["first_number"] + 1
+    assert results(run)["lost", "other state"] == 1
+    broken = {row["rule"] for row in run.table("violations").to_pylist() if row["severity"] == "error"}
+    assert broken == {"HMLM-5.1.17.1.3-n37"}, "the destination did what its state said"
+
+
+def test_a_rollback_and_a_migration_of_the_same_bytes(tmp_path: Path) -> None:
+    run = played(tmp_path, "rollback-two-captures")
+    rows = run.table("migrations").to_pylist()
+    assert [(row["outcome"], row["match"], row["source_resumed_ps"] is None) for row in rows] == [
+        ("rolled back", "bytes", False),
+        ("resumed", "bytes", True),
+    ]
+    assert {row["result"] for row in run.table("migrated_commands").to_pylist()} == {
+        "completed at source",
+        "completed at destination",
+    }
+
+
+@pytest.mark.parametrize("name", ["migration-two-captures", "migration-two-links", "migration-after-full-log"])
+def test_every_block_of_a_clean_copy_is_accounted_for(tmp_path: Path, name: str) -> None:
+    run = played(tmp_path, name, seed=3)
+    rows = run.table("user_data").to_pylist()
+    assert {row["finding"] for row in rows} == {"copied"}
+    size = int(items(run, "capability")["namespace 1 blocks"]["first"] or 0)
+    assert sum(row["blocks"] for row in rows) == size
+
+
+@pytest.mark.parametrize(
+    ("fault", "finding"),
+    [
+        ("bulk-copy-before-logging", "read before logging"), ("last-changes-not-copied", "not read again"),
+        ("stale-blocks-written-last", "stale"), ("copied-block-altered", "altered"),
+        ("namespace-written-in-between", "written by another"),
+    ],
+)  # fmt: skip
+def test_what_goes_wrong_with_user_data_is_named(tmp_path: Path, fault: str, finding: str) -> None:
+    run = played(tmp_path, "migration-two-captures", fault)
+    rows = [row for row in run.table("user_data").to_pylist() if row["finding"] != "copied"]
+    assert {row["finding"] for row in rows} == {finding}
+    assert all(row["blocks"] and row["reason"] for row in rows)
+    if finding == "altered":
+        assert [(row["slba"], row["blocks"]) for row in rows] == [(3, 1)]
+
+
+def test_one_capture_alone_accuses_nobody(tmp_path: Path) -> None:
+    files = synth("migration-two-captures", tmp_path / "played.pcapng", seed=1)
+    for number, file in enumerate(files):
+        run = check(file, output=tmp_path / f"run{number}")
+        assert not [row for row in run.table("violations").to_pylist() if row["severity"] != "info"]
+        assert run.table("user_data").num_rows == 0

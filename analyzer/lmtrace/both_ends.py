@@ -50,7 +50,7 @@ def facts_of_both_ends(store: Store, capture: Capture, link: str) -> Iterator[ev
 
 def _judged(row: dict[str, Any]) -> tuple[str, str]:
     """Return the capture and link on which a migration is judged: those of its destination, or else of its source."""
-    if row["destination"] is not None:
+    if row["destination"] is not None and row["outcome"] != "rolled back":
         return row["destination_capture"], row["destination_link"]
     return row["capture"], row["link"]
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 from lmtrace.spec.migration import CDQ_ENTRY, CDQ_ENTRY_SIZE, CdqSelect, EntrySequence, MigrationSelect
 from lmtrace.spec.nvme import SUCCESS, Admin, Cns, Feature, Nvm, Status
 from lmtrace_samples.buffer import Buffer
@@ -124,7 +126,8 @@ class Manager:
         found = self.entries(reader)
         for entry in found:
             if entry["LBACIR"] == 0:
-                yield from self.copy(entry["SLBA"], entry["NLB"] + 1, other, nsid)
+                copy = partial(self.copy, entry["SLBA"], entry["NLB"] + 1, other, nsid)
+                yield from self.world.copy_range(copy, self)
         if found and not gone:
             trigger = (reader.head + 2) % reader.slots if self.world.choices.tail_trigger else None
             yield from self.move_head(reader.cdqid, reader.head, trigger)
@@ -140,7 +143,7 @@ class Manager:
             if other is None:
                 yield from self.transfer(Nvm.WRITE, nsid + 1, block, length, data)
             else:
-                yield from other.transfer(Nvm.WRITE, nsid, block, length, data)
+                yield from self.world.write_copy(other, nsid, block, data)
 
     def transfer(self, opcode: int, nsid: int, block: int, length: int, data: bytes = b"") -> Steps[bytes]:
         """Read or write blocks with the managing controller's own queue."""

@@ -7,7 +7,7 @@ from random import Random
 from typing import TYPE_CHECKING
 
 from lmtrace.scenario import Options, WireTlp
-from lmtrace.spec.nvme import Property
+from lmtrace.spec.nvme import Nvm, Property
 from lmtrace_samples.choices import Choices
 from lmtrace_samples.commands import Controller
 from lmtrace_samples.driver import Driver
@@ -98,6 +98,34 @@ class World:
     def suspend(self, manager: Manager, cntlid: int, delete: bool) -> Steps[None]:
         """Hook: how the host suspends the source, whose tenant is at work."""
         yield from manager.suspend(cntlid, delete)
+
+    def before_logging(self, copy: Callable[[], Steps[None]]) -> Steps[None]:
+        """Hook: what the host copies before changes are logged, which is nothing."""
+        yield 100 * NS
+
+    def copy_all(self, copy: Callable[[], Steps[None]]) -> Steps[None]:
+        """Hook: the copy of the whole namespace, once its changes are logged."""
+        yield from copy()
+
+    def follow_log(self, follow: Callable[[], Steps[int]]) -> Steps[None]:
+        """Hook: how the host copies, while the tenant goes on, what the log names."""
+        yield from follow()
+
+    def copy_range(self, copy: Callable[[], Steps[None]], manager: Manager) -> Steps[None]:
+        """Hook: the copy of one range that an entry of the log names."""
+        yield from copy()
+
+    def write_copy(self, manager: Manager, nsid: int, block: int, data: bytes) -> Steps[None]:
+        """Hook: how the host writes blocks of a copy that ``manager`` takes."""
+        yield from manager.transfer(Nvm.WRITE, nsid, block, len(data), data)
+
+    def suspend_destination(self, manager: Manager, cntlid: int) -> Steps[None]:
+        """Hook: the destination is suspended before it receives state."""
+        yield from manager.suspend(cntlid)
+
+    def resume_destination(self, manager: Manager, cntlid: int) -> Steps[None]:
+        """Hook: the destination is resumed when its state is committed."""
+        yield from manager.resume(cntlid)
 
     def while_suspended(self, manager: Manager, cntlid: int) -> Steps[None]:
         """Hook: what the host does with a suspended controller; looking at its status is fine."""

@@ -68,7 +68,7 @@ class Ledger:
 
     def __init__(self, handover: Handover, source: End) -> None:
         self.handover, self.source = handover, source
-        self.other = handover.destination or source
+        self.other = source if handover.rolled_back else handover.destination or source
         suspend = handover.command("suspend_transaction_id")
         assert suspend is not None
         self.suspend_tlp = int(suspend["fetch_tlp_id"])

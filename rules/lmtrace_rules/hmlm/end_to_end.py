@@ -317,6 +317,10 @@ def migration_incomplete(event: Handover, session: Session) -> Iterator[Verdict]
 
         9us handover source=1 destination=1 outcome="rolled back" steps=suspend+resume
 
+    Holds::
+
+        9us handover source=1 destination=none outcome=reset steps=suspend
+
     Silent::
 
         9us handover source=none destination=2 steps=set+resume
@@ -328,8 +332,13 @@ def migration_incomplete(event: Handover, session: Session) -> Iterator[Verdict]
     Breaks::
 
         9us handover source=1 destination=2 outcome=suspended steps=suspend+get+set
+
+    Breaks::
+
+        9us handover source=1 destination=2 outcome=reset steps=suspend+get+set
     """
-    if event.outcome in ("rolled back", "reset") or event.steps == "suspend+get+set+resume":
+    given_up = event.outcome == "rolled back" or (event.outcome == "reset" and event.destination is None)
+    if given_up or event.steps == "suspend+get+set+resume":
         yield held(event)
     elif event.source is None or event.destination is None:
         yield not_observable(ONE_END, event)

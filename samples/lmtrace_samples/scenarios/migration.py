@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 
 from lmtrace.spec.nvme import INVALID_CONTROLLER_DATA_QUEUE, SUCCESS, Property
 from lmtrace_samples.manager import LogReader, Manager
@@ -66,7 +67,7 @@ class Migration:
                 tenant.allow(min(4, commands))
                 commands -= 4
             yield 12 * US
-            yield from self.here.follow(self.reader, self.copied_to, 1)
+            yield from self.world.follow_log(partial(self.here.follow, self.reader, self.copied_to, 1))
 
     def stop_source(self, posted: int) -> Steps[None]:
         """Suspend the source under load; the tenant posts commands that nobody fetches, then pauses."""
@@ -100,7 +101,7 @@ class Migration:
         choices = self.world.choices
         state = yield from self.world.read_state(self.here, self.start, choices.pieces, self.vendor)
         self.world.note("state", self.source, self.start)
-        yield from self.there.suspend(self.target)
+        yield from self.world.suspend_destination(self.there, self.target)
         yield from self.world.set_state(self.there, self.target, state, choices.pieces, self.vendor)
         self.world.note("set", self.destination, self.target)
 
@@ -111,7 +112,7 @@ class Migration:
         old = self.tenant.driver
         self.tenant.move(receiver)
         receiver.freeze()
-        yield from self.there.resume(self.target)
+        yield from self.world.resume_destination(self.there, self.target)
         for qid in [qid for qid in old.queues if qid]:
             del old.queues[qid]
         yield 40 * US
@@ -143,8 +144,9 @@ def migrate(
     move = Migration(world, *sides, 1, target)
     yield from move.prepare()
     yield from move.tenant.run(commands // 4)
+    yield from world.before_logging(partial(bulk, move))
     yield from move.log_changes()
-    yield from bulk(move)
+    yield from world.copy_all(partial(bulk, move))
     yield from move.copy_changes(commands // 2)
     yield from move.stop_source(5)
     yield from move.finish_log()
@@ -218,21 +220,3 @@ def rollback(world: World) -> Steps[None]:
     yield from move.here.delete_log(move.reader.cdqid)
     move.tenant.allow(commands // 4)
     yield from move.settle()
-
-
-def _bulk(move: Migration) -> Steps[None]:
-    """Copy the whole namespace once, while the tenant goes on."""
-    move.tenant.allow(4)
-    yield from move.here.copy(0, move.blocks, move.there, 1)
-
-
-@plot(
-    "migration-two-captures",
-    captures={"source": ("source",), "destination": ("destination",)},
-    controllers=2,
-)
-def migration_two_captures(world: World) -> Steps[None]:
-    """A live migration between two subsystems, each link in a capture of its own."""
-    for side in world.sides:
-        side.namespace(1, 64 if world.choices.block_size == 512 else 24, 1, 2)
-    yield from migrate(world, (world.sides[0], world.sides[1]), 1, default_commands(world), _bulk)
