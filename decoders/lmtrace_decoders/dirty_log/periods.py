@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from itertools import zip_longest
 from typing import Any
 
 from lmtrace.spec.migration import HMLM_OPCODES, CdqSelect, EntrySequence, MigrationSelect, TrackSelect
@@ -171,7 +172,7 @@ def _divide(log: QueueLog, moments: list[_Moment], entries: list[dict[str, Any]]
     full = _full(current, entries, NEVER)
     if current is not None and full is not None:
         current.closed_by, current.closed = "full", (full["last_tlp_id"], full["last_tlp_id"])
-    for period, after in zip(log.periods, [*log.periods[1:], None], strict=True):
+    for period, after in zip_longest(log.periods, log.periods[1:]):
         _share(period, after, entries)
 
 
