@@ -13,8 +13,8 @@ from lmtrace.config import Waiver
 from lmtrace.report import text
 from lmtrace.report.content import MOST_GROUPS, MOST_OF_A_GROUP, gather
 from lmtrace.report.markdown import code, escape
-from lmtrace.report.timeline import MOST_STEPS, pictures
-from lmtrace.report.words import migration_words
+from lmtrace.report.numbers import migration_words
+from lmtrace.report.timeline import MOST_PICTURES, MOST_STEPS, pictures
 from lmtrace.summary import Settings
 from made_run import HOSTILE, STEPS, US, make_run, outcome, violation
 
@@ -125,13 +125,15 @@ def test_the_page_has_the_evidence_chain_down_to_the_tlps(tmp_path: Path) -> Non
 def test_steps_are_drawn_once_each_in_the_lane_of_their_controller(tmp_path: Path) -> None:
     run = make_run(tmp_path / "made.lmtrace")
     (picture,) = pictures(run.table("migration_steps").to_pylist(), False)
-    marks = re.findall(r'<circle class="mark (\w+)" cx="([\d.]+)" cy="([\d.]+)"', picture.svg)
+    marks = re.findall(r'<(?:circle|rect) class="mark (\w+)" c?x="([\d.]+)" c?y="([\d.]+)"', picture.svg)
     bars = re.findall(r'<rect class="bar (\w+)" x="([\d.]+)" y="(\d+)" width="([\d.]+)"', picture.svg)
-    assert len(marks) == len(STEPS) - 2 and [one[0] for one in bars] == ["lasting", "suspended"]
+    assert len(marks) == len(STEPS) - 2 - 3 and [one[0] for one in bars] == ["lasting", "suspended"]
     assert [kind for kind, _, _ in marks].count("refused") == 2
     assert [kind for kind, _, _ in marks].count("first") == 1
-    assert [float(x) for _, x, _ in marks] == sorted(float(x) for _, x, _ in marks)
+    middles = [float(x) + (8 if kind == "refused" else 0) for kind, x, _ in marks]
+    assert middles == sorted(middles)
     assert len({(x, y) for _, x, y in marks}) == len(marks)
+    assert picture.svg.count("<circle") == len(marks) - 2  # what was refused has another shape, not only a colour
     assert re.findall(r'class="name"[^>]*>([^<]+)<', picture.svg) == [
         "controller 1",
         "controller 2",
@@ -153,17 +155,29 @@ def test_a_state_that_lasts_is_drawn_to_the_end() -> None:
     assert float(re.findall(r'class="bar suspended" x="[\d.]+" y="\d+" width="([\d.]+)"', picture.svg)[0]) > 500
 
 
-def test_many_steps_are_counted_not_drawn() -> None:
-    rows = [
+def _steps(count: int, targets: int) -> list[dict[str, object]]:
+    return [
         {
-            "id": at, "capture": "a", "link": "l", "function": 256, "target": at % 3, "step": "get state",
+            "id": at, "capture": "a", "link": "l", "function": 256, "target": at % targets, "step": "get state",
             "time_ps": at * US, "end_ps": at * US + 5, "status": "0/00h", "transaction_id": at,
         }
-        for at in range(MOST_STEPS + 40)
+        for at in range(count)
     ]  # fmt: skip
-    (picture,) = pictures(rows, False)
-    assert len(picture.steps) == MOST_STEPS
-    assert picture.left_out == 40
+
+
+def test_many_steps_go_on_in_further_pictures_and_the_rest_is_counted() -> None:
+    found = pictures(_steps(MOST_STEPS + 40, 3), False)
+    assert [len(one.steps) for one in found] == [MOST_STEPS, 40]
+    assert [one.title for one in found] == ["part 1 of 2", "part 2 of 2"]
+    found = pictures(_steps(MOST_STEPS * MOST_PICTURES + 40, 3), False)
+    assert [one.left_out for one in found] == [0] * (MOST_PICTURES - 1) + [40]
+
+
+def test_like_steps_one_after_another_are_one_mark() -> None:
+    (picture,) = pictures(_steps(500, 1), False)
+    (step,) = picture.steps
+    assert (step.times, step.row["end_ps"]) == (500, 499 * US + 5)
+    assert "get state 500 times" in picture.svg
 
 
 def test_captures_without_a_common_clock_have_pictures_of_their_own() -> None:
@@ -242,7 +256,7 @@ def test_a_browser_shows_the_page(tmp_path: Path) -> None:
     )  # fmt: skip
     if not done.stdout:
         pytest.skip("chromium does not start here")
-    assert done.stdout.count("<circle") == len(STEPS) - 2
+    assert done.stdout.count('class="mark ') == len(STEPS) - 2 - 3
     assert "<script" not in done.stdout
 
 
@@ -251,7 +265,9 @@ def test_a_migration_between_captures_names_both_and_compares_no_times() -> None
         "capture": "a.vcd", "source": 1, "destination_capture": "b.vcd", "destination": 1, "outcome": "resumed",
         "suspended_ps": 5, "resumed_ps": 3, "last_completion_ps": 1, "first_completion_ps": 9, "state_bytes": 104,
     }  # fmt: skip
-    assert migration_words(row) == "Migration of controller 1 of a.vcd to controller 1 of b.vcd: resumed"
+    assert migration_words(row) == (
+        "Migration of controller 1 of a.vcd to controller 1 of b.vcd: resumed (104 B of state)"
+    )
     row |= {"destination_capture": None, "resumed_ps": 7_000_005}
     assert migration_words(row) == (
         "Migration of controller 1: resumed (suspended for 7 us, no completion for 8 ps, 104 B of state)"

@@ -269,8 +269,7 @@ def show(
     from lmtrace.run import open_run
 
     if what is None:
-        for name, sentence in shows.topics():
-            _say(f"{name:<17} {sentence}")
+        _say(shows.listing())
         return
     opened = open_run(run)
     options = shows.Options(

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from lmtrace import describe
 from lmtrace.report.words import clean
 from lmtrace.spec.pcie import bdf_text
-from lmtrace.units import exact, short, size
+from lmtrace.units import count, exact, short, size
 
 if TYPE_CHECKING:
     import numpy as np
@@ -24,6 +24,18 @@ _COMMAND = (
 )  # fmt: skip
 _CHILD = ("transaction_id", "kind", "time_ps", "address", "length", "first_tlp_id", "confidence")
 _REGISTER = ("capture", "link", "controller", "function", "time_ps", "write", "name", "value", "size", "tlp_id")
+_PHASE = (
+    "migration_id",
+    "phase",
+    "capture",
+    "link",
+    "controller",
+    "start_ps",
+    "end_ps",
+    "duration_ps",
+    "commands",
+    "bytes",
+)
 _ENTRY = ("capture", "link", "controller", "function", "time_ps", "cdqid", "target", "slot", "esa", "first_tlp_id")
 
 
@@ -42,13 +54,13 @@ class Filter:
         """Whether only events of commands can pass."""
         return self.queue is not None or self.cid is not None
 
-    def window(self) -> list[tuple[str, str, Any]]:
+    def window(self, name: str = "time_ps") -> list[tuple[str, str, Any]]:
         """Return the terms that the time of a row must meet."""
         terms: list[tuple[str, str, Any]] = []
         if self.first_ps is not None:
-            terms.append(("time_ps", ">=", self.first_ps))
+            terms.append((name, ">=", self.first_ps))
         if self.last_ps is not None:
-            terms.append(("time_ps", "<=", self.last_ps))
+            terms.append((name, "<=", self.last_ps))
         return terms
 
 
@@ -63,7 +75,7 @@ def lines(run: Run, chosen: Filter | None = None) -> Iterator[str]:
 
 
 def _of_capture(run: Run, capture: str, chosen: Filter) -> Iterator[str]:
-    """Yield the lines of one capture: three tables merged by time, then by TLP."""
+    """Yield the lines of one capture: its tables merged by time, then by TLP; a phase is told when it has ended."""
     import numpy as np
 
     from lmtrace.arrow import to_numpy
@@ -82,22 +94,29 @@ def _of_capture(run: Run, capture: str, chosen: Filter) -> Iterator[str]:
     children = run.table("children", _CHILD, chosen.window())
     place, known = _positions(ids, to_numpy(children.column("transaction_id")))
     children, place = _take(children, np.flatnonzero(known)), place[known]
-    sources = [(children, "first_tlp_id", _event)]
+    sources: list[tuple[Any, str, str | None, Callable[[dict[str, Any]], str]]] = [
+        (children, "time_ps", "first_tlp_id", _event)
+    ]
     if not chosen.of_commands:
         terms = own + chosen.window()
         if chosen.controller is not None:
             terms.append(("controller", "==", chosen.controller))
-        sources.append((run.table("properties", _REGISTER, terms), "tlp_id", _register))
-        sources.append((run.table("cdq_entries", _ENTRY, terms), "first_tlp_id", _entry))
-    times = np.concatenate([to_numpy(table.column("time_ps")) for table, _, _ in sources])
-    tlps = np.concatenate([to_numpy(table.column(name)) for table, name, _ in sources])
+        sources.append((run.table("properties", _REGISTER, terms), "time_ps", "tlp_id", _register))
+        sources.append((run.table("cdq_entries", _ENTRY, terms), "time_ps", "first_tlp_id", _entry))
+        ended = [term for term in terms if term[0] != "time_ps"] + (chosen.window("end_ps") or [("end_ps", ">=", 0)])
+        sources.append((run.table("migration_phases", _PHASE, ended), "end_ps", None, _phase))
+    times = np.concatenate([to_numpy(table.column(name)) for table, name, _, _ in sources])
+    tlps = np.concatenate([
+        np.full(table.num_rows, np.iinfo(np.uint64).max, np.uint64) if name is None else to_numpy(table.column(name))
+        for table, _, name, _ in sources
+    ])  # fmt: skip
     source = np.concatenate([np.full(one[0].num_rows, number) for number, one in enumerate(sources)])
     within = np.concatenate([np.arange(one[0].num_rows) for one in sources])
     order = np.lexsort((within, tlps, times))
     for start in range(0, len(order), LINES_AT_ONCE):
         part = order[start : start + LINES_AT_ONCE]
         texts = np.empty(len(part), object)
-        for number, (table, _, line) in enumerate(sources):
+        for number, (table, _, _, line) in enumerate(sources):
             mine = np.flatnonzero(source[part] == number)
             rows = within[part[mine]]
             about = _take(commands, place[rows]).to_pylist() if number == 0 else [{}] * len(rows)
@@ -128,7 +147,7 @@ def _positions(ids: np.ndarray, wanted: np.ndarray) -> tuple[np.ndarray, np.ndar
 
 def _line(row: dict[str, Any], subject: str, words: str) -> str:
     controller = f"ctrl {row['controller']}" if row["controller"] is not None else ""
-    function = bdf_text(row["function"]) if row["function"] is not None else "?"
+    function = bdf_text(row["function"]) if row["function"] is not None else f"{'-':<7}"
     link = clean(row["link"])
     return f"{exact(row['time_ps']):>18}  {link} {function} {controller:<7} {subject:<18} {words}".rstrip()
 
@@ -165,3 +184,11 @@ def _register(row: dict[str, Any]) -> str:
 def _entry(row: dict[str, Any]) -> str:
     target = f" about controller {row['target']}" if row["target"] is not None else ""
     return _line(row, f"CDQ {row['cdqid']}", f"entry in slot {row['slot']}{target}, ESA {row['esa']}")
+
+
+def _phase(row: dict[str, Any]) -> str:
+    about = f"{row['phase']} ended after {short(row['duration_ps'])}"
+    done = f", {count(row['commands'], 'command')}" if row["commands"] else ""
+    moved = f", {size(row['bytes'])}" if row["bytes"] else ""
+    place = {**row, "time_ps": row["end_ps"], "function": None}
+    return _line(place, f"migration {row['migration_id'] + 1}", about + done + moved)

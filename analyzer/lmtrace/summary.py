@@ -17,6 +17,9 @@ from lmtrace.tables import SCHEMA_VERSION
 from lmtrace.tlp_table import Seen
 
 MOST_VIOLATIONS = 1_000
+MOST_MIGRATIONS = 1_000
+MOST_ROUNDS = 40
+"""Rounds of one migration that are listed, half of them from the end."""
 SEVERITIES = ("error", "warning", "info")
 OUTCOMES = ("held", "broken", "not exercised", "not observable")
 
@@ -88,11 +91,25 @@ def summary(store: Store, seen: Seen, settings: Settings) -> dict[str, Any]:
         },
         "violations": worst[:MOST_VIOLATIONS],
         "violations_total": sum(one["broken"] for one in outcomes),
-        "migrations": store.read("migrations").to_pylist(),
+        "migrations": _migrations(store),
+        "migrations_total": store.read("migrations", ["id"]).num_rows,
         "troubles": store.read("troubles").to_pylist(),
         "waivers": [_waiver(one, violations, False) for one in settings.waivers]
         + [_waiver(one, violations, True) for one in settings.expired],
     }  # fmt: skip
+
+
+def _migrations(store: Store) -> list[dict[str, Any]]:
+    """Return the migrations with their phases and rounds, of which the first and the last are listed."""
+    found: list[dict[str, Any]] = store.read("migrations").to_pylist()[:MOST_MIGRATIONS]
+    for name, table in (("phases", "migration_phases"), ("precopy", "precopy_rounds")):
+        rows: dict[int, list[dict[str, Any]]] = {}
+        for row in store.read(table).to_pylist():
+            rows.setdefault(row.pop("migration_id"), []).append(row)
+        for one in found:
+            mine = rows.get(one["id"], [])
+            one[name] = mine if len(mine) <= MOST_ROUNDS else mine[: MOST_ROUNDS // 2] + mine[-MOST_ROUNDS // 2 :]
+    return found
 
 
 def verdict(judged: int, severities: Counter[str], strict: bool) -> str:

@@ -2,27 +2,34 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
 from lmtrace import describe
 from lmtrace.report.content import Finding, gather, waiver_lines
-from lmtrace.report.timeline import pictures
+from lmtrace.report.numbers import BLACKOUT, blackout_words, detail_lines, migration_route, several_lines
+from lmtrace.report.phases import Chart, blackouts, charts
+from lmtrace.report.structures import sections
+from lmtrace.report.timeline import Step, pictures
 from lmtrace.report.words import (
     PARTIES,
     capture_line,
     clean,
     headline,
     listed_words,
-    migration_words,
     outcome_lines,
 )
 from lmtrace.run import Run
+from lmtrace.show.migrations import phase_grid, round_grid
+from lmtrace.show.sheet import Grid, Part, hexdump
 from lmtrace.spec.pcie import bdf_text
 from lmtrace.units import count, exact, short, size
 
 MOST_LISTED = 200
+MOST_LINES = 5
+MOST_MIGRATIONS = 100
 PAYLOAD_SHOWN = 32
 
 
@@ -37,13 +44,42 @@ def render(run: Run) -> str:
         run=run, summary=summary, content=content, verdict=verdict, rest=rest or verdict,
         captures=summary["captures"], several=content.several,
         pictures=pictures(run.table("migration_steps").to_pylist(), content.several),
-        migrations=[migration_words(row) for row in summary["migrations"]],
+        lines=several_lines(summary["migrations"], 0, MOST_LINES), migrations=Migrations.of(summary),
+        structures=sections(run),
         outcomes=outcome_lines(summary, content.answers), by_outcome=_by_outcome(content.outcomes),
         controllers=controllers[:MOST_LISTED], controllers_in_all=len(controllers),
         queues=queues[:MOST_LISTED], queues_in_all=len(queues), waiver_lines=waiver_lines(summary),
         parties=PARTIES, listed=listed_words(content.listed) if content.listed else "",
     )  # fmt: skip
     return page
+
+
+@dataclass(frozen=True, slots=True)
+class Migrations:
+    """The migrations of a run as a page shows them."""
+
+    rows: Sequence[Mapping[str, Any]]
+    left_out: int
+    picture: str
+    charts: list[Chart]
+    phases: Sequence[str] = BLACKOUT[:-1]
+
+    @classmethod
+    def of(cls, summary: Mapping[str, Any]) -> Migrations:
+        """Return those of a summary."""
+        rows = summary["migrations"][:MOST_MIGRATIONS]
+        total = summary.get("migrations_total", len(summary["migrations"]))
+        return cls(rows, total - len(rows), blackouts(rows), charts(rows))
+
+
+def _grids(row: Mapping[str, Any]) -> list[Grid]:
+    """Return the phases and rounds of a migration."""
+    found = []
+    if row.get("phases"):
+        found.append(phase_grid(row["phases"]))
+    if row.get("precopy"):
+        found.append(round_grid(row["precopy"]))
+    return found
 
 
 @cache
@@ -58,7 +94,8 @@ def _template() -> Any:
     environment.filters.update(
         exact=exact, short=short, size=size, bdf=_bdf, hex=_hex, payload=_payload, times=_times,
         count=count, capture_line=capture_line, steps=_command_steps, dash=_dash,
-        fields=describe.fields,
+        fields=describe.fields, controller=_controller, octets=_octets, blackout=blackout_words,
+        details=detail_lines, route=migration_route, grids=_grids, dump=_dump, repeated=_repeated,
     )  # fmt: skip
     return environment.get_template("template.html")
 
@@ -68,6 +105,22 @@ def _by_outcome(outcomes: list[dict[str, Any]]) -> dict[str, list[dict[str, Any]
     for one in outcomes:
         found.setdefault(one["outcome"], []).append(one)
     return found
+
+
+def _controller(cntlid: int | None) -> str:
+    return "\N{EN DASH}" if cntlid is None else f"controller {cntlid}"
+
+
+def _octets(number: int | None) -> str:
+    return "\N{EN DASH}" if number is None else size(number)
+
+
+def _repeated(step: Step) -> str:
+    return f" \N{MULTIPLICATION SIGN}{step.times}" if step.times > 1 else ""
+
+
+def _dump(part: Part) -> list[str]:
+    return list(hexdump(part.dump, part.dump_at))
 
 
 def _dash(value: object) -> object:

@@ -6,11 +6,13 @@ import re
 from collections.abc import Iterable, Iterator
 
 from lmtrace.report.content import Content, Group, gather, waiver_lines
-from lmtrace.report.words import PARTIES, capture_line, clean, headline, listed_words, migration_words, outcome_lines
+from lmtrace.report.numbers import several_lines
+from lmtrace.report.words import PARTIES, capture_line, clean, headline, listed_words, outcome_lines
 from lmtrace.run import Run
 from lmtrace.units import count, exact
 
 MOST_PLACES = 5
+MOST_MIGRATIONS = 20
 MOST_GROUPS = 60
 
 
@@ -41,8 +43,9 @@ def _lines(run: Run, content: Content) -> Iterator[str]:
     yield ""
     for one in summary["captures"]:
         yield f"- {code(one['file'])}: {escape(capture_line(one))}"
-    for row in summary["migrations"]:
-        yield f"- {escape(migration_words(row))}"
+    for words, details in several_lines(summary["migrations"], MOST_MIGRATIONS, MOST_MIGRATIONS):
+        yield f"- {escape(words)}"
+        yield from (f"  - {escape(line)}" for line in details)
     if content.groups:
         yield from ("", "## Violations")
         for group in content.groups[:MOST_GROUPS]:

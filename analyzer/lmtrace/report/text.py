@@ -6,13 +6,15 @@ import textwrap
 from collections.abc import Callable, Iterator
 
 from lmtrace.report.content import Content, Group, gather, waiver_lines
-from lmtrace.report.words import PARTIES, capture_line, clean, headline, listed_words, migration_words, outcome_lines
+from lmtrace.report.numbers import several_lines
+from lmtrace.report.words import PARTIES, capture_line, clean, headline, listed_words, outcome_lines
 from lmtrace.run import Run
 from lmtrace.units import count, exact
 
 WIDTH = 80
 MOST_GROUPS = 40
 MOST_RULES_NAMED = 4
+DETAILED_MIGRATIONS, MOST_MIGRATIONS = 4, 20
 
 _COLOURS = {
     "error": "1;31", "broken": "1;31", "warning": "33", "nothing judged": "33", "info": "36", "held": "1;32",
@@ -49,8 +51,10 @@ def _lines(run: Run, content: Content, paint: Paint) -> Iterator[str]:
     for one in summary["captures"]:
         name = f"{clean(one['file'])}: " if content.several else ""
         yield from _wrapped(clean(name + capture_line(one)), "")
-    for row in summary["migrations"]:
-        yield from _wrapped(clean(migration_words(row)), "")
+    for words, details in several_lines(summary["migrations"], DETAILED_MIGRATIONS, MOST_MIGRATIONS):
+        yield from _wrapped(clean(words), "")
+        for line in details:
+            yield from _wrapped(clean(line), "  ")
     for group in content.groups[:MOST_GROUPS]:
         yield ""
         yield from _group(group, content.several, paint)

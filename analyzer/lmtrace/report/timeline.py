@@ -20,6 +20,8 @@ from lmtrace.units import exact, short
 Row = dict[str, Any]
 
 MOST_STEPS = 60
+MOST_PICTURES = 6
+"""Pictures of one capture, each of that many steps."""
 MOST_LANES = 16
 WIDTH = 1040
 LEFT, RIGHT = 168, 24
@@ -39,6 +41,8 @@ class Step:
     number: int
     row: Row
     lane: int
+    times: int = 1
+    """How many steps of the same kind, one right behind the other, it stands for."""
 
     @property
     def lasts(self) -> bool:
@@ -69,21 +73,52 @@ class Picture:
 
 
 def pictures(rows: Sequence[Row], several: bool) -> list[Picture]:
-    """Return one picture for each capture that has migration steps; captures share no clock."""
+    """Return the pictures of each capture that has migration steps; captures share no clock.
+
+    Steps of a kind right behind one another are one mark. What one picture cannot hold goes on in the next one.
+    """
     captures = list(dict.fromkeys(row["capture"] for row in rows))
-    found = []
+    found: list[Picture] = []
     for name in captures:
         own = sorted((row for row in rows if row["capture"] == name), key=lambda row: (row["time_ps"], row["id"]))
-        found.append(_picture(own, clean(name) if several else ""))
+        found.extend(_pictures(own, clean(name) if several else ""))
     return found
 
 
-def _picture(rows: list[Row], title: str) -> Picture:
-    lanes = list(dict.fromkeys(_lane(row) for row in sorted(rows, key=_lane)))[:MOST_LANES]
-    kept = [row for row in rows if _lane(row) in lanes][:MOST_STEPS]
-    lanes = [one for one in lanes if any(_lane(row) == one for row in kept)]
-    steps = [Step(number, row, lanes.index(_lane(row))) for number, row in enumerate(kept, 1)]
-    return Picture(title, _svg(steps, [one[2] for one in lanes]), steps, len(rows) - len(kept))
+def _pictures(rows: list[Row], title: str) -> Iterator[Picture]:
+    groups = list(_merged(rows))
+    parts = [groups[at : at + MOST_STEPS] for at in range(0, len(groups), MOST_STEPS)]
+    for number, part in enumerate(parts[:MOST_PICTURES]):
+        last = number == len(parts[:MOST_PICTURES]) - 1
+        left = sum(times for other in parts[MOST_PICTURES:] for _, times in other) if last else 0
+        where = f"part {number + 1} of {len(parts)}" if len(parts) > 1 else ""
+        yield _picture(part, ", ".join(one for one in (title, where) if one), left)
+
+
+def _merged(rows: list[Row]) -> Iterator[tuple[Row, int]]:
+    """Yield (step, how many like it follow at once, itself counted)."""
+    held: Row | None = None
+    times = 0
+    for row in rows:
+        if held is not None and row["step"] not in LASTING and _kind(row) == _kind(held):
+            held, times = held | {"end_ps": row["end_ps"]}, times + 1
+            continue
+        if held is not None:
+            yield held, times
+        held, times = row, 1
+    if held is not None:
+        yield held, times
+
+
+def _kind(row: Row) -> tuple[object, ...]:
+    return tuple(row[name] for name in ("step", "status", "target", "function", "link"))
+
+
+def _picture(groups: list[tuple[Row, int]], title: str, left_out: int) -> Picture:
+    lanes = list(dict.fromkeys(_lane(row) for row in sorted((row for row, _ in groups), key=_lane)))[:MOST_LANES]
+    kept = [(row, times) for row, times in groups if _lane(row) in lanes]
+    steps = [Step(number, row, lanes.index(_lane(row)), times) for number, (row, times) in enumerate(kept, 1)]
+    return Picture(title, _svg(steps, [one[2] for one in lanes]), steps, left_out + len(groups) - len(kept))
 
 
 def _lane(row: Row) -> tuple[int, int, str]:
@@ -196,7 +231,13 @@ def _bar(step: Step, x: dict[int, float], y: int, last: int) -> Iterator[str]:
 def _mark(step: Step, x: dict[int, float], y: int) -> Iterator[str]:
     kind = "refused" if step.refused else "first" if step.row["step"] == "first completion" else "done"
     at, middle = x[step.row["time_ps"]], y + BAR / 2 - 2.5
-    words = f"{step.number}. {step.row['step']} {step.row['status'] or ''} at {exact(step.row['time_ps'])}"
+    times = f" {step.times} times" if step.times > 1 else ""
+    words = f"{step.number}. {step.row['step']}{times} {step.row['status'] or ''} at {exact(step.row['time_ps'])}"
     yield f"<g><title>{escape(clean(words))}</title>"
-    yield f'<circle class="mark {kind}" cx="{at:.1f}" cy="{middle}" r="{MARK}"/>'
+    if step.refused:
+        side = 2 * MARK - 2
+        left, top = at - side / 2, middle - side / 2
+        yield f'<rect class="mark {kind}" x="{left:.1f}" y="{top}" width="{side}" height="{side}"/>'
+    else:
+        yield f'<circle class="mark {kind}" cx="{at:.1f}" cy="{middle}" r="{MARK}"/>'
     yield f'<text class="number" x="{at:.1f}" y="{middle + 3.5}">{step.number}</text></g>'

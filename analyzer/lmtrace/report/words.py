@@ -74,28 +74,3 @@ def tlp_words(tlp: Mapping[str, Any]) -> str:
     """Return which TLP it is: ``TLP 12 MWr 1000h, 16 B``."""
     address = f" {tlp['address']:X}h" if tlp["address"] is not None else ""
     return f"TLP {tlp['id']} {tlp['kind']}{address}, {size(4 * tlp['length_dw'])}"
-
-
-def migration_words(row: Mapping[str, Any]) -> str:
-    """Return what became of one migration, with the time its tenant waited."""
-    source, destination = _controller(row["source"]), _controller(row["destination"])
-    one_clock = row["destination_capture"] in (None, row["capture"])
-    if not one_clock:
-        route = f"{source} of {row['capture']} to {destination} of {row['destination_capture']}"
-    elif row["destination"] is None or row["destination"] == row["source"]:
-        route = source
-    else:
-        route = f"{source} to {row['destination']}"
-    words = f"Migration of {route}: {row['outcome'] or 'not finished'}"
-    parts = []
-    if row["suspended_ps"] is not None and row["resumed_ps"] is not None:
-        parts.append(f"suspended for {short(row['resumed_ps'] - row['suspended_ps'])}")
-    if row["last_completion_ps"] is not None and row["first_completion_ps"] is not None:
-        parts.append(f"no completion for {short(row['first_completion_ps'] - row['last_completion_ps'])}")
-    if row["state_bytes"]:
-        parts.append(f"{size(row['state_bytes'])} of state")
-    return words + (f" ({', '.join(parts)})" if parts and one_clock else "")
-
-
-def _controller(cntlid: int | None) -> str:
-    return f"controller {'?' if cntlid is None else cntlid}"

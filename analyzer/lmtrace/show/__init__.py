@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import json
+import textwrap
 from collections.abc import Callable, Iterator
 from difflib import get_close_matches
 from typing import TYPE_CHECKING
 
 from lmtrace.errors import UsageError
-from lmtrace.show import changes, commands, states
+from lmtrace.show import both_ends, changes, commands, migrations, states
 from lmtrace.show.options import Options
-from lmtrace.show.sheet import Paint, Sheet
+from lmtrace.show.sheet import WIDTH, Paint, Sheet
 
-__all__ = ["WHATS", "Options", "as_json", "shown", "text", "topics"]
+__all__ = ["WHATS", "Options", "as_json", "listing", "shown", "text", "topics"]
 
 if TYPE_CHECKING:
     from lmtrace.run import Run
@@ -23,10 +24,16 @@ WHATS: dict[str, Shower] = {
     "controller-state": states.controller_state,
     "state-formats": commands.state_formats,
     "cdq-entries": changes.cdq_entries,
-    "memory-changes": changes.memory_changes,
-    "tracked-ranges": changes.tracked_ranges,
+    "memory-changes": both_ends.memory_changes,
+    "tracked-ranges": both_ends.tracked_ranges,
     "feature-21h": commands.feature_21h,
     "events": commands.events,
+    "migrations": migrations.migrations,
+    "state-comparison": both_ends.state_comparison,
+    "migrated-commands": both_ends.migrated_commands,
+    "user-data": both_ends.user_data,
+    "memory-reports": both_ends.memory_reports,
+    "memory-log": both_ends.memory_log,
 }
 """What can be shown, by name."""
 
@@ -34,6 +41,15 @@ WHATS: dict[str, Shower] = {
 def topics() -> list[tuple[str, str]]:
     """Return what can be shown: (name, a sentence)."""
     return [(name, (shower.__doc__ or "").splitlines()[0]) for name, shower in WHATS.items()]
+
+
+def listing() -> str:
+    """Return what can be shown, for people."""
+    return "\n".join(
+        line
+        for name, sentence in topics()
+        for line in textwrap.wrap(f"{name:<17} {sentence}", WIDTH, subsequent_indent=" " * 18)
+    )
 
 
 def shown(run: Run, what: str, options: Options) -> Iterator[Sheet]:

@@ -63,67 +63,12 @@ def coded(name: str, value: int) -> str:
 
 def entry_words(row: dict[str, Any]) -> str:
     """Return which blocks an entry names."""
-    gone = ", deallocated" if row["dlba"] else ""
     match row["lbacir"]:
         case 0:
             last = row["slba"] + row["nlb"]
-            return f"NSID {row['nsid']}: {row['slba']}..{last}{gone}"
+            return f"NSID {row['nsid']}: {row['slba']}..{last}"
         case 1:
-            return f"NSID {row['nsid']}: every block{gone}"
+            return f"NSID {row['nsid']}: every block"
         case 2:
             return "none"
-    return f"NSID {row['nsid']} SLBA {row['slba']} NLB {row['nlb']}{gone}"
-
-
-def memory_changes(run: Run, options: Options) -> Iterator[Grid]:
-    """Memory ranges that Track Receive reported as changed (Base 2.1, 5.1.26.1.1)."""
-    yield from _table(run, "memory_changes", "changed memory range", options)
-
-
-def tracked_ranges(run: Run, options: Options) -> Iterator[Grid]:
-    """Memory ranges that Track Send asked to track (Base 2.1, 5.1.27.1.2)."""
-    yield from _table(run, "tracked_ranges", "tracked memory range", options)
-
-
-def _table(run: Run, name: str, what: str, options: Options) -> Iterator[Grid]:
-    """Yield a table as it is declared, without the columns that say where a row belongs."""
-    from lmtrace.tables import TABLES
-
-    where: list[tuple[str, str, Any]] = []
-    names = TABLES[name].names
-    if options.of is not None and "target" in names:
-        where.append(("target", "==", options.of))
-    if options.transactions:
-        where.append(("transaction_id", "in", sorted(options.transactions)))
-    if "time_ps" in names:
-        where += options.window("time_ps")
-    table = run.table(name, where=where)
-    rows = table.slice(0, options.limit).to_pylist() if options.limit is not None else table.to_pylist()
-    yield range_grid(name, what, rows, table.num_rows, options.several)
-
-
-def range_grid(name: str, what: str, rows: list[dict[str, Any]], in_all: int, several: bool) -> Grid:
-    """Return rows of a table of ranges as a grid: its own columns, addresses and sizes in hexadecimal."""
-    from lmtrace.tables import TABLES
-
-    left = {"id", "link", *(() if several else ("capture",))}
-    columns = [one for one in TABLES[name].columns if one.name not in left]
-    columns.sort(key=lambda one: one.name in ("capture", "link"))
-    cells = [[_cell(one.name, one.type, row[one.name]) for one in columns] for row in rows]
-    right = frozenset(one.name for one in columns if one.type not in ("str", "bool"))
-    return Grid(
-        f"{count(in_all, what)}", [one.name.removesuffix("_ps").removesuffix("_id") for one in columns], cells, rows,
-        [], in_all - len(rows), frozenset(one.removesuffix("_ps").removesuffix("_id") for one in right),
-    )  # fmt: skip
-
-
-def _cell(name: str, type_: str, value: Any) -> str:
-    if value is None:
-        return "-"
-    if name.endswith("_ps"):
-        return exact(value)
-    if type_ == "bool":
-        return "yes" if value else "no"
-    if name in ("address", "start", "end", "length", "size", "granularity"):
-        return f"{value:X}h"
-    return str(value)
+    return f"NSID {row['nsid']} SLBA {row['slba']} NLB {row['nlb']}"

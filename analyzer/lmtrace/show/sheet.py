@@ -10,6 +10,7 @@ from typing import Any
 from lmtrace.report.words import clean
 
 WIDTH = 80
+NARROWEST = 10
 UNSEEN = "not seen"
 
 Paint = Callable[[str, str], str]
@@ -53,6 +54,7 @@ class Fields:
     title: str
     notes: list[str]
     parts: list[Part]
+    kind: str = "fields"
 
     def record(self) -> dict[str, Any]:
         """Return it for JSON."""
@@ -113,6 +115,7 @@ class Compared:
     left: str
     right: str
     parts: list[tuple[str, list[Pair]]]
+    kind: str = "compared"
 
     @property
     def counts(self) -> dict[str, int]:
@@ -172,33 +175,48 @@ class Grid:
     left_out: int = 0
     right: frozenset[str] = frozenset()
     """Columns of numbers."""
+    kind: str = "grid"
 
     def record(self) -> dict[str, Any]:
         """Return it for JSON."""
         return {"title": self.title, "notes": self.notes, "rows": self.records, "left_out": self.left_out}
 
     def lines(self, paint: Paint) -> Iterator[str]:
-        """Yield it as text; the last column takes what is left of the width, in several lines where needed."""
+        """Yield it as text; columns of text that do not fit are wrapped."""
         yield from _head(self.title, self.notes, paint)
         if not self.cells:
             yield "  none"
             return
-        widths = [max(map(len, column)) for column in zip(self.columns, *self.cells, strict=True)]
-        indent = 2 + sum(widths[:-1]) + 2 * (len(widths) - 1)
-        room = max(12, WIDTH - indent)
+        widths = self._widths()
         for number, cells in enumerate([list(self.columns), *self.cells]):
-            fixed = "  ".join(
-                text.rjust(width) if name in self.right else text.ljust(width)
-                for name, text, width in zip(self.columns[:-1], cells[:-1], widths[:-1], strict=True)
-            )
-            first, *more = textwrap.wrap(clean(cells[-1]), room, break_on_hyphens=False) or [""]
-            if self.columns[-1] in self.right:
-                first = first.rjust(widths[-1])
-            line = f"  {clean(fixed)}  {first}".rstrip() if len(cells) > 1 else f"  {first}"
-            yield paint(line, "soft") if number == 0 else line
-            yield from (" " * indent + one for one in more)
+            wrapped = [
+                textwrap.wrap(clean(text), width, break_on_hyphens=False) or [""]
+                for text, width in zip(cells, widths, strict=True)
+            ]  # fmt: skip
+            for at in range(max(map(len, wrapped))):
+                parts = (
+                    (lines[at] if at < len(lines) else "").rjust(width)
+                    if name in self.right
+                    else (lines[at] if at < len(lines) else "").ljust(width)
+                    for name, lines, width in zip(self.columns, wrapped, widths, strict=True)
+                )
+                line = ("  " + "  ".join(parts)).rstrip()
+                yield paint(line, "soft") if number == 0 else line
         if self.left_out:
             yield f"  and {self.left_out:,} more"
+
+    def _widths(self) -> list[int]:
+        """Return the width of each column: its widest cell, less where a column of text must give way."""
+        widths = [max(map(len, map(clean, column))) for column in zip(self.columns, *self.cells, strict=True)]
+        text = [at for at, name in enumerate(self.columns) if name not in self.right]
+        over = sum(widths) + 2 * len(widths) - WIDTH
+        while over > 0 and text:
+            widest = max(text, key=lambda at: widths[at])
+            if widths[widest] <= NARROWEST:
+                break
+            widths[widest] -= 1
+            over -= 1
+        return [max(1, one) for one in widths]
 
 
 Sheet = Fields | Compared | Grid
