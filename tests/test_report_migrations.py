@@ -63,7 +63,8 @@ def migration(**more: Any) -> Row:
         "dirty_read_bytes": 1, "dirty_write_bytes": 1, "entry_bytes": 320, "report_bytes": 0,
         "phases": [
             phase("announce", 50, 90), phase("suspend drain", 90, 110, blackout_ps=10 * US),
-            phase("state read", 120, 140), phase("state set", 150, 170), phase("resume", 180, 190), phase("first completion", 190, 200),
+            phase("state read", 120, 140), phase("state set", 150, 170), phase("resume", 180, 190),
+            phase("first completion", 190, 200),
             phase("other", 0, 0, start_ps=None, end_ps=None, duration_ps=30 * US, blackout_ps=30 * US),
         ],
         "precopy": rounds(4), **more,
@@ -237,7 +238,8 @@ def test_a_page_is_bounded_however_much_there_is(tmp_path: Path) -> None:
     def fill(store: Store) -> None:
         entry = {
             "capture": "big.pcapng", "link": "pcie0", "controller": 0, "function": 256, "cdqid": 1, "target": 1,
-            "slot": 0, "nsid": 1, "nlb": 7, "slba": 8, "cdqp": True, "esa": 0, "dlba": False, "lbacir": 0, "data": bytes(32),
+            "slot": 0, "nsid": 1, "nlb": 7, "slba": 8, "cdqp": True, "esa": 0, "dlba": False, "lbacir": 0,
+            "data": bytes(32),
         }  # fmt: skip
         for at in range(100_000):
             store.writer("cdq_entries").add({**entry, "time_ps": at})
