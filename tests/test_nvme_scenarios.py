@@ -90,4 +90,4 @@ def test_two_captures_of_one_migration_belong_together(tmp_path: Path) -> None:
             assert rows["time_ps"][child["first_tlp_id"]] == command["fetch_ps"]
     for data in kept:
         command = commands[data["transaction_id"]]
-        assert command["sqid"] == 0 or command["name"] == "Dataset Management"
+        assert command["sqid"] == 0 or command["name"] in ("Dataset Management", "Copy")

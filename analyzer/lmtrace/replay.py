@@ -190,11 +190,12 @@ class Replay:
                 continue
             severity: Severity = "info" if values.get("learnt") == "inferred" else rule.severity
             tlp = values["id"] if rule.table == "tlps" else values.get("cqe_tlp_id") or values.get("fetch_tlp_id")
+            tlp = values.get("tlp_id") if tlp is None else tlp
             place = f"{rule.id}|{link}|{values.get('controller')}|{values.get('sqid')}|{values.get('opcode')}"
             self._violation(
                 (numbers.get(capture, 0), ORDER_STEP * (tlp or 0), rule.id), rule, severity, found.message(int(row)),
                 capture, link, values.get("controller"), time, place,
-                values["id"] if rule.table == "transactions" else None, tlp,
+                values["id"] if rule.table == "transactions" else values.get("transaction_id"), tlp,
             )  # fmt: skip
 
     def _inside_rows(self, batch: pa.RecordBatch) -> pa.RecordBatch:
@@ -261,7 +262,7 @@ _TIMES = ("time_ps", "cqe_ps", "fetch_ps")
 
 _PLACES = frozenset((
     "id", "capture", "link", "controller", "sqid", "opcode", "time_ps", "fetch_ps", "cqe_ps", "fetch_tlp_id",
-    "cqe_tlp_id", "learnt",
+    "cqe_tlp_id", "learnt", "transaction_id", "tlp_id",
 ))  # fmt: skip
 """Columns that say where a row belongs."""
 

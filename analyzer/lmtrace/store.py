@@ -208,7 +208,7 @@ class Store:
         """
         held = rows[rows["payload_bytes"] > 0]
         if not len(held):
-            return 0, np.zeros(0, np.uint8)
+            return 0, np.frombuffer(b"", np.uint8)
         first = int(held["payload_start"].min())
         end = int((held["payload_start"] + held["payload_bytes"]).max())
         return first, np.frombuffer(_read_all(self._spill.payload, end - first, first), np.uint8)

@@ -349,7 +349,7 @@ learnt str How its queue was learnt: `seen`, `inferred` or `given`.
 
 COMMAND_DATA = _table(
     "command_data",
-    "The data of one admin command, or the range list of an I/O command while a data queue exists, as far as seen.",
+    "The data of one admin command, or the range list of an I/O command, as far as it was seen.",
     """
 id uint64 Row number.
 transaction_id uint64 The command.
@@ -357,6 +357,30 @@ to_device bool Direction.
 size uint64 Bytes of the buffer, as far as lmtrace knows them.
 data bytes The bytes from offset 0; bytes not seen are 0.
 seen list[uint64] Pairs of start and end of the byte ranges seen, ascending.
+""",
+)
+
+DATA_CHECKS = _table(
+    "data_checks",
+    "The blocks of one read, compare or retrieve that should hold something known, by the reason for it.",
+    _PLACE
+    + """
+function uint16 Function (BDF).
+controller uint16 CNTLID.
+transaction_id uint64 The command that showed them.
+opcode uint8 Its opcode.
+csi uint8 Command set of the namespace; null while not known.
+nsid uint32 Namespace.
+basis str Why: `written`, `copied`, `zeroes`, `deallocated`, `uncorrectable`, or `read` the same way before.
+other_function bool Another function changed them last, or read them first.
+blocks uint64 Blocks that could be compared; 1 for the value of a key.
+differ uint64 Blocks of them that differ.
+first_lba uint64 The first block that differs, else the first.
+writer_id uint64 The command that changed that block last; null where none differs.
+failed bool The command is a compare that failed.
+time_ps int64 Its completion.
+tlp_id uint64 TLP of its completion.
+learnt str `inferred` where commands may have gone unseen, else `seen`.
 """,
 )
 
@@ -798,10 +822,10 @@ TABLES: dict[str, Table] = {
     table.name: table
     for table in (
         TLPS, TLP_TRANSACTIONS, TRANSACTIONS, CHILDREN, CONTROLLERS, QUEUES, REGIONS, PROPERTIES, DOORBELLS, INTERRUPTS,
-        UNMATCHED_COMPLETIONS, COMMAND_DATA, CONTROLLER_STATES, CONTROLLER_STATE_QUEUES, CDQ_ENTRIES, CDQ_REWRITES,
-        DIRTY_LOG,
-        MIGRATION_STEPS, MIGRATIONS, MIGRATION_PHASES, PRECOPY_ROUNDS, STATE_COMPARISON, MIGRATED_COMMANDS, USER_DATA,
-        TRACKED_RANGES, MEMORY_REPORTS, MEMORY_CHANGES, MEMORY_LOG, VIOLATIONS, OUTCOMES, TROUBLES,
+        UNMATCHED_COMPLETIONS, COMMAND_DATA, DATA_CHECKS, CONTROLLER_STATES, CONTROLLER_STATE_QUEUES, CDQ_ENTRIES,
+        CDQ_REWRITES, DIRTY_LOG, MIGRATION_STEPS, MIGRATIONS, MIGRATION_PHASES, PRECOPY_ROUNDS, STATE_COMPARISON,
+        MIGRATED_COMMANDS, USER_DATA, TRACKED_RANGES, MEMORY_REPORTS, MEMORY_CHANGES, MEMORY_LOG, VIOLATIONS, OUTCOMES,
+        TROUBLES,
     )
 }  # fmt: skip
 """Every table by name."""

@@ -139,11 +139,6 @@ class Migration:
         near = [one for one in found if one.link == link]
         return (near or found or [None])[0]  # type: ignore[list-item]
 
-    @property
-    def logs_exist(self) -> bool:
-        """Whether some data queue is alive."""
-        return bool(self._cdqs)
-
     # -- controller data queues -------------------------------------------------------------------------------
 
     def _create(self, command: Command, time: int, tlp: int) -> None:

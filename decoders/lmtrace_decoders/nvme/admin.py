@@ -5,11 +5,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from lmtrace.spec import nvme
-from lmtrace.spec.nvme import IDENTIFY_CONTROLLER, Cns, CommandSet
+from lmtrace.spec.nvme import IDENTIFY_CONTROLLER, SUBNQN, Cns, CommandSet
 from lmtrace_decoders.nvme import spool
 from lmtrace_decoders.nvme.buffers import enables_host_memory
 from lmtrace_decoders.nvme.memory_map import HMB, READ, SHADOW, WRITE
+from lmtrace_decoders.nvme.namespaces import BROADCAST
 from lmtrace_decoders.nvme.queues import CompletionQueue, SubmissionQueue
+from lmtrace_decoders.nvme.scoreboard import FORGETS
 from lmtrace_decoders.nvme.transfer import BlockFormat
 
 if TYPE_CHECKING:
@@ -43,6 +45,12 @@ class Admin:
                 self._delete(command, time, tlp)
             elif opcode == nvme.Admin.IDENTIFY:
                 self._identify(command)
+            elif opcode in FORGETS:
+                self._run.scoreboard.forget(
+                    command.controller.function,
+                    command.dword(1) if opcode == nvme.Admin.FORMAT_NVM else BROADCAST,
+                    tlp,
+                )
             elif opcode == nvme.Admin.DOORBELL_BUFFER_CONFIG:
                 self._shadow(command, time)
             elif opcode == nvme.Admin.SET_FEATURES and command.dword(10) & 0xFF == nvme.Feature.HOST_MEMORY_BUFFER:
@@ -87,6 +95,9 @@ class Admin:
             cntlid = pieces.field(IDENTIFY_CONTROLLER, "CNTLID")
             if cntlid is not None:
                 function.cntlid = cntlid
+            subnqn = pieces.bytes(SUBNQN.start, SUBNQN.stop)
+            if subnqn is not None:
+                run.namespaces.subsystem_told(function, subnqn)
         elif cns == Cns.NAMESPACE:
             self._format(function, command.dword(1), pieces.bytes(0, 192) or pieces.bytes(0, 4096))
         elif cns == Cns.NAMESPACE_DESCRIPTORS:
@@ -98,7 +109,7 @@ class Admin:
                 nsid = int.from_bytes(pieces.data[at : at + 4], "little")
                 if not nsid:
                     break
-                run.buffers.command_sets[function.link, nsid] = command.dword(11) >> 24
+                run.namespaces.of(function, nsid).csi = command.dword(11) >> 24
         elif cns == Cns.SECONDARY_CONTROLLERS:
             self._secondary(function, bytes(pieces.data))
         elif cns == Cns.PRIMARY_CONTROLLER and pieces.known(0, 2):
@@ -114,28 +125,28 @@ class Admin:
             return
         metadata, shift = int.from_bytes(data[at : at + 2], "little"), data[at + 2]
         if 9 <= shift <= 24:
-            blocks, place = self._run.buffers.blocks, (function.link, nsid)
-            zone = blocks[place].zone if place in blocks else None
-            blocks[place] = BlockFormat(1 << shift, metadata, bool(flbas >> 4 & 1), zone, index)
+            namespace = self._run.namespaces.of(function, nsid)
+            zone = None if namespace.block is None else namespace.block.zone
+            extended, deallocated = bool(flbas >> 4 & 1), data[33] & 7
+            namespace.block = BlockFormat(1 << shift, metadata, extended, zone, deallocated, index)
+            self._run.namespaces.identified(function, nsid, data[104:128])
 
     def _command_set(self, function: Function, nsid: int, data: bytes) -> None:
         """Take the CSI from the list of namespace identification descriptors (CNS 03h)."""
         at = 0
         while at + 4 < len(data) and data[at + 1]:
             if data[at] == CSI_DESCRIPTOR:
-                self._run.buffers.command_sets[function.link, nsid] = data[at + 4]
+                self._run.namespaces.of(function, nsid).csi = data[at + 4]
             at += 4 + data[at + 1]
 
     def _zoned(self, function: Function, command: Command, pieces: Pieces) -> None:
         """A namespace that is told by a command set has it; a zoned one tells ZDES for each format."""
-        buffers, place = self._run.buffers, (function.link, command.dword(1))
-        csi = command.dword(11) >> 24
-        buffers.command_sets[place] = csi
-        block = buffers.blocks.get(place)
-        if csi == CommandSet.ZONED and block is not None:
+        namespace = self._run.namespaces.of(function, command.dword(1))
+        namespace.csi, block = command.dword(11) >> 24, namespace.block
+        if namespace.csi == CommandSet.ZONED and block is not None:
             at = ZONED_FORMATS + 16 * block.number + 8
             if (extension := pieces.bytes(at, at + 1)) is not None:
-                buffers.blocks[place] = block._replace(zone=64 * extension[0])
+                namespace.block = block._replace(zone=64 * extension[0])
 
     def _secondary(self, function: Function, data: bytes) -> None:
         """The list names the CNTLID of each VF (Identify CNS 15h)."""

@@ -12,6 +12,7 @@ from numba import njit
 from lmtrace.spec.pcie import CONFIG, Direction, Kind
 from lmtrace.stage import Flag
 from lmtrace.tables import ROLES
+from lmtrace_decoders.nvme.digests import PLACE, DigestPool, gather
 from lmtrace_decoders.nvme.memory_map import (
     CDQ,
     CMB,
@@ -52,10 +53,12 @@ from lmtrace_decoders.nvme.pairing import (
 
 WORK = np.dtype([
     ("number", "<i8"), ("to_device", "<i8"), ("from_device", "<i8"), ("metadata", "<i8"), ("first_ps", "<i8"),
-    ("last_ps", "<i8"), ("first_tlp", "<i8"), ("last_tlp", "<i8"), ("keep", "u1"),
+    ("last_ps", "<i8"), ("first_tlp", "<i8"), ("last_tlp", "<i8"), ("digests", "<i4"), ("blocks", "<i4"),
+    ("keep", "u1"), ("shift", "u1"), ("way", "u1"),
 ])  # fmt: skip
-"""What was seen of one command's data; ``keep`` asks for an event with each piece, 2 also to stop after one that was
-read."""
+"""What was seen of one command's data. ``keep`` asks for an event with each piece, 2 also to stop after one that was
+read. ``blocks`` of ``1 << shift`` bytes are digested from ``digests`` on where that is not -1, of data that move in the
+direction ``way``."""
 
 EVENT = np.dtype([
     ("code", "<i8"), ("row", "<i8"), ("owner", "<i8"), ("length", "<i8"), ("offset", "<i8"), ("payload", "<i8"),
@@ -169,11 +172,20 @@ def _count(work, slot, time, tlp):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True)
+def _digest(work, owner, digests, weights, place, payload, at, count):  # type: ignore[no-untyped-def]
+    if place >= 0 and count > 0:
+        gather(
+            digests, work[owner]["digests"], np.int64(work[owner]["shift"]), place, payload, at, count,
+            work[owner]["blocks"], weights,
+        )  # fmt: skip
+
+
+@njit(cache=True)
 def _attribute(  # type: ignore[no-untyped-def]
     rows, first, base, pool, oheads, ostate, nodes, heads, ids, spaces, watch, work, events, numbers, offsets, tables,
-    ctl,
+    ctl, payload, digests,
 ):  # fmt: skip
-    classes, roles, stop = tables[0], tables[1], tables[2]
+    classes, roles, stop, weights = tables[0], tables[1], tables[2], tables[3]
     ctl[1] = 0
     most = len(events) - 2
     i = ctl[0]
@@ -209,6 +221,9 @@ def _attribute(  # type: ignore[no-untyped-def]
                             work[owner]["metadata"] += count
                         else:
                             work[owner]["to_device"] += count
+                            if work[owner]["digests"] >= 0 and work[owner]["way"] == READ:
+                                here = min(count, np.int64(rows[i]["payload_bytes"]) - lead)
+                                _digest(work, owner, digests, weights, place, payload, data + lead, here)
                             if work[owner]["keep"]:
                                 _emit(
                                     events,
@@ -327,6 +342,8 @@ def _attribute(  # type: ignore[no-untyped-def]
                 at = data + lead
                 if what == DATA:
                     work[owner]["from_device"] += have
+                    if work[owner]["digests"] >= 0 and work[owner]["way"] == WRITE:
+                        _digest(work, owner, digests, weights, place, payload, at, have)
                     if work[owner]["keep"]:
                         _emit(events, ctl, DATA_BYTES, i, owner, have, place, at, tlp, time, time, 0)
                 elif what == METADATA:
@@ -379,7 +396,8 @@ class Walk:
         self._ids, self._spaces = ids.astype(np.int64), spaces.astype(np.int64)
         self._events = np.zeros(4096, EVENT)
         self._control = np.zeros(2, np.int64)
-        self._tables = (CLASS, ROLE_OF_KIND, _STOP)
+        self._tables = (CLASS, ROLE_OF_KIND, _STOP, PLACE)
+        self.digests = DigestPool()
 
     def begin(self, rows: np.ndarray) -> np.ndarray:
         """Start a chunk; return the array that will hold the command number of each data TLP, -1 for none."""
@@ -388,8 +406,8 @@ class Walk:
         return np.full(len(rows), -1, np.int64)
 
     def step(
-        self, rows: np.ndarray, first: int, base: int, numbers: np.ndarray, offsets: np.ndarray
-    ) -> list[tuple[int, ...]] | None:  # fmt: skip
+        self, rows: np.ndarray, first: int, base: int, numbers: np.ndarray, offsets: np.ndarray, payload: np.ndarray
+    ) -> list[tuple[int, ...]] | None:
         """Walk to the next stop; return the events up to there in order of EVENT's fields, None at the end."""
         if self._control[0] >= len(rows):
             return None
@@ -397,9 +415,21 @@ class Walk:
         _attribute(
             rows, first, base, opens.pool, opens.heads, opens.state, self.map.nodes, self.map.heads, self._ids,
             self._spaces, self.watch, self.work, self._events, numbers, offsets, self._tables, self._control,
+            payload, self.digests.blocks,
         )  # fmt: skip
         events: list[tuple[int, ...]] = self._events[: int(self._control[1])].tolist()
         return events
+
+    def digest(self, work: int, blocks: int, shift: int, way: int) -> None:
+        """Take digests of a command's data, in ``blocks`` of ``1 << shift`` bytes, that move in one direction."""
+        start = self.digests.take(blocks)
+        self.work["digests"][work], self.work["blocks"][work] = start, blocks if start >= 0 else 0
+        self.work["shift"][work], self.work["way"][work] = shift, way
+
+    def digested(self, work: int) -> np.ndarray | None:
+        """Return the digests of a command's data, None where none were taken; the room is given back."""
+        start, blocks = int(self.work["digests"][work]), int(self.work["blocks"][work])
+        return None if start < 0 else self.digests.give_back(start, blocks)
 
     def grow_work(self) -> None:
         """Double the room for commands."""

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 PSDT_MPTR_SGL, RESERVED_PSDT = 2, 3
 """PSDT: SGL with MPTR to a descriptor, and no value at all; 0 is PRPs, 1 SGL with MPTR to metadata (4.1.1)."""
 MOST_KEPT = 1 << 26
-"""Admin data buffers up to this size are kept byte for byte."""
+"""Buffers of admin commands and of range lists up to this size are kept byte for byte."""
 MOST_DESCRIPTORS = 1 << 16
 """Bytes of a host memory buffer's descriptor list that are looked at."""
 _WAYS = (0, READ, WRITE, READ | WRITE)
@@ -59,11 +59,6 @@ class Buffers:
 
     def __init__(self, run: Reconstruction) -> None:
         self._run = run
-        self.blocks: dict[tuple[int, int], BlockFormat] = {}
-        """Formats of namespaces by link and NSID."""
-        self.command_sets: dict[tuple[int, int], int] = {}
-        """CSI of namespaces, likewise."""
-        self._moved: dict[tuple[int, int], tuple[int, int]] = {}
         self.queue_lists: dict[Command, QueueList] = {}
 
     def prepare(self, command: Command) -> None:
@@ -80,9 +75,8 @@ class Buffers:
                 self._descriptors(command)
                 return
         else:
-            place = command.controller.function.link, entry.nsid
-            block = self.blocks.get(place)
-            command.csi = self.command_sets.get(place, -1)
+            namespace = self._run.namespaces.of(command.controller.function, entry.nsid)
+            block, command.csi = namespace.block, namespace.csi
             if command.csi == CommandSet.KEY_VALUE:
                 command.expected, length = key_value_bytes(entry)
             else:
@@ -101,20 +95,16 @@ class Buffers:
             self._lay(command, length, admin)
 
     def _keeps(self, command: Command, length: int | None, admin: bool) -> bool:
-        """Whether the bytes of a command's data are kept: those of admin commands, and range lists while logs exist."""
+        """Whether the bytes of a command's data are kept: those of admin commands, and range lists."""
         if admin:
             return length is None or length <= MOST_KEPT
-        lists = command.opcode in _RANGE_LISTS and length is not None and command.csi != CommandSet.KEY_VALUE
-        return lists and self._run.migration.logs_exist
+        return command.opcode in _RANGE_LISTS and length is not None and command.csi != CommandSet.KEY_VALUE
 
     def _lay(self, command: Command, length: int | None, admin: bool) -> None:
         run, controller = self._run, command.controller
         space, page = controller.function.space, controller.page
         ways = _WAYS[command.opcode & 3] or READ | WRITE
-        keep = self._keeps(command, length, admin)
-        work = run.take_work(command, 2 if length is None and _names_ranges(command) else keep)
-        if keep:
-            command.buffer = Pieces()
+        work = self._start(command, length, admin)
         text = controller.function.data_text
         prp1, prp2 = command.qword(24), command.qword(32)
         if length is None or (command.expected is None and not admin and command.csi != CommandSet.KEY_VALUE):
@@ -127,14 +117,23 @@ class Buffers:
         if command.metadata:
             command.mapped = run.map.add(space, command.qword(16), command.metadata, METADATA, ways, work, text)
 
+    def _start(self, command: Command, length: int | None, admin: bool) -> int:
+        """Take a place among the counters: what carries instructions is kept, blocks are digested; return it."""
+        run, block = self._run, self._run.namespaces.of(command.controller.function, command.dword(1)).block
+        keep = self._keeps(command, length, admin)
+        work = run.take_work(command, 2 if length is None and _names_ranges(command) else keep)
+        if keep:
+            command.buffer = Pieces()
+        wanted = None if admin else run.scoreboard.digests_for(command, block)
+        if wanted is not None:
+            run.walk.digest(work, *wanted, WRITE if command.opcode & 3 == 2 else READ)
+        return work
+
     def _lay_sgl(self, command: Command, length: int | None, admin: bool, metadata_list: bool) -> None:
         """Lay a buffer that SGL1 describes, and metadata at MPTR or by the descriptor there."""
         run, function = self._run, command.controller.function
         space, ways = function.space, _WAYS[command.opcode & 3] or READ | WRITE
-        keep = self._keeps(command, length, admin)
-        work = run.take_work(command, keep)
-        if keep:
-            command.buffer = Pieces()
+        work = self._start(command, length, admin)
         texts, discards = (function.data_text, function.list_text), command.opcode & 3 == 2
         command.transfer = SglTransfer(run.map, space, DATA, ways, work, texts, discards)
         command.transfer.take(command.sqe[24:40])
@@ -285,6 +284,8 @@ class Buffers:
         command.buffer.put(offset, data)
         if command.expected is None and _names_ranges(command):
             self._count_ranges(command)
+        if command.sq.qid:
+            self._run.scoreboard.ranges_read(command)
 
     def _count_ranges(self, command: Command) -> None:
         """Learn from the header of a Track Memory Changes structure how long it is.
@@ -312,16 +313,15 @@ class Buffers:
             return
         if command.csi == CommandSet.KEY_VALUE:
             return
-        key = (command.controller.function.link, command.dword(1))
-        if key in self.blocks:
+        namespace = self._run.namespaces.of(command.controller.function, command.dword(1))
+        if namespace.block is not None:
             return
         count = (command.dword(12) & 0xFFFF) + 1
         moved = command.moved[0] if command.opcode & 3 == 1 else command.moved[1]
         size, rest = divmod(moved, count)
         if rest or size < 512 or size & (size - 1):
             return
-        before, times = self._moved.get(key, (size, 0))
-        times = times + 1 if before == size else 1
-        self._moved[key] = (size, times)
-        if times >= 2:
-            self.blocks[key] = BlockFormat(size)
+        before, times = namespace.moved
+        namespace.moved = (size, times + 1 if before == size else 1)
+        if namespace.moved[1] >= 2:
+            namespace.block = BlockFormat(size)

@@ -11,6 +11,8 @@ from lmtrace.pieces import Pieces
 from lmtrace_decoders.nvme.spool import OUTSTANDING, SEEN
 
 if TYPE_CHECKING:
+    import numpy as np
+
     from lmtrace_decoders.nvme.controller import Controller
     from lmtrace_decoders.nvme.prp import PrpTransfer
     from lmtrace_decoders.nvme.sgl import SglTransfer
@@ -25,7 +27,7 @@ class Command:
 
     __slots__ = (
         "buffer", "children", "cid", "controller", "cq", "cq_doorbell_ps", "cq_slot", "cqe", "cqe_ps",
-        "cqe_tlp", "csi", "data_decoded", "due", "dwords", "expected", "fetch_ps", "fetch_tlp", "first_tlp",
+        "cqe_tlp", "csi", "data_decoded", "digests", "due", "dwords", "expected", "fetch_ps", "fetch_tlp", "first_tlp",
         "interrupt_ps",
         "last_tlp", "list_ps", "mapped", "masked_ps", "metadata", "metadata_transfer", "moved", "number", "opcode",
         "outcome", "sq",
@@ -61,6 +63,8 @@ class Command:
         self.transfer: PrpTransfer | SglTransfer | None = None
         self.metadata_transfer: SglTransfer | None = None
         self.buffer: Pieces | None = None
+        self.digests: np.ndarray | None = None
+        """Digests of its data by block, once its buffer was taken out of the map."""
         self.children: list[tuple[int, int, int, int, int, int, int, float]] = []
         self.due = (-1, -1, -1, -1)
         """Of its completion, -1 for not known: slot and phase that were next; whether SQHD lies between the last one

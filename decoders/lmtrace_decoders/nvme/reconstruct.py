@@ -33,9 +33,11 @@ from lmtrace_decoders.nvme.memory_map import (
     REGISTER,
     WRITE,
 )  # fmt: skip
+from lmtrace_decoders.nvme.namespaces import Namespaces
 from lmtrace_decoders.nvme.output import Output, Region
 from lmtrace_decoders.nvme.queue_lives import QueueLives
 from lmtrace_decoders.nvme.queues import Command, CompletionQueue, SubmissionQueue
+from lmtrace_decoders.nvme.scoreboard import Scoreboard
 
 ROLE = {name: number for number, name in enumerate(ROLES)}
 _NAMES = {"msix_table": "MSI-X table", "msix_pending": "MSI-X pending bits", "pmr": "PMR"}
@@ -66,6 +68,8 @@ class Reconstruction:
         self.payload: np.ndarray = np.zeros(0, np.uint8)
         self.queues = QueueLives(self)
         self.lives = Lives(self)
+        self.namespaces = Namespaces()
+        self.scoreboard = Scoreboard(self)
         self.buffers = Buffers(self)
         self.admin = Admin(self)
         self.interrupts = Interrupts(self)
@@ -145,6 +149,14 @@ class Reconstruction:
         self.regions.setdefault(space, []).append(region)
         return region
 
+    def whole(self, link: int) -> bool:
+        """Whether the capture shows every controller of a link from its enabling on."""
+        return all(
+            one.controller.enabled_ps is not None or bool(one.ended) or not (one.controller.sqs or one.controller.cqs)
+            for one in self.functions
+            if one.link == link
+        )
+
     def function_of_space(self, space: int) -> Function | None:
         """Return the function whose requests are in a space."""
         return next((one for one in self.functions if one.space == space), None)
@@ -174,7 +186,7 @@ class Reconstruction:
             base, self.payload = self.store.payload_span(rows)
             numbers = self.walk.begin(rows)
             offsets = np.full(len(rows), -1, np.int64)
-            while (events := self.walk.step(rows, first, base, numbers, offsets)) is not None:
+            while (events := self.walk.step(rows, first, base, numbers, offsets, self.payload)) is not None:
                 for event in events:
                     table[event[0]](event)
             numbers[numbers >= 0] += self.output.first_transaction
@@ -418,6 +430,8 @@ class Reconstruction:
         sq.outstanding[command.cid] = command
         sq.by_slot[slot] = command
         self.buffers.prepare(command)
+        if sq.qid:
+            self.scoreboard.began(command)
         return command
 
     def _rung(self, command: Command, address: int, time: int, tlp: int) -> None:
@@ -437,7 +451,7 @@ class Reconstruction:
             self.commands += [None] * have
             self._free_work = list(range(2 * have - 1, have - 1, -1))
         slot = self._free_work.pop()
-        self.walk.work[slot] = (command.number, 0, 0, 0, -1, -1, -1, -1, keep)
+        self.walk.work[slot] = (command.number, 0, 0, 0, -1, -1, -1, -1, -1, 0, keep, 0, 0)
         self.commands[slot] = command
         command.work = slot
         return slot
@@ -447,7 +461,7 @@ class Reconstruction:
         slot = command.work
         if slot < 0:
             return
-        _, to_device, from_device, metadata, first_ps, last_ps, first_tlp, last_tlp, _ = self.walk.work[slot].item()
+        _, to_device, from_device, metadata, first_ps, last_ps, first_tlp, last_tlp, *_ = self.walk.work[slot].item()
         if first_tlp >= 0:
             command.touch(first_tlp)
             command.touch(last_tlp)
@@ -462,6 +476,7 @@ class Reconstruction:
                     (spool.METADATA_CHILD, first_ps, last_ps, command.metadata_address, metadata, first_tlp, last_tlp,
                      1.0)
                 )  # fmt: skip
+        command.digests = self.walk.digested(slot)
         for transfer in (command.transfer, command.metadata_transfer):
             if transfer is not None:
                 transfer.drop()
@@ -540,6 +555,7 @@ class Reconstruction:
             self.admin.completed(command, time, tlp)
             return
         self.buffers.completed(command)
+        self.scoreboard.completed(command, command.digests, tlp)
         if function.resumed_as is not None:
             self.migration.first_completion(function, time, tlp, number)
 
@@ -572,6 +588,8 @@ class Reconstruction:
         """A command's life ends without a completion."""
         command.outcome = outcome
         self.drop_work(command)
+        if command.sq.qid:
+            self.scoreboard.ended(command)
         self.output.transaction(command)
 
     def _finish(self) -> None:

@@ -18,6 +18,8 @@ class BlockFormat(NamedTuple):
     extended: bool = False
     zone: int | None = None
     """Bytes of a zone descriptor extension (ZDES); None while not known."""
+    deallocated: int = 0
+    """DLFEAT bits 2:0: what deallocated blocks read as, 1 zeroes, 2 ones, 0 not reported."""
     number: int = 0
     """Its number among the namespace's formats."""
 

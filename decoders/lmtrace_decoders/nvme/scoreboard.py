@@ -1,0 +1,312 @@
+"""The scoreboard: what commands wrote, against what later commands read (nvme-checklist G21).
+
+Writes in the widest sense (write, append, write zeroes, deallocate, copy, format, store) feed a shadow of each
+namespace; reads, compares and retrieves are compared with it. Commands that overlap in time leave what is not known.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+
+from lmtrace.spec import nvme
+from lmtrace.spec.nvme import CommandSet, KeyValue, Nvm
+from lmtrace_decoders.nvme import spool
+from lmtrace_decoders.nvme.digests import LARGEST
+from lmtrace_decoders.nvme.shadow import BASES, OTHERS, Basis, Shadow, by, transaction_of
+
+if TYPE_CHECKING:
+    from lmtrace_decoders.nvme.controller import Function
+    from lmtrace_decoders.nvme.namespaces import Namespace
+    from lmtrace_decoders.nvme.queues import Command
+    from lmtrace_decoders.nvme.reconstruct import Reconstruction
+    from lmtrace_decoders.nvme.transfer import BlockFormat
+
+COMPARE_FAILURE = 2 << 8 | 0x85
+DEAC, AD = 1 << 25, 1 << 2
+"""CDW12 of Write Zeroes and CDW11 of Dataset Management: the blocks are to be deallocated."""
+RESET_ZONE, SELECT_ALL = 4, 1 << 8
+MOST_KEYS = 1 << 18
+MOST_COPIED = 1 << 16
+"""Blocks of one Copy command that are followed."""
+WHOLE_VALUE = 40
+"""A shift beyond any value: a Key Value pair is one block."""
+_COPY_ENTRY = {0: 32, 1: 40, 2: 32, 3: 40}
+
+
+class Span(NamedTuple):
+    """Blocks that a command changes, and whether the shadow counts them as being changed."""
+
+    slba: int
+    blocks: int
+    counted: bool
+
+
+@dataclass(slots=True)
+class Value:
+    """The value of a key: digest, bytes, fetch and completion of the store (TLP ids), its transaction; None unknown."""
+
+    value: int | None
+    length: int
+    start: int
+    end: int
+    writer: int
+    busy: int = 0
+
+
+class Scoreboard:
+    """Follows the contents of every namespace of one capture."""
+
+    def __init__(self, run: Reconstruction) -> None:
+        self._run = run
+        self._shadow = Shadow()
+        self._spans: dict[int, list[Span]] = {}
+        self._values: dict[tuple[int, bytes], Value] = {}
+
+    # -- a command's life ---------------------------------------------------------------------------------------
+
+    def digests_for(self, command: Command, block: BlockFormat | None) -> tuple[int, int] | None:
+        """Return (blocks, log2 of a block's bytes) that digests of a command's data are to be taken of."""
+        if command.csi == CommandSet.KEY_VALUE:
+            return (1, WHOLE_VALUE) if command.opcode in (KeyValue.STORE, KeyValue.RETRIEVE) else None
+        if block is None or (block.extended and block.metadata) or block.data > LARGEST:
+            return None
+        if command.opcode not in (Nvm.WRITE, Nvm.READ, Nvm.COMPARE, Nvm.ZONE_APPEND):
+            return None
+        return (command.dword(12) & 0xFFFF) + 1, block.data.bit_length() - 1
+
+    def began(self, command: Command) -> None:
+        """An I/O command was fetched."""
+        if command.csi == CommandSet.KEY_VALUE:
+            if command.opcode in (KeyValue.STORE, KeyValue.DELETE):
+                self._key(command, True).busy += 1
+            return
+        dw12 = command.dword(12)
+        if command.opcode in (Nvm.WRITE, Nvm.WRITE_ZEROES, Nvm.WRITE_UNCORRECTABLE):
+            self._spans[command.number] = [self._begin(command, _slba(command), (dw12 & 0xFFFF) + 1)]
+
+    def _begin(self, command: Command, slba: int, count: int) -> Span:
+        return Span(slba, count, self._shadow.begin(self._of(command), slba, count))
+
+    def ranges_read(self, command: Command) -> None:
+        """The controller has read the ranges of a Dataset Management, or of a Copy command: it may act from now on."""
+        if command.csi == CommandSet.KEY_VALUE or command.number in self._spans or command.buffer is None:
+            return
+        if command.opcode == Nvm.DATASET_MANAGEMENT and command.dword(11) & AD:
+            count = (command.dword(10) & 0xFF) + 1
+            data = command.buffer.bytes(0, 16 * count)
+            if data is not None:
+                parts = [data[at : at + 16] for at in range(0, len(data), 16)]
+                self._spans[command.number] = [
+                    self._begin(command, _u64(one, 8), int.from_bytes(one[4:8], "little")) for one in parts
+                ]
+        elif command.opcode == Nvm.COPY:
+            blocks = sum(count for _, _, count in self._copied(command))
+            if blocks:
+                self._spans[command.number] = [self._begin(command, _slba(command), blocks)]
+
+    def _copied(self, command: Command) -> list[tuple[int | None, int, int]]:
+        """Return (NSID, None for the command's; first block; blocks) of each source range of a Copy command."""
+        kind = command.dword(12) >> 8 & 0xF
+        size, count = _COPY_ENTRY.get(kind), (command.dword(12) & 0xFF) + 1
+        data = None if size is None or command.buffer is None else command.buffer.bytes(0, size * count)
+        if data is None or size is None:
+            return []
+        parts = [data[at : at + size] for at in range(0, len(data), size)]
+        return [
+            (int.from_bytes(one[:4], "little") if kind >= 2 else None, _u64(one, 8), one[16] + (one[17] << 8) + 1)
+            for one in parts
+        ]
+
+    def completed(self, command: Command, digests: np.ndarray | None, tlp: int) -> None:
+        """An I/O command completed; ``digests`` are those of its data."""
+        if command.csi == CommandSet.KEY_VALUE:
+            self._key_value(command, digests, tlp)
+            return
+        status = _status(command)
+        block = self._namespace(command).block
+        values, whole = None, None
+        if digests is not None and block is not None:
+            values, whole = digests["value"], digests["seen"] == block.data
+        spans = self._spans.pop(command.number, None)
+        match command.opcode:
+            case Nvm.READ | Nvm.COMPARE if values is not None and whole is not None and block is not None:
+                if status == 0 or (command.opcode == Nvm.COMPARE and status == COMPARE_FAILURE):
+                    self._compare(command, values, whole, block, status, tlp)
+            case Nvm.WRITE | Nvm.WRITE_ZEROES | Nvm.WRITE_UNCORRECTABLE | Nvm.DATASET_MANAGEMENT if spans:
+                basis, released = _effect(command)
+                for one in spans:
+                    kind = basis if status == 0 and (basis is not Basis.WRITTEN or values is not None) else None
+                    self._change(command, one, kind or Basis.UNKNOWN, tlp, values, whole, released)
+            case Nvm.COPY:
+                self._copy(command, spans, status, tlp)
+            case Nvm.ZONE_APPEND if status == 0 and command.cqe is not None:
+                span = self._begin(command, _u64(command.cqe, 0), (command.dword(12) & 0xFFFF) + 1)
+                basis = Basis.UNKNOWN if values is None else Basis.WRITTEN
+                self._change(command, span, basis, tlp, values, whole)
+            case Nvm.DATASET_MANAGEMENT if command.dword(11) & AD:
+                self._shadow.forget(self._of(command), tlp)  # the ranges were not seen
+            case Nvm.ZONE_MANAGEMENT_SEND if command.dword(13) & 0xFF == RESET_ZONE:
+                self._shadow.forget(self._of(command), tlp)
+
+    def ended(self, command: Command) -> None:
+        """A command's life ended without a completion: whether it did anything is not known."""
+        last = max(command.last_tlp, command.fetch_tlp)
+        if command.csi == CommandSet.KEY_VALUE:
+            if command.opcode in (KeyValue.STORE, KeyValue.DELETE):
+                value = self._key(command, True)
+                value.busy, value.value, value.end = max(value.busy - 1, 0), None, last
+            return
+        for one in self._spans.pop(command.number, ()):
+            self._change(command, one, Basis.UNKNOWN, last, None, None)
+
+    def forget(self, function: Function, nsid: int, tlp: int) -> None:
+        """A Format or Sanitize ran: what the namespaces of a link hold is not known any more."""
+        gone = {one.number for one in self._run.namespaces.all_of(function, nsid)}
+        for number in gone:
+            self._shadow.forget(number, tlp)
+        for key in [key for key in self._values if key[0] in gone]:
+            del self._values[key]
+
+    # -- what it does -------------------------------------------------------------------------------------------
+
+    def _namespace(self, command: Command, nsid: int | None = None) -> Namespace:
+        return self._run.namespaces.of(command.controller.function, command.dword(1) if nsid is None else nsid)
+
+    def _of(self, command: Command) -> int:
+        return self._namespace(command).number
+
+    def _change(
+        self, command: Command, span: Span, basis: Basis, tlp: int, values: np.ndarray | None,
+        whole: np.ndarray | None, released: bool = False,
+    ) -> None:  # fmt: skip
+        unknown = basis is Basis.UNKNOWN
+        fits = values is not None and whole is not None and len(values) == span.blocks
+        if unknown or (basis in (Basis.WRITTEN, Basis.COPIED) and not fits):
+            values, whole = np.zeros(span.blocks, np.uint64), np.zeros(span.blocks, np.bool_)
+        elif basis not in (Basis.WRITTEN, Basis.COPIED):
+            values, whole = None, None
+        self._shadow.end(
+            self._of(command), span.slba, span.blocks, basis, command.fetch_tlp, tlp, self._writer(command),
+            span.counted, values, whole, released,
+        )  # fmt: skip
+
+    def _writer(self, command: Command) -> int:
+        return by(command.controller.function.number, self._run.output.first_transaction + command.number)
+
+    def _copy(self, command: Command, spans: list[Span] | None, status: int, tlp: int) -> None:
+        """Move what the shadow knows of the sources to the destination."""
+        if not spans:
+            if status == 0:
+                self._shadow.forget(self._of(command), tlp)  # the ranges were not seen
+            return
+        ranges = self._copied(command)
+        if status or spans[0].blocks > MOST_COPIED:
+            self._change(command, spans[0], Basis.UNKNOWN, tlp, None, None)
+            return
+        parts = [
+            self._shadow.read_out(self._namespace(command, nsid).number, slba, count, command.fetch_tlp)
+            for nsid, slba, count in ranges
+        ]
+        values, whole = (np.concatenate([one[side] for one in parts]) for side in (0, 1))
+        self._change(command, spans[0], Basis.COPIED, tlp, values, whole)
+
+    def _compare(
+        self, command: Command, values: np.ndarray, whole: np.ndarray, block: BlockFormat, status: int, tlp: int
+    ) -> None:  # fmt: skip
+        namespace, slba = self._of(command), _slba(command)
+        if status:  # a compare that failed tells nothing of what the blocks hold; all of them may be as they should
+            known, sure = self._shadow.read_out(namespace, slba, len(values), command.fetch_tlp)
+            if whole.all() and sure.all():
+                differ = np.flatnonzero(known != values)
+                self._row(command, "written", False, len(values), len(differ), slba, None, tlp)
+            return
+        tallies = self._shadow.check(
+            namespace, slba, values, whole, block.data, command.fetch_tlp, self._writer(command), block.deallocated
+        )
+        for number, (judged, differ, first, writer, _, _) in enumerate(tallies.tolist()):
+            if judged:
+                others, basis = divmod(number, OTHERS)
+                by_whom = transaction_of(writer) if differ else None
+                self._row(command, BASES[basis], bool(others), judged, differ, slba + first, by_whom, tlp)
+
+    def _key(self, command: Command, make: bool) -> Value:
+        size = command.dword(11) & 0xFF
+        raw = command.sqe[8:16] + command.sqe[56:64]
+        key = (self._of(command), raw[: min(size, 16)])
+        found = self._values.get(key)
+        if found is None:
+            found = Value(None, 0, -1, -1, -1)
+            if make and len(self._values) < MOST_KEYS:
+                self._values[key] = found
+        return found
+
+    def _key_value(self, command: Command, digests: np.ndarray | None, tlp: int) -> None:
+        """Store, Delete and Retrieve."""
+        status, number = _status(command), self._run.output.first_transaction + command.number
+        found = self._key(command, True)
+        digest = None
+        if digests is not None:
+            digest, seen = int(digests["value"][0]), int(digests["seen"][0])
+        if command.opcode in (KeyValue.STORE, KeyValue.DELETE):
+            alone = found.busy <= 1 and found.end < command.fetch_tlp
+            found.busy = max(found.busy - 1, 0)
+            size = command.dword(10)
+            whole = command.opcode == KeyValue.STORE and digest is not None and seen == size
+            found.value = digest if status == 0 and alone and whole else None
+            found.length, found.start, found.end, found.writer = size, command.fetch_tlp, tlp, number
+        elif command.opcode == KeyValue.RETRIEVE and status == 0 and digest is not None:
+            settled = not found.busy and found.end < command.fetch_tlp
+            if settled and found.value is not None and seen == min(found.length, command.dword(10)):
+                short = seen < found.length
+                differ = command.dw0 != found.length or (not short and digest != found.value)
+                self._row(command, "written", False, 1, int(differ), 0, found.writer if differ else None, tlp)
+
+    def _row(
+        self, command: Command, basis: str, others: bool, judged: int, differ: int, first: int, writer: int | None,
+        tlp: int,
+    ) -> None:  # fmt: skip
+        """Add what comparing one command's data gave."""
+        run, function = self._run, command.controller.function
+        row: dict[str, Any] = {
+            "capture": run.capture.name, "link": run.output.links[function.link], "function": function.bdf,
+            "controller": function.cntlid, "transaction_id": run.output.first_transaction + command.number,
+            "opcode": command.opcode, "csi": None if command.csi < 0 else command.csi, "nsid": command.dword(1),
+            "basis": basis, "other_function": others, "blocks": judged, "differ": differ, "first_lba": first,
+            "writer_id": writer,
+            "failed": bool(_status(command)), "time_ps": command.cqe_ps, "tlp_id": tlp,
+            "learnt": spool.LEARNT[command.sq.learnt] if run.whole(function.link) else "inferred",
+        }  # fmt: skip
+        run.store.writer("data_checks").add(row)
+
+
+def _slba(command: Command) -> int:
+    return command.qword(40)
+
+
+def _u64(data: bytes, at: int) -> int:
+    return int.from_bytes(data[at : at + 8], "little")
+
+
+def _status(command: Command) -> int:
+    """Return SCT and SC of a completion, as one number."""
+    assert command.cqe is not None
+    return (command.cqe[14] >> 1 | command.cqe[15] << 7) & 0x7FF
+
+
+def _effect(command: Command) -> tuple[Basis, bool]:
+    """Return (what the blocks of a command that succeeded hold, whether zeroed ones may be deallocated)."""
+    match command.opcode:
+        case Nvm.WRITE_ZEROES:
+            return Basis.ZEROES, bool(command.dword(12) & DEAC)
+        case Nvm.WRITE_UNCORRECTABLE:
+            return Basis.UNCORRECTABLE, False
+        case Nvm.DATASET_MANAGEMENT:
+            return Basis.DEALLOCATED, False
+    return Basis.WRITTEN, False
+
+
+FORGETS = frozenset({nvme.Admin.FORMAT_NVM, nvme.Admin.SANITIZE})
+"""Admin commands after which what a namespace holds is not known."""
