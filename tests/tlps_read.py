@@ -9,7 +9,7 @@ import numpy as np
 
 import lmtrace_decoders.interfaces.tlp_stream
 import lmtrace_decoders.interfaces.xilinx_us
-import lmtrace_decoders.pcapng
+import lmtrace_decoders.pcap.reader
 import lmtrace_decoders.vcd.reader  # noqa: F401  registers, so that one format needs no other module of the pack
 from lmtrace.bindings import parse
 from lmtrace.spec.pcie import CONFIG, Direction, Kind

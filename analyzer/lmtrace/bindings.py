@@ -43,6 +43,8 @@ class Binding:
 
     links: Mapping[str, LinkBinding]
     source: str = "binding"
+    framing: str | None = None
+    """Where TLPs lie in the packets of a capture, as ``--framing`` takes it."""
 
 
 def load(path: Path) -> Binding:
@@ -66,11 +68,29 @@ def parse(text: str, source: str = "binding") -> Binding:
 
 
 def from_table(table: Mapping[str, Any], source: str) -> Binding:
-    """Return the binding in a TOML table that has ``link``; raises BindingError as `parse` does."""
-    links = table.get("link")
-    if not isinstance(links, dict) or not links:
-        raise BindingError(f"{source} binds nothing: it needs a table [link.NAME]")
-    return Binding({name: _link(name, body, source) for name, body in links.items()}, source)
+    """Return the binding in a TOML table that has ``link`` or ``framing``; raises BindingError as `parse` does."""
+    links, framing = table.get("link", {}), _framing(table.get("framing"), source)
+    if not isinstance(links, dict) or not (links or framing):
+        raise BindingError(f"{source} binds nothing: it needs a table [link.NAME], or a framing")
+    return Binding({name: _link(name, body, source) for name, body in links.items()}, source, framing)
+
+
+def _framing(value: Any, source: str) -> str | None:
+    """Return a framing, written as its words or as a table of them: ``{ offset = 4, dll = true }``."""
+    if value is None or isinstance(value, str):
+        return value
+    if not isinstance(value, dict) or not value:
+        raise BindingError(f'{source}: framing is {value!r}, it is text like "nettlp" or a table of its words')
+    words: list[str] = []
+    for key, one in value.items():
+        for each in one if isinstance(one, list) else [one]:
+            if isinstance(each, bool):
+                words += [key] if each else []
+            elif isinstance(each, int | str):
+                words.append(f"{key}={each}")
+            else:
+                raise BindingError(f"{source}: framing.{key} is {each!r}, it is a number, a text, or true")
+    return ",".join(words)
 
 
 def _link(name: str, body: Any, source: str) -> LinkBinding:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import fields
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, fields
 from datetime import date
 from pathlib import Path
 
@@ -11,11 +11,12 @@ from lmtrace import bindings, config
 from lmtrace.bindings import Binding
 from lmtrace.config import Config
 from lmtrace.errors import ConfigError, UsageError
+from lmtrace.inputs import STANDARD_INPUT, STANDARD_INPUT_NAME, Paths, expand, named, spooled
 from lmtrace.replay import replay
 from lmtrace.rule import Rule, rules, select
 from lmtrace.run import Run, open_run
 from lmtrace.session import Options
-from lmtrace.stage import Request, decoders, format_of
+from lmtrace.stage import Format, Request, decoders, format_of, formats
 from lmtrace.store import Capture, Store
 from lmtrace.summary import Settings, write_summary
 from lmtrace.tables import TABLES
@@ -23,7 +24,6 @@ from lmtrace.tlp_table import Payload, Seen, write_tlps
 from lmtrace.trouble import Troubles
 from lmtrace.units import parse_time
 
-Paths = str | Path | Sequence[str | Path]
 Progress = Callable[[str, int, int], None]
 """Called with what is being done, how much of it is done, and how much there is (0 when that is not known)."""
 
@@ -32,24 +32,27 @@ def check(
     paths: Paths, *, output: str | Path | None = None, binding: str | Path | Binding | None = None,
     config: str | Path | Config | None = None, select: str | None = None, ignore: str | None = None,
     profile: str | None = None, rules: str | Path | None = None, first: str | int | None = None,
-    last: str | int | None = None, payload: Payload = "control", strict: bool = False,
-    progress: Progress | None = None,
+    last: str | int | None = None, payload: Payload = "control", strict: bool = False, framing: str | None = None,
+    columns: str | None = None, progress: Progress | None = None,
 ) -> Run:  # fmt: skip
     """Judge captures, which together are one investigation, and return the run.
 
     Leaves tables, ``summary.json`` and reports in ``output``, by default ``<first capture>.lmtrace`` beside it.
-    ``select``, ``ignore`` and ``profile`` choose rules, ``rules`` is a folder of further rule files. ``first`` and
-    ``last`` (``"5us"``, or picoseconds) bound what is judged; all of the capture is decoded. ``strict`` makes a
-    broken warning break the verdict. Raises LmtraceError for what the user can mend.
+    ``paths`` may hold patterns, folders and ``-``, standard input. ``framing`` and ``columns`` say where TLPs lie in
+    packets and in the columns of a table. ``select``, ``ignore`` and ``profile`` choose rules, ``rules`` is a folder of
+    further rule files. ``first`` and ``last`` (``"5us"``, or picoseconds) bound what is judged; all of the capture is
+    decoded. ``strict`` makes a broken warning break the verdict. Raises LmtraceError for what the user can mend.
     """
-    files = _files(paths)
+    files = named(expand(paths))
     settings = _config(config, files)
     chosen = _chosen(settings, select, ignore, profile, None if rules is None else Path(rules))
     window = _window(first, last)
     limits = _options(settings)
     waivers, expired = settings.waivers_on(date.today())
-    with Store(_target(files, output)) as store:
-        seen = _decode(store, files, _binding(binding, settings), payload, progress)
+    how = _How(_binding(binding, settings), _layouts(framing, columns), payload, progress)
+    target = _target(files, output)
+    with Store(target) as store, spooled(files, target) as places:
+        seen = _decode(store, places, how)
         _tell(progress, "judging")
         replay(store, chosen, first_ps=window[0], last_ps=window[1], options=limits, waivers=waivers)
         said = Settings(
@@ -61,48 +64,86 @@ def check(
 
 def decode(
     paths: Paths, *, output: str | Path | None = None, binding: str | Path | Binding | None = None,
-    config: str | Path | Config | None = None, payload: Payload = "control",
-    progress: Progress | None = None,
+    config: str | Path | Config | None = None, payload: Payload = "control", framing: str | None = None,
+    columns: str | None = None, progress: Progress | None = None,
 ) -> Run:  # fmt: skip
     """Decode captures into tables and judge nothing; otherwise as `check`."""
-    files = _files(paths)
+    files = named(expand(paths))
     settings = _config(config, files)
-    with Store(_target(files, output)) as store:
-        seen = _decode(store, files, _binding(binding, settings), payload, progress)
+    how = _How(_binding(binding, settings), _layouts(framing, columns), payload, progress)
+    target = _target(files, output)
+    with Store(target) as store, spooled(files, target) as places:
+        seen = _decode(store, places, how)
         return _finish(store, seen, Settings(judged=False, config=settings.source), progress)
 
 
-def find_interfaces(path: str | Path) -> str:
+def find_interfaces(path: str | Path, *, framing: str | None = None, columns: str | None = None) -> str:
     """Return a binding to start from, as TOML text that says what was found in a capture and how surely."""
-    (file,) = _files(path).values()
-    return format_of(file).find(Request(file, None, Troubles(file.name)))
+    files = named(expand(path))
+    if len(files) > 1:
+        raise UsageError(f"{path} gives {len(files)} captures; name one")
+    with spooled(files, Path.cwd() / STANDARD_INPUT_NAME) as places:
+        (file,) = places.values()
+        layouts = _layouts(framing, columns)
+        (form,) = _forms(places, layouts).values()
+        return form.find(Request(file, None, Troubles(file.name), layout=layouts.get(form.layout)))
 
 
-def _decode(
-    store: Store, files: dict[str, Path], binding: Binding | None, payload: Payload, progress: Progress | None
-) -> Seen:
+@dataclass(frozen=True, slots=True)
+class _How:
+    """How captures are read."""
+
+    binding: Binding | None
+    layouts: Mapping[str, str]
+    payload: Payload
+    progress: Progress | None
+
+
+def _layouts(framing: str | None, columns: str | None) -> dict[str, str]:
+    """Return what the user says of how TLPs lie in files, by the name of the option."""
+    given = {"framing": framing, "columns": columns}
+    return {name: text for name, text in given.items() if text is not None}
+
+
+def _forms(files: Mapping[str, Path], layouts: Mapping[str, str]) -> dict[str, Format]:
+    """Return the format of each capture. Raises UsageError for a layout that none of them takes."""
+    found = {name: format_of(file, layouts) for name, file in files.items()}
+    for option in layouts:
+        if all(form.layout != option for form in found.values()):
+            kinds = ", ".join(f"{name} is {form.name}" for name, form in found.items())
+            taking = ", ".join(one.name for one in formats() if one.layout == option)
+            raise UsageError(f"{kinds}; --{option} is for {taking}")
+    return found
+
+
+def _decode(store: Store, files: Mapping[str, Path], how: _How) -> Seen:
     """Read every capture and run every decoder; afterwards all tables but the judgement's can be read."""
+    forms = _forms(files, how.layouts)
     for name, file in files.items():
-        store.captures.append(_read(store, name, file, binding, progress))
+        store.captures.append(_read(store, name, file, forms[name], how))
+    return _derive(store, how)
+
+
+def _derive(store: Store, how: _How) -> Seen:
+    """Run every decoder over what was read, and write the table of TLPs."""
     for stage in decoders():
-        _tell(progress, f"decoding {stage.name}")
+        _tell(how.progress, f"decoding {stage.name}")
         stage.run(store)
         store.finish_tables()
-    _tell(progress, "writing tables")
-    seen = write_tlps(store, payload)
+    _tell(how.progress, "writing tables")
+    seen = write_tlps(store, how.payload)
     store.finish_tables()
     return seen
 
 
-def _read(store: Store, name: str, file: Path, binding: Binding | None, progress: Progress | None) -> Capture:
+def _read(store: Store, name: str, file: Path, form: Format, how: _How) -> Capture:
     """Put the TLPs of one capture into the store."""
     troubles = Troubles(name)
 
     def told(done: int, total: int) -> None:
-        _tell(progress, f"reading {name}", done, total)
+        _tell(how.progress, f"reading {name}", done, total)
 
-    form = format_of(file)
-    reader = form.open(Request(file, binding, troubles, told))
+    reader = form.open(Request(file, how.binding, troubles, told, layout=how.layouts.get(form.layout)))
     capture = Capture(name, form.name, reader.links, troubles, first_tlp=store.tlp_count)
     for chunk in reader.chunks():
         store.append_tlps(chunk)
@@ -141,32 +182,15 @@ def _chosen(
     return select(pool, words, ignore, profile)
 
 
-def _files(paths: Paths) -> dict[str, Path]:
-    """Return the captures by the name they have in the tables: the file's, with folders where that is not enough."""
-    files = [Path(one) for one in ([paths] if isinstance(paths, str | Path) else paths)]
-    if not files:
-        raise UsageError("no capture was named")
-    for file in files:
-        if file.is_dir():
-            hint = "; open it with lmtrace report or log" if file.suffix == ".lmtrace" else ""
-            raise UsageError(f"{file} is a folder, not a capture{hint}")
-        if not file.is_file():
-            raise UsageError(f"{file} does not exist")
-    places = [file.resolve() for file in files]
-    if len(set(places)) < len(places):
-        raise UsageError("the same capture was named twice")
-    for depth in range(1, max(len(place.parts) for place in places) + 1):
-        names = ["/".join(place.parts[-depth:]) for place in places]
-        if len(set(names)) == len(names):
-            break
-    text = [name.encode("utf-8", "backslashreplace").decode() for name in names]
-    return dict(zip(text, files, strict=True))
-
-
 def _target(files: dict[str, Path], output: str | Path | None) -> Path:
     """Return the run's folder. Raises UsageError for a name that Parquet files cannot have."""
     first = next(iter(files.values()))
-    target = first.with_name(first.name + ".lmtrace") if output is None else Path(output)
+    if output is not None:
+        target = Path(output)
+    elif first == STANDARD_INPUT:
+        target = Path(f"{STANDARD_INPUT_NAME}.lmtrace")
+    else:
+        target = first.with_name(first.name + ".lmtrace")
     try:
         str(target).encode("utf-8")
     except UnicodeEncodeError:

@@ -60,10 +60,14 @@ class Payload(StrEnum):
 
 
 Captures = Annotated[
-    list[Path], typer.Argument(metavar="CAPTURE", help="VCD or pcapng, plain, .gz or .zst.", show_default=False)
+    list[Path],
+    typer.Argument(metavar="CAPTURE", help="Files, patterns, folders, or - for standard input.", show_default=False),
 ]
 Capture = Annotated[
-    Path, typer.Argument(metavar="CAPTURE", help="VCD or pcapng, plain, .gz or .zst.", show_default=False)
+    Path,
+    typer.Argument(
+        metavar="CAPTURE", help="VCD, FST, pcapng, pcap or TLP table, plain, .gz or .zst.", show_default=False
+    ),
 ]
 RunFolder = Annotated[
     Path, typer.Argument(metavar="RUN", help="Folder that a check left, or its capture.", show_default=False)
@@ -78,6 +82,14 @@ Binding = Annotated[
 Config = Annotated[
     Path | None,
     typer.Option(metavar="FILE", help="Configuration with waivers and profiles.", show_default="nearest lmtrace.toml"),
+]
+Framing = Annotated[
+    str | None,
+    typer.Option(metavar="WORDS", help="Where TLPs lie in packets, as nettlp or udp=4000,dll.", show_default=False),
+]
+Columns = Annotated[
+    str | None,
+    typer.Option(metavar="NAMES", help="Columns of a CSV, as time=Time:us,dir=Dir,data=Data.", show_default=False),
 ]
 Keep = Annotated[Payload, typer.Option(help="Payload to keep: all, all but user data, or only digests.")]
 First = Annotated[
@@ -129,6 +141,8 @@ def check(
     last: Last = None,
     batch: Annotated[bool, typer.Option("--batch", help="Judge each capture by itself.")] = False,
     payload: Keep = Payload.CONTROL,
+    framing: Framing = None,
+    columns: Columns = None,
     strict: Annotated[bool, typer.Option("--strict", help="A broken warning fails too.")] = False,
     exit_zero: Annotated[bool, typer.Option("--exit-zero", help="Exit with 0 also when a rule is broken.")] = False,
     format: Annotated[ListFormat, typer.Option(help="What to print.")] = ListFormat.TEXT,
@@ -140,17 +154,19 @@ def check(
     Example: lmtrace check capture.vcd.zst
     """
     from lmtrace.check import check as judge
+    from lmtrace.inputs import expand
 
-    if batch and output is not None and len(captures) > 1:
+    files = expand(captures)
+    if batch and output is not None and len(files) > 1:
         raise UsageError("--batch leaves a folder beside each capture; leave -o out")
     status = 0
-    for group in [[one] for one in captures] if batch else [captures]:
+    for group in [[one] for one in files] if batch else [files]:
         try:
             with _progress() as progress:
                 run = judge(
                     group, output=output, binding=binding, config=config, select=select, ignore=ignore,
                     profile=profile, rules=rules, first=first, last=last, payload=payload.value,
-                    strict=strict, progress=progress,
+                    strict=strict, framing=framing, columns=columns, progress=progress,
                 )  # fmt: skip
         except LmtraceError as error:
             if not batch:
@@ -167,7 +183,7 @@ def check(
 @app.command()
 def decode(
     captures: Captures, output: Output = None, binding: Binding = None, config: Config = None,
-    payload: Keep = Payload.CONTROL,
+    payload: Keep = Payload.CONTROL, framing: Framing = None, columns: Columns = None,
 ) -> None:  # fmt: skip
     """Decode captures into tables and judge nothing.
 
@@ -176,19 +192,22 @@ def decode(
     from lmtrace.check import decode as decoded
 
     with _progress() as progress:
-        run = decoded(captures, output=output, binding=binding, config=config, payload=payload.value, progress=progress)
+        run = decoded(
+            captures, output=output, binding=binding, config=config, payload=payload.value, framing=framing,
+            columns=columns, progress=progress,
+        )  # fmt: skip
     _print_report(run, "text")
 
 
 @app.command()
-def bind(capture: Capture) -> None:
+def bind(capture: Capture, framing: Framing = None, columns: Columns = None) -> None:
     """Find the interfaces in a capture; print a binding to start from.
 
     Example: lmtrace bind capture.vcd > binding.toml
     """
     from lmtrace.check import find_interfaces
 
-    found = find_interfaces(capture)
+    found = find_interfaces(capture, framing=framing, columns=columns)
     _say(found, end="")
     if not any(line.startswith("[link.") for line in found.splitlines()):
         raise typer.Exit(2)
@@ -361,13 +380,17 @@ def synth(
         int | None, typer.Option(metavar="N", help="How many I/O commands.", show_default=False)
     ] = None,
     bus: Annotated[str, typer.Option(metavar="NAME", help="Bus convention of a waveform.")] = "tlp-stream",
+    framing: Annotated[
+        str | None,
+        typer.Option(metavar="NAME", help="Framing of packets.", show_default="pcapng: raw, pcap: nettlp"),
+    ] = None,
     output: Annotated[
         Path | None,
         typer.Option(
             "-o",
             "--output",
             metavar="FILE",
-            help="The capture: .fst, .vcd or .pcapng, the last two also .gz or .zst.",
+            help="The capture: .fst, .vcd, .pcapng or .pcap, all but the first also .gz or .zst.",
             show_default=False,
         ),
     ] = None,
@@ -389,7 +412,7 @@ def synth(
         raise UsageError("name a scenario; lmtrace synth --list shows them")
     if output is None:
         raise UsageError("name the capture to write with -o, as sample.vcd or sample.pcapng")
-    for file in model.synth(scenario, output, fault=fault, seed=seed, commands=commands, bus=bus):
+    for file in model.synth(scenario, output, fault=fault, seed=seed, commands=commands, bus=bus, framing=framing):
         _say(str(file))
 
 

@@ -58,13 +58,14 @@ class Scenario:
 
 
 Writer = Callable[[Iterator[WireTlp], Path, str, int], None]
-"""Writes TLPs to a file: the TLPs in time order, the file, the bus convention, the seed of the idle signals."""
+"""Writes TLPs to a file: the TLPs in time order, the file, the bus convention (or the framing of packets, empty for the
+file's own), the seed of the idle signals."""
 
 
 @dataclass(slots=True)
 class _Register:
     scenarios: dict[str, Scenario] = field(default_factory=dict)
-    writers: dict[str, Writer] = field(default_factory=dict)
+    writers: dict[str, tuple[Writer, str]] = field(default_factory=dict)
 
 
 _register = _Register()
@@ -81,11 +82,14 @@ def scenario(name: str, faults: tuple[Fault, ...] = ()) -> Callable[[Play], Play
     return add
 
 
-def writer(suffix: str) -> Callable[[Writer], Writer]:
-    """Register a function as the writer of captures that end in ``suffix``, as ``.vcd`` or ``.vcd.gz``."""
+def writer(suffix: str, shape: str = "bus") -> Callable[[Writer], Writer]:
+    """Register a function as the writer of captures that end in ``suffix``, as ``.vcd`` or ``.vcd.gz``.
+
+    ``shape`` names the option that chooses among the ways to write one, ``bus`` or ``framing``.
+    """
 
     def add(write: Writer) -> Writer:
-        _register.writers[suffix] = write
+        _register.writers[suffix] = write, shape
         return write
 
     return add
@@ -99,12 +103,13 @@ def scenarios() -> dict[str, Scenario]:
 
 def synth(
     name: str, output: Path, *, fault: str | None = None, seed: int = 1, commands: int | None = None,
-    bus: str = "tlp-stream",
+    bus: str = "tlp-stream", framing: str | None = None,
 ) -> list[Path]:  # fmt: skip
     """Play a scenario into a capture file and return the files written.
 
     A scenario of several captures writes ``<stem>.<capture><suffix>`` for each. ``bus`` is the bus convention of a
-    waveform. Raises UsageError for an unknown scenario, fault, suffix or bus.
+    waveform, ``framing`` that of a capture of packets. Raises UsageError for an unknown scenario, fault, suffix, bus
+    or framing.
     """
     known = scenarios()
     if name not in known:
@@ -116,10 +121,13 @@ def synth(
     suffix = max((one for one in _register.writers if output.name.endswith(one)), key=len, default="")
     if not suffix:
         raise UsageError(f"cannot write {output.name}: a capture ends in {', '.join(sorted(_register.writers))}")
-    write, stem = _register.writers[suffix], output.name.removesuffix(suffix)
+    (write, shape), stem = _register.writers[suffix], output.name.removesuffix(suffix)
+    if framing is not None and shape != "framing":
+        taking = ", ".join(sorted(one for one, (_, each) in _register.writers.items() if each == "framing"))
+        raise UsageError(f"{output.name} holds no packets; a framing is for {taking}")
     files: list[Path] = []
     for capture, tlps in chosen.play(Options(seed, commands, fault)).items():
         file = output.with_name(f"{stem}.{capture}{suffix}") if capture else output
-        write(tlps, file, bus, seed)
+        write(tlps, file, bus if shape == "bus" else framing or "", seed)
         files.append(file)
     return files

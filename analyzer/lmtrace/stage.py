@@ -6,7 +6,7 @@ those names are all the wiring there is.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Protocol
 import numpy as np
 
 from lmtrace.bindings import Binding, Given
-from lmtrace.errors import CaptureError, LmtraceError, UsageError
+from lmtrace.errors import CaptureError, LmtraceError
 from lmtrace.plugins import load_packs
 from lmtrace.trouble import Troubles
 
@@ -91,6 +91,8 @@ class Request:
     troubles: Troubles
     progress: Callable[[int, int], None] | None = None
     """Called with (bytes read, bytes in all) from time to time."""
+    more: Callable[[], bool] | None = None
+    """For a file that still grows: called at its end, returns whether to look for more bytes again."""
     layout: str | None = None
     """How the user says that TLPs lie in the file; its words are the format's (``Format.layout``)."""
 
@@ -129,6 +131,8 @@ class Format:
     """Return a binding to start from, as TOML text with the confidence of each link in comments."""
     layout: str = ""
     """The option of the command line that says how TLPs lie in such a file, as ``framing``; empty for none."""
+    common: bool = False
+    """Whether files of any other content have these suffixes too: such files must be named one by one."""
 
 
 Decode = Callable[["Store"], None]
@@ -163,12 +167,11 @@ def decoder(name: str, *, takes: tuple[str, ...], gives: tuple[str, ...]) -> Cal
     return add
 
 
-def format_of(path: Path, layout: str = "") -> Format:
+def format_of(path: Path, layouts: Collection[str] = ()) -> Format:
     """Return the format of a capture by its first bytes, looking through gzip and Zstandard.
 
-    ``layout`` names the option that the user gave for the file, as ``framing``; only formats that take it are asked.
-    Raises CaptureError when the file cannot be read or no format knows it, UsageError when one does that takes no
-    such option.
+    ``layouts`` names the options that the user gave about files, as ``framing``; a format that takes one of them goes
+    before those that do not. Raises CaptureError when the file cannot be read or no format knows it.
     """
     from lmtrace.compressed import head
 
@@ -176,19 +179,25 @@ def format_of(path: Path, layout: str = "") -> Format:
     first = head(path, HEAD_BYTES)
     if not first:
         raise CaptureError(f"{path.name} is empty")
-    claims = [(int(entry.matches(first)), entry) for entry in sorted(_formats.values(), key=lambda one: one.name)]
+    claims = [(int(entry.matches(first)), entry) for entry in formats()]
     claims = [claim for claim in claims if claim[0]]
     if not claims:
         known = ", ".join(sorted(suffix for one in _formats.values() for suffix in one.suffixes))
         raise CaptureError(f"{path.name} is no capture lmtrace can read; it reads {known}, plain, .gz or .zst")
-    if layout:
-        taking = [claim for claim in claims if claim[1].layout == layout]
-        if not taking:
-            found = max(claims, key=lambda claim: claim[0])[1].name
-            others = ", ".join(sorted(one.name for one in _formats.values() if one.layout == layout))
-            raise UsageError(f"{path.name} is {found}; --{layout} is for {others}")
-        claims = taking
-    return max(claims, key=lambda claim: claim[0])[1]
+    taking = [claim for claim in claims if claim[1].layout in layouts]
+    return max(taking or claims, key=lambda claim: claim[0])[1]
+
+
+def formats() -> list[Format]:
+    """Return the registered formats, in order of name."""
+    load_packs("lmtrace.decoders")
+    return sorted(_formats.values(), key=lambda one: one.name)
+
+
+def capture_suffixes() -> list[str]:
+    """Return the suffixes of captures, also compressed, that a folder is searched for."""
+    plain = sorted(suffix for one in formats() if not one.common for suffix in one.suffixes)
+    return [suffix + packed for suffix in plain for packed in ("", ".gz", ".zst")]
 
 
 def decoders() -> list[Decoder]:

@@ -1,0 +1,197 @@
+"""From spans of bytes to TLP rows: the framing is taken off, the header decoded, the payload copied.
+
+Compiled; what is wrong with a span is a code, which Python counts as trouble.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numba import njit
+
+from lmtrace.spec.pcie import COMPLETIONS, Direction
+from lmtrace.stage import Flag
+from lmtrace_decoders.tlp import clear_row, wire_header
+
+(
+    SOUND, NO_TLP, HEADER_CUT, PAYLOAD_CUT, SHORT, OTHER, NO_DIRECTION, REPLAYED, FOREIGN, NULLIFIED,
+) = range(10)  # fmt: skip
+"""What a span is: a TLP, none, one whose header or payload the recorder cut, one that is shorter than its header says,
+something else that the carrier knows, one of no known direction, one sent again, one of no link, one that its sender
+took back."""
+GAP = 128
+"""Added to the code of a TLP before which sequence numbers are missing."""
+
+BIG, LITTLE, LITTLE_HEADER = range(3)
+PLAIN, AGILENT = range(2)
+BY_FLAGS, BY_FLOW, BY_HOST, BY_RECORD = range(4)
+MOST_PREFIXES = 8
+NUMBERS = 1 << 12
+"""Sequence numbers of the data link layer (PCIe Base 5.0, section 3.6.2)."""
+
+_CUT = Flag.CUT
+_DOWN, _UP = int(Direction.DOWNSTREAM), int(Direction.UPSTREAM)
+IS_COMPLETION = np.isin(np.arange(256), [int(one) for one in COMPLETIONS])
+_STP, _EDB = 0xFB, 0xFE
+_UPSTREAM_BIT = 0x10
+
+PARAMETERS = np.dtype([
+    ("offset", "<i8"), ("before", "<i8"), ("after", "<i8"), ("order", "<i4"), ("records", "<i4"), ("strict", "<i4"),
+    ("way", "<i4"), ("host", "<i4"),
+])  # fmt: skip
+"""A framing as numbers: bytes before the sequence number, its bytes, bytes behind the TLP, and the codes above."""
+
+
+@njit(inline="always")
+def _byte(data, base, k, turned):  # type: ignore[no-untyped-def]
+    """Return byte ``k`` of a TLP that begins at ``base``, whose dwords may be turned."""
+    return data[base + (k ^ 3)] if turned else data[base + k]
+
+
+@njit(cache=True)
+def tlp_bytes(data, base, end, order):  # type: ignore[no-untyped-def]
+    """Return (prefix bytes, header bytes, payload bytes, digest bytes) of the TLP at ``base``; -1 first when cut."""
+    turned = order != BIG
+    at = 0
+    while base + at + 4 <= end and _byte(data, base, at, turned) >> 5 == 4 and at < 4 * MOST_PREFIXES:
+        at += 4
+    if base + at + 4 > end:
+        return -1, 0, 0, 0
+    first, third = _byte(data, base, at, turned), _byte(data, base, at + 2, turned)
+    header = 16 if first >> 5 & 1 else 12
+    payload = np.int64(0)
+    if first >> 6 & 1:
+        length = np.int64(third & 3) << 8 | np.int64(_byte(data, base, at + 3, turned))
+        payload = 4 * length if length > 0 else np.int64(4096)
+    return at, header, payload, 4 if third >> 7 else 0
+
+
+@njit(cache=True)
+def _digest(data, start, end):  # type: ignore[no-untyped-def]
+    value = np.uint64(0xCBF29CE484222325)
+    for k in range(start, end):
+        value = (value ^ np.uint64(data[k])) * np.uint64(0x100000001B3)
+    return np.int64(value >> np.uint64(1))
+
+
+@njit(cache=True)
+def decode(  # type: ignore[no-untyped-def]
+    data, packets, spans, count, parameters, links, ways, kinds, completion, sequences, codes, rows, payload
+):
+    """Decode spans into rows; return (rows, payload bytes).
+
+    ``links`` and ``ways`` give the link and the direction of each flow (of each interface where there are none), -1
+    for none. ``codes`` gets what each span is; ``kinds`` is ``KIND_OF_BYTE0`` and ``completion`` tells which kinds
+    are completions. A row of ``sequences`` for each link and direction holds a digest of the TLP last seen under
+    each sequence number, and last of all the number of the newest, -1 for none.
+    """
+    found, filled = 0, 0
+    one = parameters[0]
+    order, turned = one["order"], one["order"] != BIG
+    head = np.zeros(16, np.uint8)
+    for i in range(count):
+        codes[i] = SOUND
+        packet = spans[i]["packet"]
+        place = spans[i]["flow"] if one["way"] == BY_FLOW else packets[packet]["interface"]
+        link = links[place]
+        if link < 0:
+            codes[i] = FOREIGN
+            continue
+        start, end, wire = spans[i]["start"] + one["offset"], spans[i]["end"], spans[i]["wire"]
+        way = -1
+        if one["records"] == AGILENT:
+            if start >= end:
+                codes[i] = HEADER_CUT if wire > end else OTHER
+                continue
+            if data[start] != _STP:
+                codes[i] = OTHER
+                continue
+            way = _UP if data[spans[i]["start"] + 19] & _UPSTREAM_BIT else _DOWN
+            start += 1
+        elif one["way"] == BY_FLOW:
+            way = ways[place]
+        elif one["way"] == BY_FLAGS:
+            flags = packets[packet]["flags"] & 3
+            way = _DOWN if flags == 1 else _UP if flags == 2 else -1
+        number = np.int64(-1)
+        if one["before"] == 2 and start + 2 <= end:
+            number = (np.int64(data[start]) << 8 | np.int64(data[start + 1])) & 0xFFF
+        start += one["before"]
+        wire -= one["after"]
+        end = min(end, wire)
+        prefix, header, body, digest = tlp_bytes(data, start, end, order)
+        if prefix < 0 or start + prefix + header > end:
+            codes[i] = OTHER if one["strict"] and wire == end else HEADER_CUT if wire > end else NO_TLP
+            continue
+        base = start + prefix
+        kind = kinds[_byte(data, base, 0, turned)]
+        if one["strict"] and (kind == 0 or not 0 <= wire - base - header - body <= digest):
+            codes[i] = OTHER
+            continue
+        if kind == 0:
+            codes[i] = NO_TLP
+            continue
+        if one["records"] == AGILENT:
+            mark = base + header + body + digest + 4
+            if mark < end and data[mark] == _EDB:
+                codes[i] = NULLIFIED
+                continue
+        clear_row(rows, found)
+        for k in range(header):
+            head[k] = _byte(data, base, k, turned)
+        wire_header(rows, found, head, 0, kinds)
+        if one["way"] == BY_HOST:
+            mine = np.int64(rows[found]["requester_id"]) == one["host"]
+            way = _UP if mine == completion[kind] else _DOWN
+        if way < 0:
+            codes[i] = NO_DIRECTION
+            continue
+        gap = 0
+        if number >= 0:
+            state = sequences[2 * link + way]
+            digest_now = _digest(data, start, end)
+            newest = state[NUMBERS]
+            if newest >= 0:
+                ahead = (number - newest) & (NUMBERS - 1)
+                if (ahead == 0 or ahead > NUMBERS // 2) and state[number] == digest_now:
+                    codes[i] = REPLAYED
+                    continue
+                if ahead != 1 and number != 0:
+                    gap = GAP
+            state[NUMBERS] = number
+            state[number] = digest_now
+        rows[found]["time_ps"] = packets[packet]["time_ps"]
+        rows[found]["end_ps"] = packets[packet]["time_ps"]
+        rows[found]["source_offset"] = packets[packet]["number"]
+        rows[found]["link"] = link
+        rows[found]["direction"] = way
+        have = min(body, end - base - header)
+        if have < body:
+            rows[found]["flags"] |= _CUT
+            codes[i] = PAYLOAD_CUT if wire - base - header >= body else SHORT
+        codes[i] |= gap
+        rows[found]["payload_start"] = filled
+        at = base + header
+        if order == LITTLE:
+            have &= ~3
+            for k in range(have):
+                payload[filled + k] = data[at + (k ^ 3)]
+        else:
+            for k in range(have):
+                payload[filled + k] = data[at + k]
+        rows[found]["payload_bytes"] = have
+        filled += have
+        found += 1
+    return found, filled
+
+
+@njit(cache=True)
+def steps_back(rows, count, last, backwards):  # type: ignore[no-untyped-def]
+    """Count for each link how often time went back; ``backwards`` gets (count, first row, least time) of each."""
+    for i in range(count):
+        link, time = rows[i]["link"], rows[i]["time_ps"]
+        if time < last[link]:
+            if backwards[link, 0] == 0:
+                backwards[link, 1], backwards[link, 2] = i, time
+            backwards[link, 0] += 1
+            backwards[link, 2] = min(backwards[link, 2], time)
+        last[link] = time

@@ -1,0 +1,435 @@
+"""pcap and pcapng captures of TLPs, in lmtrace's own raw-TLP convention or in a framing.
+
+Of its own a file is read when an interface is USER0 (147) with the ``if_description`` ``PCIe TLP`` (``if_name`` names
+the link, ``epb_flags`` 01 is downstream, 10 upstream) or when its UDP packets are NetTLP; everything else needs a
+framing, since its link types say nothing. Output: `TlpChunk`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+
+from lmtrace.bindings import Given
+from lmtrace.compressed import head
+from lmtrace.errors import CaptureError
+from lmtrace.spec.pcie import bdf_text
+from lmtrace.stage import CONTAINER, CONTENT, HEAD_BYTES, TLP_ROW, Format, Link, Request, TlpChunk, register_format
+from lmtrace.trouble import Kind, declare
+from lmtrace_decoders.interfaces.bind_text import quoted
+from lmtrace_decoders.pcap import headers, walk
+from lmtrace_decoders.pcap import unwrap as ip
+from lmtrace_decoders.pcap.advise import advice, contents, guesses
+from lmtrace_decoders.pcap.content import Piece, carries_nettlp, in_framing, is_own, plausible, tlps_of
+from lmtrace_decoders.pcap.direction import End, Ends, host_id
+from lmtrace_decoders.pcap.framing import NETTLP, Framing, endpoint_text, parse
+from lmtrace_decoders.pcap.packets import DROPPED, Batch, Packets
+from lmtrace_decoders.pcap.peek import MODIFIED, PCAPNG, Interface, first_interfaces, first_packets, is_pcap
+from lmtrace_decoders.pcap.streams import Streams
+from lmtrace_decoders.tlp import KIND_OF_BYTE0
+
+MOST_LINKS = 64
+MOST_WEIGHED = 256
+"""Packets of a conversation that are asked which end is the device."""
+
+OWN = Framing()
+"""Interfaces that say by their description that their packets are TLPs."""
+
+UNDESCRIBED = declare("packet-of-no-interface", "data-loss", "The file does not describe the interface of a packet.")
+SHORT = declare(
+    "packet-cut", "data-loss", "Raise the snap length of the recorder: not even the headers of these TLPs are there."
+)
+PAYLOAD_CUT = declare(
+    "payload-cut", "info", "Raise the snap length of the recorder; what depends on the missing bytes is not judged."
+)
+TOO_SHORT = declare(
+    "tlp-shorter-than-its-header", "data-loss", "A TLP ends before its header says; check the framing or the recorder."
+)
+NO_DIRECTION = declare(
+    "packet-without-direction",
+    "data-loss",
+    "The recorder must set epb_flags 01 or 10 on each packet; or name the host's requester id (host=) or the "
+    "address of the device (device=) with --framing.",
+)
+UNKNOWN_TLP = declare(
+    "tlp-not-understood", "data-loss", "A header that is no TLP: check that the packets hold raw TLPs."
+)
+OTHER_LINK = declare("interface-not-a-link", "info", "Packets of this interface are not TLPs by its description.")
+OTHER_PACKET = declare("packet-not-a-tlp", "info", "Packets of something else than TLPs on the same ports or links.")
+REPLAYED = declare("tlp-replayed", "info", "The link layer sent TLPs again; each is taken once.")
+NULLIFIED = declare("tlp-nullified", "info", "TLPs that their sender took back are left out.")
+GAP = declare("sequence-gap", "data-loss", "Sequence numbers are missing: the recorder lost TLPs there.")
+STREAM_GAP = declare("stream-gap", "data-loss", "Bytes of the TCP stream are missing; reading goes on behind them.")
+FRAGMENTED = declare("ip-fragment", "data-loss", "Raise the MTU: packets in several IP fragments are not put together.")
+MANY = declare("too-many-links", "data-loss", f"Only the first {MOST_LINKS} links and some thousand flows are read.")
+BACKWARDS = declare(
+    "time-backwards",
+    "data-loss",
+    "Times of a link are not in order; the order in the file is kept, and nothing that rests on it is judged.",
+)
+FAR_TIME = declare(
+    "time-not-credible", "data-loss", "A time is years away from the first one; that of the packet before is kept."
+)
+
+_OF_CODE: dict[int, Kind] = {
+    headers.NO_TLP: UNKNOWN_TLP, headers.HEADER_CUT: SHORT, headers.PAYLOAD_CUT: PAYLOAD_CUT, headers.SHORT: TOO_SHORT,
+    headers.OTHER: OTHER_PACKET, headers.NO_DIRECTION: NO_DIRECTION, headers.REPLAYED: REPLAYED,
+    headers.FOREIGN: OTHER_LINK, headers.NULLIFIED: NULLIFIED,
+}  # fmt: skip
+_OF_STATE: dict[int, Kind] = {ip.FRAGMENT: FRAGMENTED, ip.CUT_HEADER: SHORT, ip.TOO_MANY: MANY}
+_ORDERS = {"big": headers.BIG, "little": headers.LITTLE, "little-header": headers.LITTLE_HEADER}
+
+
+@dataclass(slots=True)
+class _Table:
+    """What is known of interfaces or flows: the link of each and the direction of its packets, -1 for none."""
+
+    links: list[int] = field(default_factory=list)
+    ways: list[int] = field(default_factory=list)
+
+    def arrays(self) -> tuple[np.ndarray, np.ndarray]:
+        """Return both as arrays, never empty."""
+        return np.array([*self.links, -1], np.int64), np.array([*self.ways, -1], np.int64)
+
+
+class PcapReader:
+    """A pcap or pcapng capture; see the module for what it accepts."""
+
+    def __init__(self, request: Request) -> None:
+        """Look at the first packets and settle the framing, the links and who is who.
+
+        Raises CaptureError when it takes a framing to read the file, UsageError for a framing that is none.
+        """
+        self._request = request
+        self._name = request.path.name
+        first = head(request.path, HEAD_BYTES)
+        self.format = "pcapng" if first[:4] == PCAPNG else "pcap"
+        if first[:4] in MODIFIED:
+            raise CaptureError(
+                f"{self._name} is a modified pcap (magic {first[:4].hex()}), whose packet headers lmtrace does not "
+                f"read; convert it: editcap -F pcapng {self._name} {request.path.stem}.pcapng"
+            )
+        self.links: list[Link] = []
+        self._given = request.binding.links if request.binding else {}
+        text = request.layout or (request.binding.framing if request.binding else None)
+        self._own = text is None
+        self.framing = parse(text) if text else self._recognise(first)
+        self._ends = Ends(self.framing.devices)
+        self._way = headers.BY_FLAGS
+        self._host = -1
+        self._settle(first)
+        self._start()
+
+    def _recognise(self, first: bytes) -> Framing:
+        """Return the framing that a file shows of itself. Raises CaptureError that says what was found instead."""
+        if any(is_own(one) for one in first_interfaces(first)):
+            return OWN
+        if carries_nettlp(first_packets(first)):
+            self._own = False
+            return NETTLP
+        raise CaptureError(f"{self._name}: {advice(self._name, first)}")
+
+    def _settle(self, first: bytes) -> None:
+        """Find out how packets tell their direction, and name the links that the first ones show."""
+        one = self.framing
+        packets = first_packets(first)
+        if one.carrier == "packet":
+            for interface in first_interfaces(first):
+                self._describe(interface)
+            if not self.links and self.format == "pcap":
+                raise CaptureError(f"{self._name}: {advice(self._name, first)}")
+        if one.host is not None:
+            self._way, self._host = headers.BY_HOST, one.host
+        elif one.records == "agilent":
+            self._way = headers.BY_RECORD
+        elif one.carrier == "packet":
+            if self._own or not packets or any(packet.flags & 3 for packet in packets):
+                return
+            found = host_id(tlp.data for tlp in tlps_of(packets, one))
+            if found is None:
+                raise CaptureError(
+                    f"{self._name}: no packet says which way it went; name the host's requester id: "
+                    f"lmtrace check {self._name} --framing {one},host=00:00.0"
+                )
+            self._way, self._host = headers.BY_HOST, found
+            self.links = [
+                replace(link, text=f"{link.text}; direction by the host's id {bdf_text(found)}, told by the traffic")
+                for link in self.links
+            ]
+        else:
+            self._way = headers.BY_FLOW
+            tlps = tlps_of(packets, one)
+            for tlp in tlps:
+                self._ends.weigh(tlp.sender, tlp.receiver, tlp.data)
+            undecided = self._ends.undecided()
+            if undecided and not one.devices:
+                a, b = undecided[0]
+                raise CaptureError(
+                    f"{self._name}: {one.text} between {a} and {b}, and nothing says on which side the NVMe "
+                    f"device is; name it: lmtrace check {self._name} --framing {one},device={a} (or {b})"
+                )
+            for tlp in tlps:
+                self._flow_link(tlp.sender, tlp.receiver)
+
+    def _start(self) -> None:
+        """Set what a pass over the file changes to its start."""
+        one = self.framing
+        self._interfaces = _Table()
+        self._carriers: list[int] = []
+        self._flows = np.zeros(64, ip.FLOW)
+        self._known_flows = 0
+        self._flow_table = _Table()
+        self._origin = np.zeros(4, np.int64)
+        self._newest = np.full(MOST_LINKS, np.iinfo(np.int64).min)
+        self._sequences = np.full((2 * MOST_LINKS if one.sequence else 1, headers.NUMBERS + 1), -1, np.int64)
+        self._streams: Streams | None = None
+        parameters = np.zeros(1, headers.PARAMETERS)
+        before, after, order = 2 * one.sequence, 4 * one.lcrc, _ORDERS[one.order]
+        parameters[0] = (
+            one.offset, before, after, order, headers.AGILENT if one.records == "agilent" else headers.PLAIN,
+            one.strict, self._way, self._host,
+        )  # fmt: skip
+        if one.carrier == "tcp":
+            self._streams = Streams(one.records == "antmicro", one.offset, before, after, order)
+            parameters["offset"] = 0
+        self._parameters = parameters
+        self._ports = np.array(one.ports or [(0, 0)], np.int64)
+
+    # -- links ------------------------------------------------------------------------------------------------
+
+    def _link(self, name: str, text: str) -> int:
+        """Return the number of a link, -1 when there are too many."""
+        for number, link in enumerate(self.links):
+            if link.name == name:
+                return number
+        if len(self.links) == MOST_LINKS:
+            return -1
+        given = self._given[name].given if name in self._given else Given()
+        self.links.append(Link(name, text, given=given))
+        return len(self.links) - 1
+
+    def _describe(self, interface: Interface) -> int:
+        """Return the link that an interface is by itself, -1 for none."""
+        if self.framing.carrier != "packet" or not (
+            is_own(interface) if self._own else self.framing.takes(interface.link_type)
+        ):
+            return -1
+        what = "raw TLPs" if self._own else self.framing.text
+        name = interface.name or f"link{len(self.links) if self.format == 'pcapng' else 0}"
+        return self._link(name, f"{self.format} interface {name}, {what}")
+
+    def _interface(self, interface: Interface) -> None:
+        """An interface is described in the pass."""
+        self._interfaces.links.append(self._describe(interface))
+        self._interfaces.ways.append(-1)
+        ours = self.framing.carrier != "packet" and self.framing.takes(interface.link_type)
+        self._carriers.append(ip.LINK_KINDS.get(interface.link_type, 0) if ours else 0)
+
+    def _section(self) -> None:
+        """Interfaces start over."""
+        self._interfaces, self._carriers = _Table(), []
+        self._flows, self._known_flows, self._flow_table = np.zeros(64, ip.FLOW), 0, _Table()
+
+    def _flow_link(self, sender: End, receiver: End) -> tuple[int, int]:
+        """Return (link, direction) of what one end sends to another, -1 for none."""
+        device = self._ends.device(sender, receiver)
+        if device is None:
+            if self.framing.devices:
+                return -1, -1
+            name = " - ".join(sorted((endpoint_text(*sender), endpoint_text(*receiver))))
+            return self._link(name, f"{self.framing.text}, direction not known"), -1
+        name = endpoint_text(*device)
+        how = "" if self.framing.devices else ", which end is the device told by the traffic"
+        return self._link(name, f"{self.framing.text}, device at {name}{how}"), int(sender == device)
+
+    # -- the pass ---------------------------------------------------------------------------------------------
+
+    def chunks(self) -> Iterator[TlpChunk]:
+        """Yield the TLPs in the order of the file. Raises CaptureError when a framing finds none."""
+        self._start()
+        packets = Packets(self._request, self._interface, self._section)
+        some = self._own
+        for batch in packets.batches():
+            chunk = self._chunk(batch, packets)
+            if len(chunk.rows):
+                some = True
+                yield chunk
+        if not some:
+            found = contents(head(self._request.path, HEAD_BYTES))
+            raise CaptureError(f"{self._name}: no packet holds a TLP in the framing {self.framing}; found {found}")
+
+    def _chunk(self, batch: Batch, source: Packets) -> TlpChunk:
+        found = batch.packets
+        links, ways = self._interfaces.arrays()
+        wanted = links[:-1] >= 0 if self.framing.carrier == "packet" else np.array(self._carriers, np.int64) > 0
+        walk.set_times(found, len(found), source.clocks.known, wanted, self._origin)
+        source.last_ps = int(self._origin[3])
+        self._look(found, wanted, links, source)
+        data = batch.data
+        if self.framing.carrier == "packet":
+            interfaces = np.minimum(found["interface"], len(wanted))
+            taken = np.flatnonzero(np.append(wanted, False)[interfaces])
+            spans = np.zeros(len(taken), ip.SPAN)
+            spans["packet"] = taken
+            spans["start"] = found["start"][taken]
+            spans["end"] = spans["start"] + found["captured"][taken]
+            spans["wire"] = spans["start"] + found["length"][taken]
+        else:
+            spans = self._unwrapped(batch)
+            if self._streams is not None:
+                data, spans = self._streams.feed(data, spans)
+                if self._streams.gaps:
+                    self._note(STREAM_GAP, found[np.array(self._streams.gaps)], None)
+            links, ways = self._flow_table.arrays()
+        return self._decoded(data, found, spans, links, ways)
+
+    def _decoded(
+        self, data: np.ndarray, packets: np.ndarray, spans: np.ndarray, links: np.ndarray, ways: np.ndarray
+    ) -> TlpChunk:
+        rows = np.empty(len(spans), TLP_ROW)
+        payload = np.empty(int(np.maximum(spans["end"] - spans["start"], 0).sum()) + 1, np.uint8)
+        codes = np.zeros(len(spans), np.uint8)
+        parameters = self._parameters
+        count, filled = headers.decode(
+            data, packets, spans, len(spans), parameters, links, ways, KIND_OF_BYTE0, headers.IS_COMPLETION,
+            self._sequences, codes, rows, payload,
+        )  # fmt: skip
+        for code in np.unique(codes).tolist():
+            if code:
+                hit = spans[codes == code]
+                places = hit["flow"] if self.framing.carrier != "packet" else packets["interface"][hit["packet"]]
+                if code & headers.GAP:
+                    self._note(GAP, packets[hit["packet"]], links[places])
+                if code & ~headers.GAP:
+                    self._note(_OF_CODE[code & ~headers.GAP], packets[hit["packet"]], links[places])
+        backwards = np.zeros((MOST_LINKS, 3), np.int64)
+        headers.steps_back(rows, count, self._newest, backwards)
+        for link in np.flatnonzero(backwards[:, 0]).tolist():
+            number, first, least = backwards[link].tolist()
+            place = int(rows["source_offset"][first])
+            self._request.troubles.add(
+                BACKWARDS, f"packet {place}", time_ps=max(least, 0), offset=place, count=number,
+                link=self.links[link].name,
+            )  # fmt: skip
+        return TlpChunk(rows[:count], payload[:filled])
+
+    def _unwrapped(self, batch: Batch) -> np.ndarray:
+        """Return the payloads of the ports of the framing, and learn new flows."""
+        found = batch.packets
+        spans, states = np.zeros(len(found), ip.SPAN), np.zeros(len(found), np.uint8)
+        protocol = ip.UDP if self.framing.carrier == "udp" else ip.TCP
+        kinds = np.array(self._carriers, np.int64)
+        known = self._known_flows
+        while True:
+            count, now = ip.unwrap(
+                batch.data, found, len(found), kinds, protocol, self._ports, self._flows, known, spans, states
+            )
+            if not (states == ip.TOO_MANY).any() or len(self._flows) >= ip.MOST_FLOWS:
+                break
+            self._flows = np.concatenate([self._flows, np.zeros(len(self._flows), ip.FLOW)])
+        self._known_flows = now
+        for state in np.unique(states).tolist():
+            if state in _OF_STATE:
+                self._note(_OF_STATE[state], found[states == state], None)
+        for number in range(known, now):
+            sender, receiver = ip.ends(self._flows[number])
+            if not self.framing.devices and self._ends.device(sender, receiver) is None:
+                self._weigh(batch.data, spans[:count], number)
+            link, way = self._flow_link(sender, receiver)
+            self._flow_table.links.append(link)
+            self._flow_table.ways.append(way)
+        return spans[:count]
+
+    def _weigh(self, data: np.ndarray, spans: np.ndarray, number: int) -> None:
+        """Let the first packets of a conversation that begins with flow ``number`` tell which end is the device."""
+        pair = set(ip.ends(self._flows[number]))
+        same = [one for one in range(self._known_flows) if set(ip.ends(self._flows[one])) == pair]
+        for span in spans[np.isin(spans["flow"], same)][:MOST_WEIGHED]:
+            piece = Piece(data[span["start"] : span["end"]].tobytes(), int(span["wire"] - span["start"]))
+            tlp = in_framing(piece, self.framing)
+            if tlp is not None and (not self.framing.strict or plausible(tlp.data, tlp.wire)):
+                self._ends.weigh(*ip.ends(self._flows[span["flow"]]), tlp.data)
+
+    # -- trouble ----------------------------------------------------------------------------------------------
+
+    def _look(self, packets: np.ndarray, wanted: np.ndarray, links: np.ndarray, source: Packets) -> None:
+        """Count what is wrong with packets as such."""
+        interfaces = packets["interface"]
+        unknown = interfaces >= len(wanted)
+        if unknown.any():
+            hit = packets[unknown]
+            self._request.troubles.add(
+                UNDESCRIBED,
+                f"packet {int(hit['number'][0])} names interface {int(hit['interface'][0])}",
+                time_ps=source.last_ps, offset=int(hit["number"][0]), count=len(hit),
+            )  # fmt: skip
+        if not unknown.all():
+            ours = np.append(wanted, True)[np.minimum(interfaces, len(wanted))]
+            if not ours.all():
+                self._note(OTHER_LINK, packets[~ours], None)
+        far = (packets["state"] & walk.FAR) != 0
+        if far.any():
+            self._note(FAR_TIME, packets[far], np.append(links, -1)[np.minimum(packets["interface"][far], len(links))])
+        lost = packets["dropped"] > 0
+        for one in packets[lost & ~unknown] if lost.any() else ():
+            source.dropped(int(one["interface"]), int(one["dropped"]))
+            link = int(links[one["interface"]]) if self.framing.carrier == "packet" else -1
+            self._request.troubles.add(
+                DROPPED, f"before packet {one['number']}", time_ps=int(one["time_ps"]), offset=int(one["number"]),
+                link=self.links[link].name if link >= 0 else None, count=int(one["dropped"]),
+            )  # fmt: skip
+
+    def _note(self, kind: Kind, packets: np.ndarray, links: np.ndarray | None) -> None:
+        """Count a trouble of packets, by the link of each where that is known."""
+        for link in [-1] if links is None else np.unique(links).tolist():
+            hit = packets if links is None else packets[links == link]
+            place = int(hit["number"][0])
+            self._request.troubles.add(
+                kind, f"packet {place}", time_ps=max(int(hit["time_ps"].min()), 0), offset=place, count=len(hit),
+                link=self.links[link].name if link >= 0 else None,
+            )  # fmt: skip
+
+
+def _guessed(request: Request) -> PcapReader:
+    """Return a reader in the framing that a file shows, else in the likeliest of those that fit its packets."""
+    try:
+        return PcapReader(request)
+    except CaptureError:
+        fitting = [] if request.layout else guesses(first_packets(head(request.path, HEAD_BYTES)))
+        if not fitting:
+            raise
+        return PcapReader(replace(request, layout=str(fitting[0])))
+
+
+def _find(request: Request) -> str:
+    """Return a binding to start from: the framing, and a table for facts about each link."""
+    reader = _guessed(request)
+    name = request.path.name
+    if reader.framing is OWN:
+        lines = [f"# {name}: {reader.format}, raw TLPs; its links need no binding, only facts it does not show"]
+    else:
+        lines = [
+            f"# {name}: {reader.format}, {reader.framing.text}; read it with",
+            f"#     lmtrace check {name} --framing {reader.framing}",
+            f"framing = {quoted(str(reader.framing))}",
+        ]
+    for link in reader.links:
+        key = link.name if link.name.replace("-", "_").isidentifier() and link.name.isascii() else quoted(link.name)
+        lines += [f"# {link.text}" if reader.framing is not OWN else "", f"[link.{key}.given]"]
+    return "\n".join([*lines, ""])
+
+
+def _matches(first: bytes, pcapng: bool) -> int:
+    """Return how surely a file holds TLPs: by what is in it, or by being a capture of packets at all."""
+    if not is_pcap(first) or (first[:4] == PCAPNG) != pcapng:
+        return 0
+    own = any(is_own(one) for one in first_interfaces(first))
+    return CONTENT if own or carries_nettlp(first_packets(first)) else CONTAINER
+
+
+register_format(
+    Format("pcapng", (".pcapng",), lambda first: _matches(first, True), PcapReader, _find, layout="framing")
+)
+register_format(Format("pcap", (".pcap",), lambda first: _matches(first, False), PcapReader, _find, layout="framing"))

@@ -1,0 +1,173 @@
+"""TLPs in TCP streams: segments in order, records cut out of the stream, gaps told.
+
+A stream that lost its place finds it again at a segment that begins with a record.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+from numba import njit
+
+from lmtrace_decoders.pcap.headers import BIG, tlp_bytes
+from lmtrace_decoders.pcap.unwrap import SPAN, SYN
+from lmtrace_decoders.tlp import KIND_OF_BYTE0
+
+MOST_WAITING = 256
+"""Segments that wait for one before them; with more, that one is taken for lost."""
+
+DLLP_MARK, TLP_MARK = 2, 3
+_DLLP_RECORD = 7
+_WINDOW = 1 << 31
+
+
+@njit(cache=True)
+def _split(data, at, end, marked, offset, before, after, order, kinds, spans):  # type: ignore[no-untyped-def]
+    """Cut records out of ``data[at:end]``; return (where the first incomplete one begins, spans, whether sound)."""
+    found = 0
+    while at < end:
+        start = at + offset
+        if marked:
+            if data[at] == DLLP_MARK:
+                if at + _DLLP_RECORD > end:
+                    break
+                at += _DLLP_RECORD
+                continue
+            if data[at] != TLP_MARK:
+                return at, found, False
+            start = at + 1
+        first = start + before
+        if first + 4 > end:
+            break
+        prefix, header, body, digest = tlp_bytes(data, first, end, order)
+        if prefix < 0:
+            break
+        if kinds[data[first + prefix + (3 if order != BIG else 0)]] == 0:
+            return at, found, False
+        last = first + prefix + header + body + digest + after
+        if last > end or found == len(spans):
+            break
+        spans[found]["start"] = start
+        spans[found]["end"] = last
+        spans[found]["wire"] = last
+        at = last
+        found += 1
+    return at, found, True
+
+
+@dataclass(slots=True)
+class _Stream:
+    """One direction of one connection."""
+
+    expected: int | None = None
+    """Sequence number of the next byte; None before the first segment."""
+    lost: bool = True
+    """Whether the place in the stream is unknown."""
+    rest: bytes = b""
+    waiting: dict[int, tuple[bytes, int]] = field(default_factory=dict)
+    """Segments ahead of the next byte: their bytes, and how many more a snap length cut."""
+
+
+class Streams:
+    """Every stream of a capture; ``feed`` turns the segments of a batch of packets into spans of records."""
+
+    def __init__(self, marked: bool, offset: int, before: int, after: int, order: int) -> None:
+        """Prepare for records of one framing, lengths in bytes."""
+        self._shape = (marked, offset, before, after, order)
+        self._streams: dict[int, _Stream] = {}
+        self._data: list[bytes] = []
+        self._spans: list[np.ndarray] = []
+        self._size = 0
+        self._room = np.zeros(4096, SPAN)
+        self.gaps: list[int] = []
+        """Packets (of the batch) at which bytes were missing."""
+
+    def feed(self, data: np.ndarray, segments: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Return (bytes, spans into them) of the records that these segments complete, in order."""
+        self._data, self._spans, self._size, self.gaps = [], [], 0, []
+        for one in segments:
+            self._segment(
+                self._streams.setdefault(int(one["flow"]), _Stream()), int(one["sequence"]), int(one["tcp"]),
+                data[one["start"] : one["end"]].tobytes(), int(one["wire"] - one["end"]), int(one["packet"]),
+                int(one["flow"]),
+            )  # fmt: skip
+        spans = np.concatenate(self._spans) if self._spans else np.zeros(0, SPAN)
+        return np.frombuffer(b"".join(self._data) + bytes(1), np.uint8), spans
+
+    def _segment(
+        self, stream: _Stream, sequence: int, flags: int, data: bytes, missing: int, packet: int, flow: int
+    ) -> None:
+        if flags & SYN:
+            stream.expected, stream.lost, stream.rest, stream.waiting = (sequence + 1) % (1 << 32), False, b"", {}
+            return
+        if not data and not missing:
+            return
+        if stream.expected is None:
+            stream.expected = sequence
+        ahead = (sequence - stream.expected) % (1 << 32)
+        if ahead >= _WINDOW:
+            again = (1 << 32) - ahead
+            if again >= len(data) + missing:
+                return
+            data, missing, ahead = data[again:], missing - max(again - len(data), 0), 0
+        if ahead:
+            stream.waiting.setdefault(sequence, (data, missing))
+            if len(stream.waiting) <= MOST_WAITING:
+                return
+            self._gap(stream, packet)
+            expected = stream.expected
+            stream.expected = min(stream.waiting, key=lambda one: (one - expected) % (1 << 32))
+        else:
+            self._take(stream, data, missing, packet, flow)
+        while (following := self._following(stream)) is not None:
+            self._take(stream, *following, packet, flow)
+
+    def _take(self, stream: _Stream, data: bytes, missing: int, packet: int, flow: int) -> None:
+        """The next bytes of a stream, ``missing`` ones of which were not captured behind them."""
+        assert stream.expected is not None
+        self._bytes(stream, data, packet, flow)
+        stream.expected = (stream.expected + len(data) + missing) % (1 << 32)
+        if missing:
+            self._gap(stream, packet)
+
+    def _following(self, stream: _Stream) -> tuple[bytes, int] | None:
+        """Return what waits to be next, without the bytes that came already."""
+        assert stream.expected is not None
+        for sequence in list(stream.waiting):
+            behind = (stream.expected - sequence) % (1 << 32)
+            if behind < _WINDOW:
+                data, missing = stream.waiting.pop(sequence)
+                if behind < len(data) + missing:
+                    return data[behind:], missing - max(behind - len(data), 0)
+        return None
+
+    def _gap(self, stream: _Stream, packet: int) -> None:
+        stream.lost, stream.rest = True, b""
+        self.gaps.append(packet)
+
+    def _bytes(self, stream: _Stream, data: bytes, packet: int, flow: int) -> None:
+        """Cut records out of what a stream holds now."""
+        rest = stream.rest + data
+        buffer = np.frombuffer(rest, np.uint8)
+        at, any_found = 0, False
+        while True:
+            at, found, sound = _split(buffer, at, len(buffer), *self._shape, KIND_OF_BYTE0, self._room)
+            if found:
+                spans = self._room[:found].copy()
+                spans["packet"], spans["flow"] = packet, flow
+                for name in ("start", "end", "wire"):
+                    spans[name] += self._size
+                self._spans.append(spans)
+                stream.lost, any_found = False, True
+            if not sound:
+                if not stream.lost:
+                    self._gap(stream, packet)
+                stream.rest = b""
+                break
+            if found < len(self._room):
+                stream.rest = rest[at:]
+                break
+        if any_found:
+            self._data.append(rest)
+            self._size += len(rest)
