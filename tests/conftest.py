@@ -13,7 +13,7 @@ ROOT = Path(__file__).resolve().parent.parent
 BUNDLED = ROOT / "samples" / "captures"
 SHARED = ROOT.parent / "shared" / "captures"
 
-PACKAGES = {"vcd2fst": "gtkwave"}
+PACKAGES = {"vcd2fst": "gtkwave", "tshark": "tshark"}
 """The Debian package of each program that a test may need; the test carries the marker ``needs_<program>``."""
 
 

@@ -144,7 +144,7 @@ def _read(store: Store, name: str, file: Path, form: Format, how: _How) -> Captu
         _tell(how.progress, f"reading {name}", done, total)
 
     reader = form.open(Request(file, how.binding, troubles, told, layout=how.layouts.get(form.layout)))
-    capture = Capture(name, form.name, reader.links, troubles, first_tlp=store.tlp_count)
+    capture = Capture(name, form.name, reader.links, troubles, first_tlp=store.tlp_count, unit=form.unit)
     for chunk in reader.chunks():
         store.append_tlps(chunk)
         if len(chunk.rows):

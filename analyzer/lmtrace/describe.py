@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from lmtrace.spec.fabrics import FABRICS_LAYOUTS, FABRICS_OPCODE
 from lmtrace.spec.layout import Field, Layout
 from lmtrace.spec.migration import sqe_layout
 from lmtrace.spec.nvme import SQE, Admin, Cns, Feature, Nvm, command_name
 
-_ENVELOPE = frozenset(("OPC", "FUSE", "PSDT", "CID", "SEL", "FID"))
+_ENVELOPE = frozenset(("OPC", "FUSE", "PSDT", "CID", "SEL", "FID", "FCTYPE", "SGL1"))
 _SELDOM = frozenset(("PRP2", "UIDX", "OU", "CSOU", "CSUIDXP"))
 """Fields that are worth showing only where they are not 0."""
 _BLOCKS = frozenset((
@@ -31,7 +32,9 @@ def entry(row: Mapping[str, Any]) -> bytes:
 
 
 def layout_of(row: Mapping[str, Any]) -> Layout | None:
-    """Return the layout of a live-migration command, None for any other."""
+    """Return the layout of a live-migration or Fabrics command, None for any other."""
+    if row["opcode"] == FABRICS_OPCODE and row["nsid"] is not None:
+        return FABRICS_LAYOUTS.get(row["nsid"] & 0xFF)
     if row["sqid"] != 0 or row["opcode"] is None:
         return None
     return sqe_layout(row["opcode"], row["cdw10"] or 0)
@@ -84,7 +87,7 @@ def text(row: Mapping[str, Any]) -> str:
 
 
 def _prp1(row: Mapping[str, Any]) -> tuple[str, str]:
-    return "PRP1", f"{row['dptr1']:X}h" if row["dptr1"] else ""
+    return "SGL1" if row["psdt"] else "PRP1", f"{row['dptr1']:X}h" if row["dptr1"] else ""
 
 
 def _value(field: Field, raw: bytes) -> str:

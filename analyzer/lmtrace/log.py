@@ -162,12 +162,13 @@ def _event(row: dict[str, Any]) -> str:
 def _event_words(row: dict[str, Any]) -> str:
     where = f"{row['address']:X}h" if row["address"] is not None else "?"
     match row["kind"]:
-        case "sqe_fetch":
+        case "sqe_fetch" | "capsule":
             return describe.text(row)
-        case "cqe":
+        case "cqe" | "response":
             took = ""
             if row["fetch_ps"] is not None and row["cqe_ps"] is not None:
-                took = f", {short(row['cqe_ps'] - row['fetch_ps'])} after its fetch"
+                since = "capsule" if row["kind"] == "response" else "fetch"
+                took = f", {short(row['cqe_ps'] - row['fetch_ps'])} after its {since}"
             numbers = f"DW0 {row['dw0'] or 0:X}h SQHD {row['sqhd']}"
             return f"{describe.operation(row)} -> {row['status']} {numbers}{took}"
         case "data" | "metadata" | "prp_list" | "sgl_segment":

@@ -189,8 +189,10 @@ class Replay:
                 self._tallies[rule.id].reasons[LOST] += 1
                 continue
             severity: Severity = "info" if values.get("learnt") == "inferred" else rule.severity
-            tlp = values["id"] if rule.table == "tlps" else values.get("cqe_tlp_id") or values.get("fetch_tlp_id")
+            tlp = values.get("cqe_tlp_id") or values.get("fetch_tlp_id")
             tlp = values.get("tlp_id") if tlp is None else tlp
+            if rule.table in ("tlps", "pdus"):
+                tlp = values["id"]
             place = f"{rule.id}|{link}|{values.get('controller')}|{values.get('sqid')}|{values.get('opcode')}"
             self._violation(
                 (numbers.get(capture, 0), ORDER_STEP * (tlp or 0), rule.id), rule, severity, found.message(int(row)),

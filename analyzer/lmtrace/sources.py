@@ -23,9 +23,10 @@ from lmtrace.describe import entry
 from lmtrace.known import Known
 from lmtrace.pieces import Pieces
 from lmtrace.session import Session
+from lmtrace.spec.fabrics import FABRICS_OPCODE
 from lmtrace.spec.migration import HMLM_OPCODES
 from lmtrace.spec.nvme import Status
-from lmtrace.spec.pcie import Direction, Kind
+from lmtrace.spec.pcie import OVER_FABRICS, UNKNOWN_OVER_FABRICS, Direction, Kind
 from lmtrace.store import Capture, Store
 from lmtrace.tables import ROLES
 
@@ -99,7 +100,10 @@ class LinkSource:
 
     def _commands(self) -> Iterator[ev.Command]:
         """Yield the admin commands of the link, typed, in order of fetch."""
-        rows = [row for row in self._rows("transactions", ("sqid", "==", 0)) if row["fetch_tlp_id"] is not None]
+        found = list(self._rows("transactions", ("sqid", "==", 0)))
+        if self.capture.unit != "TLP":
+            found += self._rows("transactions", ("sqid", ">", 0), ("opcode", "==", FABRICS_OPCODE))
+        rows = [row for row in found if row["fetch_tlp_id"] is not None]
         wanted = {row["id"] for row in rows}
         data: dict[int, Pieces] = {}
         for one in self.store.read("command_data").to_pylist():
@@ -214,13 +218,13 @@ class LinkSource:
 
     def _moves(self, functions: frozenset[int], key: str, more: tuple[str, ...]) -> Iterator[dict[str, Any]]:
         """Yield the transactions of the functions in order of the TLP ``key``; those without one are left out."""
-        names = ("id", "function", "sqid", "cqid", "cid", "opcode", "learnt", key, *more)
-        found = self.store.read("transactions", names, [*self._place, ("function", "in", sorted(functions))])
+        names = ("id", "function", "controller", "sqid", "cqid", "cid", "opcode", "learnt", key, *more)
+        found = self.store.read("transactions", names, [*self._place, *_of_functions(functions)])
         found = found.filter(pc.is_valid(found.column(key)))
         order = np.argsort(to_numpy(found.column(key)), kind="stable")
         for first in range(0, len(order), BATCH):
             part = order[first : first + BATCH]
-            yield from found.take(from_numpy(part, pa.int64())).to_pylist()
+            yield from map(_with_function, found.take(from_numpy(part, pa.int64())).to_pylist())
 
     def _doorbells(self, functions: frozenset[int]) -> Iterator[Step]:
         for row in self._rows("doorbells"):
@@ -273,7 +277,7 @@ class LinkSource:
             order = start * ORDER_STEP + CREATED
             yield order, False, ev.QueueCreated(
                 time=row["created_ps"] or 0, order=order, function=row["function"], inferred=inferred, tlp_id=start,
-                kind=row["kind"], qid=row["qid"], base=row["base"], size=row["size"],
+                kind=row["kind"], qid=row["qid"], base=row["base"] or 0, size=row["size"],
                 contiguous=row["contiguous"] is not False, cqid=row["cqid"], priority=row["priority"],
                 vector=row["vector"], interrupts=row["interrupts"], origin=row["origin"],
                 first_head=row["first_head"] or 0, first_tail=row["first_tail"] or 0,
@@ -350,6 +354,8 @@ class LinkSource:
 
     def _requests(self, commands: list[ev.Command]) -> Iterator[Step]:
         """Yield requests of suspended controllers, and requests that belong to nothing."""
+        if self.capture.unit != "TLP":
+            return
         windows = self._windows(commands)
         link = [one.name for one in self.capture.links].index(self.link)
         unrelated = ROLES.index("unrelated")
@@ -411,7 +417,23 @@ class LinkSource:
         """Yield the rows of a table that belong to this link."""
         found = self.store.read(table, columns, [*self._place, *where])
         for batch in found.to_batches(max_chunksize=BATCH):
-            yield from batch.to_pylist()
+            yield from map(_with_function, batch.to_pylist())
+
+
+def _with_function(row: dict[str, Any]) -> dict[str, Any]:
+    """Return a row; a controller that is no PCIe function gets a number that stands for one."""
+    if "function" in row and row["function"] is None:
+        known = row["controller"]
+        row["function"] = UNKNOWN_OVER_FABRICS if known is None else OVER_FABRICS + known
+    return row
+
+
+def _of_functions(functions: frozenset[int]) -> list[tuple[str, str, Any]]:
+    """Return the terms that the rows of some functions meet."""
+    over_fabrics = sorted(one - OVER_FABRICS for one in functions if one >= OVER_FABRICS)
+    if over_fabrics:
+        return [("controller", "in", over_fabrics)]
+    return [("function", "in", sorted(functions))]
 
 
 _JUDGEMENTS = ("repeated", "unwritten", "missed", "late", "eaten")

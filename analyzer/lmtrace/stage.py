@@ -41,6 +41,42 @@ that a downstream request was delivered to, where the bus says so, else FFFFh; `
 for none.
 """
 
+PDU_ROW = np.dtype({
+    "names": [
+        "time_ps", "end_ps", "source_offset", "first_packet", "payload_start", "connection", "payload_bytes", "size",
+        "data_bytes", "link", "kind", "direction", "header_digest", "data_digest", "flags", "role",
+    ],
+    "formats": [
+        "<i8", "<i8", "<i8", "<i8", "<i8", "<i8", "<i4", "<u4", "<u4", "<u2", "u1", "u1", "u1", "u1", "u1", "u1",
+    ],
+    "offsets": [0, 8, 16, 24, 32, 40, 52, 56, 60, 70, 72, 73, 79, 80, 81, 83],
+    "itemsize": TLP_ROW.itemsize,
+})  # fmt: skip
+"""One PDU of a capture of NVMe over fabrics in memory: it takes the place of a row of TLP_ROW and is numbered with
+them, so that everything that keeps, counts and orders rows serves both. Fields of the same name lie at the same place.
+
+``kind`` is the index in `lmtrace.spec.fabrics.PDU_KINDS`, ``connection`` counts the connections of the capture.
+``time_ps`` and ``first_packet`` are those of the packet with the first byte, ``end_ps`` and ``source_offset`` those of
+the one with the last. ``size`` counts the bytes on the wire, ``data_bytes`` those of data. The payload is the header,
+and the data where they were kept. The digests are `Digest`, the flags `PduFlag`.
+"""
+
+
+class Digest:
+    """What was found of a digest."""
+
+    NONE, GOOD, BAD = 0, 1, 2
+
+
+class PduFlag:
+    """Bits of ``flags`` of a PDU."""
+
+    FIRST = 1
+    """The first of its direction, on a connection whose beginning the capture shows."""
+    HOLES = 2
+    """Some of its data were not recorded."""
+
+
 NO_FUNCTION = 0xFFFF
 NO_BAR = 0xFF
 NO_ROLE = 0xFF
@@ -131,6 +167,8 @@ class Format:
     """Return a binding to start from, as TOML text with the confidence of each link in comments."""
     layout: str = ""
     """The option of the command line that says how TLPs lie in such a file, as ``framing``; empty for none."""
+    unit: str = "TLP"
+    """What its rows are: ``TLP``, or ``PDU`` of PDU_ROW."""
     common: bool = False
     """Whether files of any other content have these suffixes too: such files must be named one by one."""
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -45,6 +46,10 @@ class Capture:
     first_tlp: int = 0
     end_tlp: int = 0
     duration_ps: int = 0
+    unit: str = "TLP"
+    """What its rows are: ``TLP`` or ``PDU``."""
+    units: Counter[str] = field(default_factory=Counter)
+    """Rows of each link, where the rows themselves do not say it."""
 
 
 class TableWriter:

@@ -72,7 +72,7 @@ def summary(store: Store, seen: Seen, settings: Settings) -> dict[str, Any]:
         "captures": [
             {
                 "file": one.name, "format": one.format, "duration_ps": one.duration_ps,
-                "tlps": one.end_tlp - one.first_tlp, "transactions": transactions[one.name],
+                "tlps": one.end_tlp - one.first_tlp, "unit": one.unit, "transactions": transactions[one.name],
                 "links": [
                     {
                         "name": link.name, "tlps": seen.links[one.name, link.name], "bound": link.text,

@@ -2,7 +2,9 @@
 
 Times are integer picoseconds since the first timestamp of the capture and finer units are rounded down; the order of
 things is the order of ``id``. ``<thing>_id`` is a row number of that table. ``source_offset`` counts bytes of the
-uncompressed capture, or packets. A column is null where the fact does not exist or was not seen.
+uncompressed capture, or packets. In a network capture PDUs take the place of TLPs: a ``<thing>_tlp_id`` is a row of
+``pdus`` there, whose ids go on where those of ``tlps`` end. A column is null where the fact does not exist or was not
+seen.
 """
 
 from __future__ import annotations
@@ -99,6 +101,90 @@ source_offset int64 Place in the uncompressed capture: byte offset, or packet nu
 """,
 )
 
+PDUS = _table(
+    "pdus",
+    "One PDU of NVMe/TCP or one message of NVMe/RDMA, and what end of a connection sent it; numbered on from `tlps`.",
+    _PLACE
+    + """
+time_ps int64 First byte.
+end_ps int64 Last byte, when it was complete.
+first_packet int64 Packet with its first byte, from 1.
+source_offset int64 Packet that completed it, from 1.
+connection str Transport, host and target of its connection.
+transport str `tcp` or `rdma`.
+direction str `downstream` is towards the controller, `upstream` towards the host.
+kind str CapsuleCmd, C2HData, R2T and so on; Send, Write, ReadRequest; gap, FIN, RST, no PDU.
+controller uint16 CNTLID; null while not known.
+sqid uint16 Queue of the connection.
+transaction_id uint64 The command it belongs to.
+size uint32 Bytes of it, or bytes lost in a gap.
+data_bytes uint32 Bytes of data in it.
+holes bool Some of its data were not recorded.
+type uint8 PDU-Type.
+flags uint8 FLAGS of the common header.
+hlen uint8 HLEN.
+pdo uint8 PDO.
+plen uint32 PLEN.
+header_digest str `good` or `bad`; null without one.
+data_digest str `good` or `bad`; null without one.
+cid uint16 Command identifier.
+ttag uint16 TTAG.
+offset uint32 DATAO or R2TO.
+length uint32 DATAL or R2TL, bytes of an RDMA transfer.
+opcode uint8 Opcode of a command.
+fctype uint8 Fabrics command type.
+sgl uint8 Identifier of SGL1: type 7:4, subtype 3:0.
+sgl_address uint64 Address of SGL1.
+sgl_length uint32 Length of SGL1.
+key uint32 Key of an SGL, an RDMA transfer or an invalidation.
+address uint64 Address of an RDMA transfer.
+sct uint8 Status code type of a response.
+sc uint8 Status code of a response.
+sqhd uint16 SQ head pointer of a response.
+pfv uint16 PFV of ICReq and ICResp.
+pda uint8 HPDA or CPDA.
+digests uint8 DGST: bit 0 header, bit 1 data.
+limit uint32 MAXR2T or MAXH2CDATA.
+reserved bool ICReq or ICResp has a reserved bit set.
+fes uint16 FES of a TermReq.
+fei uint32 FEI of a TermReq.
+recfmt uint16 RECFMT of a connection request or reject.
+host_receives uint16 HRQSIZE of a connection request.
+host_sends uint16 HSQSIZE of a connection request.
+reject uint16 STS of a connection reject.
+first bool First of its direction, on a connection whose beginning was seen.
+phase str Before it: `new`, `requested` (ICReq), `ready` (ICResp), `closing` (TermReq); null while not known.
+digests_due uint8 DGST that the host asked for, of an ICResp.
+header_digest_due bool Header digests were agreed on.
+data_digest_due bool Data digests were agreed on.
+alignment uint16 What PDO must be a multiple of.
+connected str Before a capsule, whether the queue was connected: `no`, `pending`, `yes`; null while not known.
+capsule_limit uint32 Bytes of in-capsule data that the controller takes.
+command str The CID it names: `new`, `in use`, `outstanding`, `completed`, `completed by SUCCESS`, `unknown`, `outside`.
+moves str What the named command moves: `nothing`, `to device`, `from device`, `both`, `in capsule`.
+offset_due uint64 Where it ought to begin.
+end_due uint64 Where the buffer, or what was asked for, ends.
+last_due bool Whether it ends the transfer.
+after_last bool Data were said to be complete before it.
+r2ts_open uint16 R2Ts of the command not served yet, this one not counted.
+r2ts_allowed uint32 MAXR2T and 1.
+ttag_open bool An R2T with this TTAG waits.
+ttag_due uint16 TTAG of the R2T that is to be served first.
+length_limit uint32 MAXH2CDATA.
+flow_control bool SQ flow control is in force.
+queue_size uint32 Entries of the submission queue.
+bytes_left uint64 Bytes of data that the command still lacked.
+last_seen bool LAST_PDU came before.
+finished bool The host had shut the controller down or disconnected before.
+data_damaged bool Data of the command came with a wrong digest.
+fes_due uint16 FES that the error before it asks for.
+after str It came after a `fatal error`, a `termination`, a `disconnect`.
+idle_ps int64 Time since the last capsule of the host to this controller; since the TermReq, of FIN and RST.
+keep_alive_ms uint32 Keep alive timeout in force.
+key_due uint32 Key of the SGL of the command.
+""",
+)
+
 TLP_TRANSACTIONS = _table(
     "tlp_transactions",
     "One link between a TLP and a transaction.",
@@ -192,6 +278,7 @@ length uint64 Bytes.
 first_tlp_id uint64 First TLP.
 last_tlp_id uint64 Last TLP.
 confidence float32 1 when seen, less when inferred.
+source_offset int64 Packet of the PDU, of a network capture.
 """,
 )
 
@@ -821,11 +908,11 @@ advice str What to do.
 TABLES: dict[str, Table] = {
     table.name: table
     for table in (
-        TLPS, TLP_TRANSACTIONS, TRANSACTIONS, CHILDREN, CONTROLLERS, QUEUES, REGIONS, PROPERTIES, DOORBELLS, INTERRUPTS,
-        UNMATCHED_COMPLETIONS, COMMAND_DATA, DATA_CHECKS, CONTROLLER_STATES, CONTROLLER_STATE_QUEUES, CDQ_ENTRIES,
-        CDQ_REWRITES, DIRTY_LOG, MIGRATION_STEPS, MIGRATIONS, MIGRATION_PHASES, PRECOPY_ROUNDS, STATE_COMPARISON,
-        MIGRATED_COMMANDS, USER_DATA, TRACKED_RANGES, MEMORY_REPORTS, MEMORY_CHANGES, MEMORY_LOG, VIOLATIONS, OUTCOMES,
-        TROUBLES,
+        TLPS, PDUS, TLP_TRANSACTIONS, TRANSACTIONS, CHILDREN, CONTROLLERS, QUEUES, REGIONS, PROPERTIES, DOORBELLS,
+        INTERRUPTS, UNMATCHED_COMPLETIONS, COMMAND_DATA, DATA_CHECKS, CONTROLLER_STATES, CONTROLLER_STATE_QUEUES,
+        CDQ_ENTRIES, CDQ_REWRITES, DIRTY_LOG, MIGRATION_STEPS, MIGRATIONS, MIGRATION_PHASES, PRECOPY_ROUNDS,
+        STATE_COMPARISON, MIGRATED_COMMANDS, USER_DATA, TRACKED_RANGES, MEMORY_REPORTS, MEMORY_CHANGES, MEMORY_LOG,
+        VIOLATIONS, OUTCOMES, TROUBLES,
     )
 }  # fmt: skip
 """Every table by name."""

@@ -54,6 +54,9 @@ def write_tlps(store: Store, payload: Payload) -> Seen:
     writer = store.writer("tlps")
     schema = TLPS.schema()
     for capture in store.captures:
+        if capture.unit != "TLP":
+            seen.links.update({(capture.name, link): number for link, number in capture.units.items()})
+            continue
         for first, rows in store.tlp_chunks(capture):
             _count(rows, capture, seen)
             for start, end in _slices(rows["payload_bytes"]):

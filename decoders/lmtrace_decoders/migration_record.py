@@ -61,7 +61,7 @@ class Step:
     """One row of the table ``migration_steps``."""
 
     link: int
-    function: int
+    function: int | None
     step: str
     target: int | None
     time: int
@@ -86,7 +86,7 @@ class Steps:
     """When tracking of a controller's memory began, and the function that tracks it."""
 
     def add(
-        self, link: int, function: int, step: str, target: int | None, time: int, end: int | None,
+        self, link: int, function: int | None, step: str, target: int | None, time: int, end: int | None,
         status: str | None, transaction: int | None,
     ) -> Step:  # fmt: skip
         """Add a step."""
@@ -94,7 +94,7 @@ class Steps:
         self.rows.append(row)
         return row
 
-    def suspended(self, source: Source, function: int) -> None:
+    def suspended(self, source: Source, function: int | None) -> None:
         """A Suspend completed; one of a controller that is suspended already changes nothing."""
         key = (source.link, source.cntlid)
         if key in self._suspended:
@@ -165,7 +165,7 @@ class Steps:
             destination.resume = (time, end, transaction)
             self._resumed[key] = destination
 
-    def first_completion(self, link: int, function: int, target: int, time: int, transaction: int) -> None:
+    def first_completion(self, link: int, function: int | None, target: int, time: int, transaction: int) -> None:
         """The first I/O completion after a Resume."""
         self.add(link, function, "first completion", target, time, time, None, transaction)
         who = self._resumed.pop((link, target), None)

@@ -53,7 +53,7 @@ def capture_line(capture: Mapping[str, Any]) -> str:
     """Return what was in one capture."""
     links = ", ".join(one["name"] for one in capture["links"])
     return (
-        f"{count(capture['tlps'], 'TLP')}, {count(capture['transactions'], 'command')}, "
+        f"{count(capture['tlps'], capture.get('unit', 'TLP'))}, {count(capture['transactions'], 'command')}, "
         f"{short(capture['duration_ps'])} on {links or 'no link'}"
     )
 

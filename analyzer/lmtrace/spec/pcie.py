@@ -82,6 +82,13 @@ def bdf(text: str) -> int:
     return number
 
 
+OVER_FABRICS = 1 << 16
+"""Added to the CNTLID of a controller that is reached over fabrics, it stands for the function it has not."""
+UNKNOWN_OVER_FABRICS = 2 * OVER_FABRICS - 1
+
+
 def bdf_text(function: int) -> str:
-    """Return a function number as ``01:00.1``."""
+    """Return a function number as ``01:00.1``; one that stands for a controller over fabrics as ``controller 1``."""
+    if function >= OVER_FABRICS:
+        return "the controller" if function == UNKNOWN_OVER_FABRICS else f"controller {function - OVER_FABRICS}"
     return f"{function >> 8:02x}:{function >> 3 & 31:02x}.{function & 7}"

@@ -1,9 +1,10 @@
-"""The decoder from TLP rows to NVMe tables."""
+"""The decoder from TLP rows, or PDU rows, to NVMe tables."""
 
 from __future__ import annotations
 
 from lmtrace.stage import decoder
 from lmtrace.store import Store
+from lmtrace_decoders.fabrics.decode import Fabrics
 from lmtrace_decoders.migration_record import write_migrations
 from lmtrace_decoders.nvme.discovery import Discovery
 from lmtrace_decoders.nvme.reconstruct import Reconstruction
@@ -13,15 +14,20 @@ from lmtrace_decoders.nvme.reconstruct import Reconstruction
     "nvme",
     takes=("tlps",),
     gives=(
-        "tlp_transactions", "transactions", "children", "controllers", "queues", "regions", "properties", "doorbells",
-        "interrupts", "unmatched_completions", "command_data", "controller_states", "controller_state_queues",
-        "cdq_entries", "cdq_rewrites", "migration_steps", "migrations",
+        "pdus", "tlp_transactions", "transactions", "children", "controllers", "queues", "regions", "properties",
+        "doorbells", "interrupts", "unmatched_completions", "command_data", "controller_states",
+        "controller_state_queues", "cdq_entries", "cdq_rewrites", "migration_steps", "migrations",
     ),
 )  # fmt: skip
 def nvme(store: Store) -> None:
     """Give every TLP of every capture its request, role and owner, and write the NVMe tables."""
     steps = []
     for capture in store.captures:
+        if capture.unit == "PDU":
+            fabrics = Fabrics(store, capture)
+            fabrics.run()
+            steps.append(fabrics.admin.steps)
+            continue
         discovery = Discovery(capture)
         discovery.run(store, capture)
         run = Reconstruction(store, capture, discovery)

@@ -15,6 +15,7 @@ import numpy as np
 import pyarrow as pa
 
 from lmtrace.arrow import coded, column, from_numpy
+from lmtrace.spec.fabrics import FABRICS_OPCODE, fabrics_name
 from lmtrace.spec.nvme import Status, command_name
 from lmtrace.store import Store
 from lmtrace.tables import TABLES
@@ -35,6 +36,8 @@ COMPLETED, OUTSTANDING, RESET, DELETED = range(len(OUTCOMES))
 LEARNT = ("seen", "inferred", "given")
 SEEN, INFERRED, GIVEN = range(len(LEARNT))
 QUEUE_KINDS = ("SQ", "CQ")
+_FABRICS = 1 << 30
+"""Marks the code of a Fabrics command's name, which is that of its type."""
 
 _TIMES = (
     "sq_doorbell_ps", "fetch_ps", "list_fetch_ps", "first_data_ps", "last_data_ps", "cqe_ps", "interrupt_ps",
@@ -139,18 +142,22 @@ class Spill:
 
 def write_batches(
     store: Store, table: str, spill: Spill, capture: str, links: Sequence[str], words: Mapping[str, Sequence[str]],
-    cntlid: Mapping[tuple[int, int], int],
+    cntlid: Mapping[tuple[int, int], int], functions: bool = True,
 ) -> None:  # fmt: skip
     """Write a spill's records into a table.
 
-    ``words`` maps a column to the words its codes stand for. A negative number in a signed field is null, and so is
-    a value whose field ``<name>_known`` is 0.
+    ``words`` maps a column to the words its codes stand for. A negative number in a signed field is null, and so are
+    a value whose field ``<name>_known`` is 0, a column without a field, and the function where ``functions`` says
+    that the controllers have none.
     """
     writer = store.writer(table)
     schema = TABLES[table].schema()
     for records in spill.batches():
         arrays = []
         for one in schema:
+            if one.name == "function" and not functions:
+                arrays.append(_nulls(len(records), one.type))
+                continue
             arrays.append(_array(one.name, one.type, records, writer.count, capture, links, words, cntlid))
         writer.add_batch(pa.RecordBatch.from_arrays(arrays, schema=schema))
     spill.close()
@@ -175,10 +182,14 @@ def _array(
         return from_numpy(np.maximum(values, 0), type_, values >= 0)
     if name == "name" and "opcode" in (records.dtype.names or ()):
         codes = np.maximum(records["csi"], 0) * 512 + (records["sqid"] != 0) * 256 + records["opcode"]
-        return _texts(codes, lambda code: command_name(code >> 8 & 1, code & 0xFF, code >> 9))
+        fabrics = records["opcode"] == FABRICS_OPCODE
+        codes = np.where(fabrics, _FABRICS | records["nsid"] & 0xFF, codes)
+        return _texts(codes, _name)
     if name == "status" and "sct" in (records.dtype.names or ()):
         codes = records["sct"].astype(np.int64) << 8 | records["sc"]
         return _texts(codes, lambda code: Status(code >> 8, code & 0xFF).name, records["sct"] >= 0)
+    if name not in (records.dtype.names or ()):
+        return _nulls(count, type_)
     values = records[name]
     if name in words:
         return coded(values.astype(np.int64), words[name])
@@ -189,6 +200,16 @@ def _array(
         valid = values >= 0
         values = np.maximum(values, 0)
     return from_numpy(values, type_, valid)
+
+
+def _nulls(count: int, type_: pa.DataType) -> pa.Array:
+    return from_numpy(np.zeros(count, np.int64), type_, np.zeros(count, np.bool_))
+
+
+def _name(code: int) -> str:
+    if code & _FABRICS:
+        return fabrics_name(code & 0xFF)
+    return command_name(code >> 8 & 1, code & 0xFF, code >> 9)
 
 
 def _texts(codes: np.ndarray, text: Any, valid: np.ndarray | None = None) -> pa.Array:

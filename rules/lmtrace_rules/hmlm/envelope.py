@@ -182,7 +182,7 @@ def namespace_named(command: MigrationCommand, session: Session) -> Iterator[Ver
 
 @cause("HMLM-4.1.1-n2", MigrationCommand, INVALID_FIELD)
 def _descriptors_used(command: MigrationCommand, session: Session) -> Known:
-    return Known.of(bool(command.field("PSDT")))
+    return Known.of(bool(command.field("PSDT")) and not command.over_fabrics)
 
 
 @rule("HMLM-4.1.1-n2", spec="NVMe Base 2.1, 4.1.1", party="host", local=True)
@@ -202,8 +202,12 @@ def descriptors_instead_of_prps(command: MigrationCommand, session: Session) -> 
     Silent::
 
         5us set_features_cdq cdqid=3 hp=1 psdt=0
+
+    Silent::
+
+        5us get_controller_state target=1 numdl=11 psdt=1 function=0x10000
     """
-    if command.opcode in HMLM_OPCODES:
+    if command.opcode in HMLM_OPCODES and not command.over_fabrics:
         psdt = command.field("PSDT")
         yield expect(psdt == 0, f"{command.title} has PSDT {psdt:02b}b", command)
 
