@@ -89,7 +89,7 @@ class Flag:
     UNKNOWN_BITS = 2
     """x or z inside bytes that matter."""
     CUT = 4
-    """Payload shorter than the header says: snap length, or the end of the file."""
+    """Payload shorter than the header says, by whole dwords: snap length, or the end of the file."""
     BE_ASSUMED = 8
     """Byte enables were not on the bus and are assumed to be all ones."""
     SIDE_BAND = 16

@@ -92,8 +92,8 @@ status uint8 Completion status: 0 SC, 1 UR, 2 CRS, 4 CA.
 message_code uint8 Code of a message.
 poisoned bool The EP bit.
 damaged bool The capture shows x, z or a cut inside this TLP.
-payload bytes Payload in memory order; null if not kept.
-payload_hash uint64 xxHash-like digest of the payload; null without payload.
+payload bytes Payload in memory order, as far as it was captured; null if not kept.
+payload_hash uint64 xxHash-like digest of the payload; null without payload and for one that is damaged.
 role str What the TLP is for; a completion has the role of its request.
 owner str Region or queue it belongs to, or the nearest region of an unrelated TLP.
 request_tlp_id uint64 The request that a completion answers.

@@ -92,6 +92,7 @@ def _columns(store: Store, capture: Capture, rows: np.ndarray, first: int, polic
     on_wire = flags & Flag.SIDE_BAND == 0
     with_enables = ~completion & ~message & (flags & Flag.BE_ASSUMED == 0) & on_wire
     carries = rows["payload_bytes"] > 0
+    whole = carries & (flags & (Flag.UNKNOWN_BITS | Flag.CUT) == 0)
     count = len(rows)
     position, data = store.payload_span(rows)
     starts = np.where(carries, rows["payload_start"] - position, 0)
@@ -129,7 +130,7 @@ def _columns(store: Store, capture: Capture, rows: np.ndarray, first: int, polic
         "poisoned": flag(Flag.POISONED),
         "damaged": flag(Flag.UNKNOWN_BITS | Flag.CUT),
         "payload": _binary(data, starts, np.where(kept, lengths, 0), kept),
-        "payload_hash": arrow.from_numpy(_hashes(data, starts, lengths), pa.uint64(), carries),
+        "payload_hash": arrow.from_numpy(_hashes(data, starts, lengths), pa.uint64(), whole),
         "role": arrow.coded(role.astype(np.int32), ROLES),
         "owner": arrow.coded(rows["owner"], store.owners),
         "request_tlp_id": number("request", pa.uint64(), rows["request"] >= 0),

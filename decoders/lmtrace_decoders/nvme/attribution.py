@@ -203,6 +203,7 @@ def _attribute(  # type: ignore[no-untyped-def]
                 rows[i]["role"] = _UNRELATED
             else:
                 offset, count, lead = carried(pool, index, rows, i)
+                here = max(min(count, np.int64(rows[i]["payload_bytes"]) - lead), 0)
                 what = pool[index]["kind"]
                 owner = pool[index]["owner"]
                 rows[i]["role"] = pool[index]["role"]
@@ -222,7 +223,6 @@ def _attribute(  # type: ignore[no-untyped-def]
                         else:
                             work[owner]["to_device"] += count
                             if work[owner]["digests"] >= 0 and work[owner]["way"] == READ:
-                                here = min(count, np.int64(rows[i]["payload_bytes"]) - lead)
                                 _digest(work, owner, digests, weights, place, payload, data + lead, here)
                             if work[owner]["keep"]:
                                 _emit(
@@ -231,7 +231,7 @@ def _attribute(  # type: ignore[no-untyped-def]
                                     DATA_BYTES,
                                     i,
                                     owner,
-                                    count,
+                                    here,
                                     place,
                                     data + lead,
                                     request,
@@ -241,9 +241,9 @@ def _attribute(  # type: ignore[no-untyped-def]
                                 )
                                 stopping = work[owner]["keep"] == 2
                 elif what == SQ or what == LIST or what == SEGMENT or what == SHADOW:
-                    if count > 0 and not wrong:
+                    if here > 0 and not wrong:
                         code = SQE_BYTES if what == SQ else SHADOW_BYTES if what == SHADOW else LIST_BYTES
-                        _emit(events, ctl, code, i, owner, count, place, data + lead, request, time, since, 0)
+                        _emit(events, ctl, code, i, owner, here, place, data + lead, request, time, since, 0)
                         stopping = stop[code] == 1
                 elif what == REGISTER:
                     _emit(
@@ -252,7 +252,7 @@ def _attribute(  # type: ignore[no-untyped-def]
                         PROPERTY_VALUE,
                         i,
                         owner,
-                        count,
+                        here if here == count else 0,
                         place,
                         data + lead,
                         request,
@@ -262,16 +262,16 @@ def _attribute(  # type: ignore[no-untyped-def]
                     )
                     stopping = True
                 elif what == CMB:
-                    if count > 0 and not wrong:
-                        _emit(events, ctl, CMB_DATA, i, owner, count, place, data + lead, request, time, since, 0)
-                elif pool[index]["weak"] and count > 0 and not wrong:
-                    _emit(events, ctl, STRANGE_DATA, i, owner, count, offset, data + lead, request, time, since, 0)
+                    if here > 0 and not wrong:
+                        _emit(events, ctl, CMB_DATA, i, owner, here, place, data + lead, request, time, since, 0)
+                elif pool[index]["weak"] and here > 0 and not wrong:
+                    _emit(events, ctl, STRANGE_DATA, i, owner, here, offset, data + lead, request, time, since, 0)
                     stopping = True
         elif _CFG_FIRST <= kind <= _CFG_LAST:
             index = post(pool, oheads, ostate, rows, i, tlp)
             pool[index]["role"] = _CONFIG
             rows[i]["role"] = _CONFIG
-            if kind == _CFGWR[0] or kind == _CFGWR[1]:
+            if (kind == _CFGWR[0] or kind == _CFGWR[1]) and rows[i]["payload_bytes"] >= 4:
                 _emit(
                     events,
                     ctl,
@@ -338,16 +338,18 @@ def _attribute(  # type: ignore[no-untyped-def]
                 pool[index]["number"] = number
                 pool[index]["offset"] = place
             if way == WRITE:
-                have = min(count, np.int64(rows[i]["payload_bytes"]) - lead)
+                have = max(min(count, np.int64(rows[i]["payload_bytes"]) - lead), 0)
                 at = data + lead
                 if what == DATA:
-                    work[owner]["from_device"] += have
+                    work[owner]["from_device"] += count
                     if work[owner]["digests"] >= 0 and work[owner]["way"] == WRITE:
                         _digest(work, owner, digests, weights, place, payload, at, have)
                     if work[owner]["keep"]:
                         _emit(events, ctl, DATA_BYTES, i, owner, have, place, at, tlp, time, time, 0)
                 elif what == METADATA:
-                    work[owner]["metadata"] += have
+                    work[owner]["metadata"] += count
+                elif have < count:
+                    pass  # the recorder cut it; half a value is none
                 elif what == CQ:
                     _emit(events, ctl, CQE_WRITE, i, owner, have, place, at, tlp, time, time, 0)
                     stopping = True

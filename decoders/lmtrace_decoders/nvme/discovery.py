@@ -211,6 +211,8 @@ class Discovery:
         link, target, offset = int(row["link"]), int(row["completer_id"]), int(row["address"])
         enables = int(row["first_be"])
         if row["kind"] in (Kind.CfgWr0, Kind.CfgWr1):
+            if row["payload_bytes"] < 4:
+                return
             self.config.of(link, target).write(offset, enables, store.payload(row))
         else:
             self._config_reads[tlp] = (link, target, offset, enables)
@@ -230,7 +232,7 @@ class Discovery:
         page.completer = int(row["completer_id"])
         if row["status"] == 0:
             data = store.payload(row)
-            for at in range(0, min(len(data), 8), 4):
+            for at in range(0, min(len(data) & ~3, 8), 4):
                 page.reads.setdefault(offset + at, int.from_bytes(data[at : at + 4], "little"))
 
     def _access(self, store: Store, tlp: int, row: np.void) -> None:
@@ -246,7 +248,7 @@ class Discovery:
             return
         data = store.payload(row)
         page.lowest = min(page.lowest, offset)
-        for at in range(0, min(len(data), 16), 4):
+        for at in range(0, min(len(data) & ~3, 16), 4):
             value = int.from_bytes(data[at : at + 4], "little")
             place = offset + at
             if value > 0xFFFF:

@@ -9,6 +9,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import numpy as np
+
+from lmtrace.stage import Flag
+from lmtrace.tables import ROLES
 from lmtrace.trouble import Kind, declare
 
 if TYPE_CHECKING:
@@ -35,6 +39,28 @@ UNSEEN_ENTRY = declare(
     "data-loss",
     "The host consumed an entry whose posting was not recorded; nothing is judged around it.",
 )
+
+CUT_CONTROL = declare(
+    "control-data-cut",
+    "data-loss",
+    "The recorder cut queue entries, lists, doorbells or registers; raise its snap length. Nothing is judged there.",
+)
+_BULK = np.isin(np.array([*ROLES, *[""] * (256 - len(ROLES))]), ["data", "metadata", "message", "unrelated", ""])
+
+
+def cut(run: Reconstruction) -> None:
+    """Count the TLPs of the chunk whose payload was cut although the protocol rests on it.
+
+    Of user data only the length is needed, and structures that commands move say themselves which bytes are missing.
+    """
+    rows = run.rows
+    hit = rows[(rows["flags"] & Flag.CUT != 0) & ~_BULK[rows["role"]]]
+    for link in np.unique(hit["link"]).tolist():
+        mine = hit[hit["link"] == link]
+        run.capture.troubles.add(
+            CUT_CONTROL, f"a TLP of role {ROLES[mine['role'][0]]}", time_ps=int(mine["time_ps"].min()),
+            offset=int(mine["source_offset"][0]), link=run.capture.links[link].name, count=len(mine),
+        )  # fmt: skip
 
 
 def lost(run: Reconstruction, kind: Kind, function: Function, since: int, tlp: int, text: str) -> None:

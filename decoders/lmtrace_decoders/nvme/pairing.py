@@ -213,7 +213,8 @@ def answered(pool, heads, state, rows, i):  # type: ignore[no-untyped-def]
 def carried(pool, index, rows, i):  # type: ignore[no-untyped-def]
     """Return (offset in the request, bytes, lead bytes of the payload to skip) of a completion's data.
 
-    The offset is what the byte count says, unless that goes back behind what came already.
+    The offset is what the byte count says, unless that goes back behind what came already. The bytes are those on the
+    wire; a recorder may have cut the payload.
     """
     kind = rows[i]["kind"]
     if kind != _CPLD and kind != _CPLDLK:
@@ -222,7 +223,7 @@ def carried(pool, index, rows, i):  # type: ignore[no-untyped-def]
     lead = np.int64(0)
     if received == 0:
         lead = np.int64(pool[index]["start"] & np.uint64(3))
-    count = min(np.int64(rows[i]["payload_bytes"]) - lead, np.int64(rows[i]["byte_count"]))
+    count = min(4 * np.int64(rows[i]["length_dw"]) - lead, np.int64(rows[i]["byte_count"]))
     offset = np.int64(pool[index]["bytes"]) - np.int64(rows[i]["byte_count"])
     if offset < received:
         offset = received

@@ -191,6 +191,7 @@ class Reconstruction:
                     table[event[0]](event)
             numbers[numbers >= 0] += self.output.first_transaction
             self.output.bulk_links(first, rows, numbers, offsets)
+            losses.cut(self)
             self.store.update_tlps(first, rows)
         self._finish()
 

@@ -164,7 +164,7 @@ def decode(  # type: ignore[no-untyped-def]
         rows[found]["source_offset"] = packets[packet]["number"]
         rows[found]["link"] = link
         rows[found]["direction"] = way
-        have = min(body, end - base - header)
+        have = min(body, end - base - header) & ~3
         if have < body:
             rows[found]["flags"] |= _CUT
             codes[i] = PAYLOAD_CUT if wire - base - header >= body else SHORT
@@ -172,7 +172,6 @@ def decode(  # type: ignore[no-untyped-def]
         rows[found]["payload_start"] = filled
         at = base + header
         if order == LITTLE:
-            have &= ~3
             for k in range(have):
                 payload[filled + k] = data[at + (k ^ 3)]
         else:
