@@ -57,6 +57,8 @@ class Record:
     commands: list[Done] = field(default_factory=list)
     steps: list[Step] = field(default_factory=list)
     entries: list[tuple[int, str, int, int, bytes]] = field(default_factory=list)
+    changes: list[tuple[int, int, int]] = field(default_factory=list)
+    """CNTLID, address and bytes of each range of memory that was reported as changed."""
     fetched: int = 0
     completed: int = 0
     verified: int = 0

@@ -217,6 +217,9 @@ class Tracker:
         if tracking is not None:
             exponent = tracking.exponent
             changes, more = tracking.take(self.room(length), suspended)
+            if manager.record.keep:
+                size = tracking.size
+                manager.record.changes += [(cntlid, start, count * size) for start, count in changes]
         still = suspended and tracking is not None and tracking.target.suspended_by is not None
         data = self.report(cntlid, exponent, changes, more, self.says_suspended(still))
         yield from manager.to_host(command, data[:length])

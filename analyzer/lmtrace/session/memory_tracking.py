@@ -9,8 +9,11 @@ from lmtrace.events import Command, TrackMemoryChanges, TrackReceive
 from lmtrace.known import Known, Timeline, throughout
 from lmtrace.spec.nvme import INVALID_CONTROLLER_IDENTIFIER, NOT_ENOUGH_RESOURCES
 
+MOST_OVER = 64
+"""Periods that are over and that a command may still have been fetched in."""
 
-@dataclass(slots=True)
+
+@dataclass(slots=True, eq=False)
 class MemoryTracking:
     """One period in which a controller tracks the memory that another one changes."""
 
@@ -49,22 +52,25 @@ class Trackings:
     """Every period of memory tracking on a link, oldest first."""
 
     periods: list[MemoryTracking] = field(default_factory=list)
+    recent: list[MemoryTracking] = field(default_factory=list)
+    """Those that last, or may, and the latest that ended."""
     lacking: dict[tuple[int, int], TrackMemoryChanges] = field(default_factory=dict)
     """By function and target, the latest request if it was refused for lack of resources and nothing changed since."""
+    _latest: dict[tuple[int, int], MemoryTracking] = field(default_factory=dict)
 
     def of(self, cntlid: int) -> Iterator[MemoryTracking]:
         """Yield the periods of a controller that is tracked, or may be, the latest first."""
-        for one in reversed(self.periods):
+        for one in reversed(self.recent):
             if one.target == cntlid and one.on.now is not Known.NO:
                 yield one
 
     def latest(self, owner: int, cntlid: int) -> MemoryTracking | None:
         """Return the latest period in which ``owner`` tracked a controller, over or not; None if there was none."""
-        return next((one for one in reversed(self.periods) if one.owner == owner and one.target == cntlid), None)
+        return self._latest.get((owner, cntlid))
 
     def during(self, command: Command, cntlid: int | None = None) -> Iterator[tuple[MemoryTracking, Known]]:
         """Yield the periods, of one controller or all, with whether they lasted throughout a command."""
-        for one in self.periods:
+        for one in self.recent:
             if cntlid in (None, one.target) and one.command is not command:
                 known = throughout(one.on, command.fetched, command.order)
                 if known is not Known.NO:
@@ -91,10 +97,18 @@ class Trackings:
                 period = MemoryTracking(command)
                 period.on.set(command.fetched, Known.UNKNOWN)
                 self.periods.append(period)
+                self._remember(period)
             case TrackMemoryChanges():
                 for one in self.of(command.target):
                     if one.owner == command.function:
                         one.on.set(command.fetched, Known.UNKNOWN)
+
+    def _remember(self, period: MemoryTracking) -> None:
+        self._latest[period.owner, period.target] = period
+        self.recent.append(period)
+        over = [one for one in self.recent if one.on.now is Known.NO]
+        if len(over) > MOST_OVER:
+            self.recent.remove(over[0])
 
     def completed(self, command: Command, suspended: Known) -> None:
         """Take note of a completion; ``suspended`` says whether the target was suspended throughout the command."""
@@ -150,7 +164,7 @@ class Trackings:
     def owner_reset(self, owner: int, order: int, how: str, certain: bool) -> None:
         """The controller that tracks was reset, which ends it (8.1.12)."""
         self.lacking.clear()
-        for one in self.periods:
+        for one in self.recent:
             if one.owner == owner and one.on.now is not Known.NO:
                 self._end(one, order, how, Known.NO if certain else Known.UNKNOWN)
 

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from lmtrace_decoders.memory.intervals import Ranges, RangeSet, common, empty, subtract, total, union
-from lmtrace_decoders.memory.pages import Pages
+from lmtrace_decoders.memory.pages import Pages, Rows
 from lmtrace_decoders.memory.periods import NEVER, Asked, Period, required
 
 PARTLY_SEEN = "the capture does not show all of the report"
@@ -53,8 +53,7 @@ class _Missed:
     """Pages that a final report left out."""
 
     judged: Judged
-    rows: np.ndarray
-    """Rows of `pages.PAGE`."""
+    rows: Rows
     late: np.ndarray
     """Transaction of the later report that named the page, -1 for none."""
     eaten: np.ndarray
@@ -68,8 +67,8 @@ class _Failed:
     asked: Asked
     before: int
     """Fetch of the report before it."""
-    waiting: np.ndarray
-    """Rows of the pages that waited to be reported."""
+    waiting: Rows
+    """The pages that waited to be reported."""
     harmless: bool = False
     """One of them was reported later without being written again: it consumed nothing."""
 
@@ -114,8 +113,7 @@ class Judge:
         self._next += 1
         self.pages.settle()
         if asked.failed:
-            waiting = self.pages.table["due"] & (self.pages.table["last"] < asked.fetched)
-            self._failed.append(_Failed(asked, self._latest, self.pages.table[waiting]))
+            self._failed.append(_Failed(asked, self._latest, self.pages.waiting_at(asked.fetched)))
             return
         report = asked.report
         names = report.descriptors()
@@ -124,9 +122,7 @@ class Judge:
         reason = "" if report.complete else PARTLY_SEEN
         if asked.done >= self.period.doubt:
             reason = self.period.reason
-        rows = self.pages.inside(named)
-        fresh = self.pages.table["page"][rows[self.pages.table["fresh"][rows]]]
-        judged = Judged(asked, not reason, reason, named, fresh)
+        judged = Judged(asked, not reason, reason, named, self.pages.fresh(named))
         self.reports.append(judged)
         if reason:
             self.pages.doubt()
@@ -134,7 +130,7 @@ class Judge:
             return
         self._repeated(judged, report.exponent or 0)
         self._late(judged)
-        self._exonerate(rows)
+        self._exonerate(named)
         self.pages.reported(named, asked.fetched)
         self._named.add(named)
         self._latest = asked.fetched
@@ -157,8 +153,7 @@ class Judge:
         named = common(judged.named, union(*tracked))
         start, end = named
         wide = union(start >> shift << shift, -(-end >> shift) << shift)
-        rows = self.pages.inside(wide)
-        blocks = np.unique(self.pages.table["page"][rows[self.pages.table["fresh"][rows]]] >> shift)
+        blocks = np.unique(self.pages.fresh(wide) >> shift)
         spurious = subtract(named, union(blocks << shift, blocks + 1 << shift))
         again = self._named.common(spurious)
         never = subtract(spurious, again)
@@ -173,25 +168,26 @@ class Judge:
         """See whether the report names what a final report left out."""
         start, end = judged.named
         for one in self._missed:
-            pages = one.rows["page"]
+            pages = one.rows.page
             place = np.searchsorted(start, pages, "right") - 1
             hit = (place >= 0) & (pages < end[place]) if len(start) else np.zeros(len(pages), np.bool_)
             if judged.asked.fetched < one.judged.asked.done:
-                keep = ~hit
+                keep = np.flatnonzero(~hit)
                 one.rows, one.late, one.eaten = one.rows[keep], one.late[keep], one.eaten[keep]
             elif judged.asked.fetched < self._ended:
                 one.late[hit & (one.late < 0)] = judged.asked.id
 
-    def _exonerate(self, rows: np.ndarray) -> None:
-        """See whether a report names what waited when an earlier Track Receive failed; ``rows`` are its pages."""
+    def _exonerate(self, named: Ranges) -> None:
+        """See whether a report names what waited when an earlier Track Receive failed."""
+        if all(one.harmless or not len(one.waiting) for one in self._failed):
+            return
+        now = self.pages.table[self.pages.inside(named)]
         for one in self._failed:
             if not one.harmless and len(one.waiting):
-                now = self.pages.table[rows]
-                place = np.searchsorted(now["page"], one.waiting["page"])
-                here = place < len(now)
-                again = now[place[here]]
-                waiting = one.waiting[here]
-                one.harmless = bool(((again["page"] == waiting["page"]) & (again["last"] == waiting["last"])).any())
+                place = np.searchsorted(now.page, one.waiting.page)
+                here = np.flatnonzero(place < len(now))
+                again, waiting = now[place[here]], one.waiting[here]
+                one.harmless = bool(((again.page == waiting.page) & (again.last == waiting.last)).any())
 
     def _left_out(self, judged: Judged) -> None:
         """Take what the final report left out."""
@@ -199,7 +195,7 @@ class Judge:
         eaten = np.full(len(rows), -1)
         for one in self._failed:
             if not one.harmless:
-                eaten[(rows["since"] > one.before) & (rows["since"] < one.asked.done)] = one.asked.id
+                eaten[(rows.since > one.before) & (rows.since < one.asked.done)] = one.asked.id
         self._failed.clear()
         if len(rows):
             self._missed.append(_Missed(judged, rows, np.full(len(rows), -1), eaten))
@@ -212,7 +208,7 @@ class Judge:
             judged.missed, judged.late = len(one.rows), int((one.late >= 0).sum())
             judged.eaten = int((one.eaten >= 0).sum())
             for late, eaten in sorted(set(zip(one.late.tolist(), one.eaten.tolist(), strict=True))):
-                rows = one.rows[(one.late == late) & (one.eaten == eaten)]
+                rows = one.rows[np.flatnonzero((one.late == late) & (one.eaten == eaten))]
                 ranges, first = self._blocks(rows)
                 name = "late" if late >= 0 else "missed"
                 self.found.append(
@@ -225,15 +221,14 @@ class Judge:
             if len(first):
                 self.found.append(Disagreement("unread", ranges, None, first))
 
-    def _blocks(self, rows: np.ndarray) -> tuple[Ranges, np.ndarray]:
+    def _blocks(self, rows: Rows) -> tuple[Ranges, np.ndarray]:
         """Return rows of pages as ranges of tracked blocks, with the first write of each."""
         if not len(rows):
             return empty(), np.zeros(0, np.int64)
         shift = min(self.period.exponent, 52)
-        blocks = rows["page"] >> shift
+        blocks = rows.page >> shift
         ranges = union(blocks << shift, blocks + 1 << shift)
-        group = np.searchsorted(rows["page"], ranges[0])
-        return ranges, np.minimum.reduceat(rows["since"], group)
+        return ranges, np.minimum.reduceat(rows.since, np.searchsorted(rows.page, ranges[0]))
 
 
 def changed_of(judged: Judged, start: np.ndarray, end: np.ndarray) -> Iterator[int]:

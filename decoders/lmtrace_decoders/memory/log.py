@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from lmtrace.pieces import Pieces
+from lmtrace.spec.nvme import Admin
 from lmtrace.spec.pcie import Direction, Kind
 from lmtrace.stage import Flag, decoder
 from lmtrace.store import ROWS_PER_CHUNK, Capture, Store
@@ -61,7 +62,7 @@ class _Link:
         where = [*self._where(), ("sqid", "==", 0), ("opcode", "in", [int(one) for one in OPCODES])]
         rows = self._store.read("transactions", COLUMNS, where).to_pylist()
         rows = sorted((row for row in rows if row["fetch_tlp_id"] is not None), key=lambda row: row["fetch_tlp_id"])
-        wanted = [row["id"] for row in rows]
+        wanted = [row["id"] for row in rows if row["opcode"] in (Admin.TRACK_SEND, Admin.TRACK_RECEIVE)]
         data = {
             one["transaction_id"]: Pieces.of(one["data"], one["seen"])
             for one in self._store.read("command_data", None, [("transaction_id", "in", wanted)]).to_pylist()

@@ -2,88 +2,139 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 
 from lmtrace_decoders.memory.intervals import Ranges, expand
 
-PAGE = np.dtype([("page", "<i8"), ("last", "<i8"), ("since", "<i8"), ("due", "?"), ("fresh", "?")])
-"""A page of 4 KiB: TLP of its last write, TLP of the first write that has to be reported and was not.
+_NEVER = np.iinfo(np.int64).max
 
-``due`` says that there is such a write; ``fresh`` that a write came after the report that named the page last, or may
-have come after it was made."""
+
+@dataclass(slots=True)
+class Rows:
+    """Some pages of 4 KiB in ascending order, a column an array."""
+
+    page: np.ndarray
+    last: np.ndarray
+    """TLP of the last write."""
+    since: np.ndarray
+    """TLP of the first write that has to be reported and was not."""
+    due: np.ndarray
+    """Whether there is such a write."""
+    fresh: np.ndarray
+    """Whether a write came after the report that named the page last, or may have come after it was made."""
+
+    def __len__(self) -> int:
+        return len(self.page)
+
+    def __getitem__(self, rows: np.ndarray) -> Rows:
+        return Rows(self.page[rows], self.last[rows], self.since[rows], self.due[rows], self.fresh[rows])
+
+    @classmethod
+    def of(cls, pages: np.ndarray, tlps: np.ndarray, required: np.ndarray) -> Rows:
+        """Return what writes in the order of the capture make of their pages."""
+        order = np.argsort(pages, kind="stable")
+        pages, tlps = pages[order], tlps[order]
+        since = np.where(required[order], tlps, _NEVER)
+        return cls._grouped(pages, tlps, since)
+
+    @classmethod
+    def joined(cls, parts: list[Rows]) -> Rows:
+        """Return the rows of several parts together, each page once."""
+        pages = np.concatenate([one.page for one in parts])
+        order = np.argsort(pages, kind="stable")
+        last = np.concatenate([one.last for one in parts])[order]
+        since = np.concatenate([np.where(one.due, one.since, _NEVER) for one in parts])[order]
+        return cls._grouped(pages[order], last, since)
+
+    @classmethod
+    def _grouped(cls, pages: np.ndarray, last: np.ndarray, since: np.ndarray) -> Rows:
+        if not len(pages):
+            return cls.none()
+        group = np.flatnonzero(np.concatenate(([True], pages[1:] != pages[:-1])))
+        first = np.minimum.reduceat(since, group)
+        return cls(
+            pages[group], np.maximum.reduceat(last, group), first, first != _NEVER, np.ones(len(group), np.bool_)
+        )  # fmt: skip
+
+    @classmethod
+    def none(cls) -> Rows:
+        """Return no rows."""
+        number, flag = np.zeros(0, np.int64), np.zeros(0, np.bool_)
+        return cls(number, number, number, flag, flag)
 
 
 class Pages:
-    """Pages in ascending order, and the writes that wait to be put into them."""
+    """Every page written, and the writes that wait to be put into the table."""
 
     def __init__(self) -> None:
-        self.table = np.zeros(0, PAGE)
-        self._waiting: list[np.ndarray] = []
+        self.table = Rows.none()
+        self._waiting: list[Rows] = []
+        self._count = 0
 
     def wrote(self, pages: np.ndarray, tlps: np.ndarray, required: np.ndarray) -> None:
         """Take note of writes in the order of the capture; ``required`` are those that have to be reported."""
         if not len(pages):
             return
-        found, first, inverse = np.unique(pages, return_index=True, return_inverse=True)
-        rows = np.zeros(len(found), PAGE)
-        rows["page"] = found
-        rows["fresh"] = True
-        np.maximum.at(rows["last"], inverse, tlps)
-        never = np.iinfo(np.int64).max
-        since = np.full(len(found), never)
-        np.minimum.at(since, inverse, np.where(required, tlps, never))
-        rows["due"] = since != never
-        rows["since"] = np.where(rows["due"], since, tlps[first])
-        self._waiting.append(rows)
-        if sum(map(len, self._waiting)) > max(len(self.table), 1 << 16):
+        self._waiting.append(Rows.of(pages, tlps, required))
+        self._count += len(self._waiting[-1])
+        if self._count > max(len(self.table), 1 << 16):
             self.settle()
 
     def settle(self) -> None:
         """Put what waits into the table."""
         if not self._waiting:
             return
-        rows = np.concatenate(self._waiting)
+        new = self._waiting[0] if len(self._waiting) == 1 else Rows.joined(self._waiting)
         self._waiting.clear()
-        order = np.argsort(rows["page"], kind="stable")
-        rows = rows[order]
-        group = np.flatnonzero(np.concatenate(([True], rows["page"][1:] != rows["page"][:-1])))
-        merged = rows[group]
-        merged["last"] = np.maximum.reduceat(rows["last"], group)
-        due = np.logical_or.reduceat(rows["due"], group)
-        since = np.minimum.reduceat(np.where(rows["due"], rows["since"], np.iinfo(np.int64).max), group)
-        merged["due"] = due
-        merged["since"] = np.where(due, since, merged["since"])
-        place = np.searchsorted(self.table["page"], merged["page"])
-        here = np.zeros(len(merged), np.bool_)
-        inside = place < len(self.table)
-        here[inside] = self.table["page"][place[inside]] == merged["page"][inside]
-        at, new = place[here], merged[here]
-        before = self.table["due"][at]
-        self.table["since"][at] = np.where(before, self.table["since"][at], new["since"])
-        self.table["due"][at] = before | new["due"]
-        self.table["last"][at] = new["last"]
-        self.table["fresh"][at] = True
-        self.table = np.insert(self.table, place[~here], merged[~here])
+        self._count = 0
+        table = self.table
+        place = np.searchsorted(table.page, new.page)
+        here = np.zeros(len(new), np.bool_)
+        inside = place < len(table)
+        here[inside] = table.page[place[inside]] == new.page[inside]
+        at, known = place[here], new[here]
+        table.since[at] = np.where(table.due[at], table.since[at], known.since)
+        table.due[at] |= known.due
+        table.last[at] = known.last
+        table.fresh[at] = True
+        if len(known) < len(new):
+            where, more = place[~here], new[~here]
+            self.table = Rows(*(
+                np.insert(getattr(table, name), where, getattr(more, name))
+                for name in ("page", "last", "since", "due", "fresh")
+            ))  # fmt: skip
 
     def inside(self, ranges: Ranges) -> np.ndarray:
         """Return which rows of the table lie in a set of ranges, as ascending numbers."""
-        pages = self.table["page"]
+        pages = self.table.page
         return expand(np.searchsorted(pages, ranges[0]), np.searchsorted(pages, ranges[1]))
+
+    def fresh(self, ranges: Ranges) -> np.ndarray:
+        """Return the pages in a set of ranges that were written since they were reported last."""
+        rows = self.inside(ranges)
+        pages: np.ndarray = self.table.page[rows[self.table.fresh[rows]]]
+        return pages
 
     def reported(self, ranges: Ranges, fetched: int) -> None:
         """A report that was asked for at TLP ``fetched`` named a set of ranges."""
         rows = self.inside(ranges)
-        self.table["due"][rows] = False
-        self.table["fresh"][rows] = self.table["last"][rows] > fetched
+        self.table.due[rows] = False
+        self.table.fresh[rows] = self.table.last[rows] > fetched
 
     def doubt(self) -> None:
         """A report that was not seen may have named anything."""
         self.settle()
-        self.table["due"] = False
-        self.table["fresh"] = True
+        self.table.due[:] = False
+        self.table.fresh[:] = True
 
-    def take_due(self) -> np.ndarray:
-        """Return the rows that no report named, which are due no more."""
-        rows: np.ndarray = self.table[self.table["due"]]
-        self.table["due"] = False
+    def waiting_at(self, fetched: int) -> Rows:
+        """Return the pages that are to be reported and were written before TLP ``fetched`` only."""
+        return self.table[np.flatnonzero(self.table.due & (self.table.last < fetched))]
+
+    def take_due(self) -> Rows:
+        """Return the pages that no report named, which are due no more."""
+        rows = self.table[np.flatnonzero(self.table.due)]
+        self.table.due[:] = False
         return rows

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -157,11 +158,19 @@ UNSEEN = "the completion of a command that may have changed what is tracked was 
 
 def periods(link: int, commands: list[Asked], lives: list[Life]) -> Iterator[Period]:
     """Yield every period of tracking on a link; ``commands`` are in order of fetch."""
+    functions: dict[int | None, dict[int, str]] = {}
+    by_function: dict[int, list[Life]] = {}
+    for life in lives:
+        functions.setdefault(life.cntlid, {})[life.function] = life.learnt
+        by_function.setdefault(life.function, []).append(life)
+    about: dict[int, list[Asked]] = {}
+    for one in commands:
+        about.setdefault(one.target if one.offline is None else one.offline, []).append(one)
     for start in commands:
         if start.tracks(True) and start.ok:
-            functions = {one.function: one.learnt for one in lives if one.cntlid == start.target}
-            function = next(iter(functions)) if len(functions) == 1 else None
-            period = Period(link, start, function, functions.get(function, "") if function is not None else "")
+            found = functions.get(start.target, {})
+            function = next(iter(found)) if len(found) == 1 else None
+            period = Period(link, start, function, found.get(function, "") if function is not None else "")
             if function is None:
                 period.doubted(0, NO_FUNCTION)
             request = TrackRequest(start.data)
@@ -170,46 +179,56 @@ def periods(link: int, commands: list[Asked], lives: list[Life]) -> Iterator[Per
             elif request.count:
                 period.exponent = request.exponent or 0
                 period.ranges = union(*request.pages(request.descriptors()))
-            _end(period, commands, lives)
-            _suspensions(period, commands)
-            _requests(period, commands)
+            same = about[start.target]
+            after = same[bisect_right(same, start.fetched, key=_fetched) :]
+            _end(period, after, by_function)
+            _suspensions(period, after)
+            _requests(period, after)
             yield period
 
 
-def _end(period: Period, commands: list[Asked], lives: list[Life]) -> None:
-    """Find what ended a period, and what makes it uncertain."""
+def _fetched(one: Asked) -> int:
+    return one.fetched
+
+
+def _end(period: Period, commands: list[Asked], lives: Mapping[int, list[Life]]) -> None:
+    """Find what ended a period, and what makes it uncertain; ``commands`` are those about its target behind it."""
     start = period.start
+    for life in lives.get(start.function, ()):
+        if life.ended is not None and start.fetched < life.ended < period.required_end:
+            period.required_end = period.end = life.ended
+            period.end_ps, period.ended_by = life.ended_ps, "reset"
     for one in commands:
-        if one.fetched <= start.fetched:
-            continue
-        again = one.function == start.function and one.target == start.target
-        if again and (one.tracks(False) or one.tracks(True)) and not one.failed:
+        if one.fetched > period.required_end:
+            break
+        if one.offline is not None:
+            if not one.failed:
+                period.doubted(one.fetched, TARGET_RESET)
+        elif one.function == start.function and not one.failed and (one.tracks(False) or one.tracks(True)):
             if one.done == NEVER:
                 period.doubted(one.fetched, UNSEEN)
-            elif one.fetched < period.required_end:
-                period.required_end, period.end, period.end_ps = one.fetched, one.done, one.done_ps
-                period.ended_by = "stop" if one.tracks(False) else "start"
-        if one.offline == start.target and not one.failed:
-            period.doubted(one.fetched, TARGET_RESET)
-    for life in lives:
-        if life.ended is not None and life.ended > start.fetched:
-            if life.function == start.function and life.ended < period.required_end:
-                period.required_end = period.end = life.ended
-                period.end_ps, period.ended_by = life.ended_ps, "reset"
-            if life.function == period.function:
+                continue
+            period.required_end, period.end, period.end_ps = one.fetched, one.done, one.done_ps
+            period.ended_by = "stop" if one.tracks(False) else "start"
+            break
+    for function in {start.function, period.function} - {None}:
+        assert function is not None
+        for life in lives.get(function, ()):
+            if function == period.function and life.ended is not None and life.ended > start.fetched:
                 period.doubted(life.ended, TARGET_RESET)
-    for life in lives:
-        mine = life.function in (start.function, period.function)
-        if mine and life.enabled is not None and start.done < life.enabled < period.required_end:
-            period.doubted(life.enabled, UNSEEN_RESET)
+            if life.enabled is not None and start.done < life.enabled < period.required_end:
+                period.doubted(life.enabled, UNSEEN_RESET)
 
 
 def _suspensions(period: Period, commands: list[Asked]) -> None:
-    target, since = period.start.target, None
-    for place, one in sorted(
-        ((two.done if two.suspends else two.fetched, two) for two in commands if two.target == target),
-        key=lambda pair: pair[0],
-    ):
+    since = None
+    places = []
+    for one in commands:
+        if one.fetched > period.end:
+            break
+        if one.suspends or one.resumes:
+            places.append((one.done if one.suspends else one.fetched, one))
+    for place, one in sorted(places, key=lambda pair: pair[0]):
         if one.suspends and one.ok and since is None:
             since = place
         elif one.suspends and one.done == NEVER:
@@ -222,10 +241,10 @@ def _suspensions(period: Period, commands: list[Asked]) -> None:
 
 
 def _requests(period: Period, commands: list[Asked]) -> None:
-    start = period.start
     for one in commands:
-        mine = one.reads and one.function == start.function and one.target == start.target
-        if mine and start.fetched < one.fetched and one.fetched < period.end:
+        if one.fetched >= period.end:
+            break
+        if one.reads and one.function == period.start.function:
             if one.done == NEVER:
                 period.doubted(one.fetched, UNSEEN)
             else:

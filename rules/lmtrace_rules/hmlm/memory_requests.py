@@ -289,7 +289,7 @@ def changes_left_unread(command: Resume, session: Session) -> Iterator[Verdict]:
         report = None if one.last is None or one.last.order > command.fetched else one.last.report
         if report is not None and report.more is not None:
             yield expect(
-                not report.more or not report.count,
+                not report.more or not report.count or one.final is not None,
                 f"{command.title} resumed the destination although the last report about CNTLID {one.target:X}h said "
                 "that there is more (MTR=1)",
                 command,
