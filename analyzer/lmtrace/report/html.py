@@ -22,7 +22,7 @@ from lmtrace.report.words import (
     outcome_lines,
 )
 from lmtrace.run import Run
-from lmtrace.show.migrations import phase_grid, round_grid
+from lmtrace.show.migrations import phase_grid, round_grids
 from lmtrace.show.sheet import Grid, Part, hexdump
 from lmtrace.spec.pcie import bdf_text
 from lmtrace.units import count, exact, short, size
@@ -77,9 +77,7 @@ def _grids(row: Mapping[str, Any]) -> list[Grid]:
     found = []
     if row.get("phases"):
         found.append(phase_grid(row["phases"]))
-    if row.get("precopy"):
-        found.append(round_grid(row["precopy"]))
-    return found
+    return [*found, *round_grids(row.get("precopy") or [])]
 
 
 @cache

@@ -29,8 +29,7 @@ def migrations(run: Run, options: Options) -> Iterator[Sheet]:
         yield Fields(title, [], [part for part in (_times(row), _numbers(row)) if part.rows])
         if phases:
             yield phase_grid(phases)
-        if rounds:
-            yield round_grid(rounds, options.limit)
+        yield from round_grids(rounds, options.limit)
 
 
 def _times(row: Record) -> Part:
@@ -75,27 +74,29 @@ def phase_grid(phases: list[Record]) -> Grid:
         for one in phases
     ]  # fmt: skip
     return Grid(
-        "Phases", ("phase", "ctrl", "start", "lasts", "in blackout", "done", "refused", "moved"), cells, phases,
-        right=frozenset(("ctrl", "start", "lasts", "in blackout", "done", "refused", "moved")),
+        "Phases", ("phase", "ctrl", "start", "lasts", "blackout", "done", "failed", "moved"), cells, phases,
+        right=frozenset(("ctrl", "start", "lasts", "blackout", "done", "failed", "moved")),
     )  # fmt: skip
 
 
-def round_grid(rounds: list[Record], limit: int | None = None) -> Grid:
-    """Return the rounds of a migration as a grid."""
-    kept = rounds[:limit]
-    cells = [
-        [
-            str(one["round"]), one["kind"], _time(one["start_ps"]), _length(one["duration_ps"]), str(one["entries"]),
-            _size(one["dirty_bytes"]), rate_words(one["dirty_rate"]) if one["dirty_rate"] is not None else "",
-            "" if one["convergence"] is None else f"{one['convergence']:.2f}", _size(one["copy_read_bytes"]),
-        ]
-        for one in kept
-    ]  # fmt: skip
-    return Grid(
-        "Rounds of pre-copy", ("#", "kind", "start", "lasts", "entries", "dirty", "rate", "conv", "copied"), cells,
-        kept, left_out=len(rounds) - len(kept),
-        right=frozenset(("#", "start", "lasts", "entries", "dirty", "rate", "conv", "copied")),
-    )  # fmt: skip
+def round_grids(rounds: list[Record], limit: int | None = None) -> Iterator[Grid]:
+    """Yield the rounds of a migration as grids, one of each kind."""
+    for kind in dict.fromkeys(one["kind"] for one in rounds):
+        mine = [one for one in rounds if one["kind"] == kind]
+        kept = mine[:limit]
+        cells = [
+            [
+                str(one["round"]), _time(one["start_ps"]), _length(one["duration_ps"]), str(one["entries"]),
+                _size(one["dirty_bytes"]), rate_words(one["dirty_rate"]) if one["dirty_rate"] is not None else "",
+                "" if one["convergence"] is None else f"{one['convergence']:.2f}", _size(one["copy_read_bytes"]),
+            ]
+            for one in kept
+        ]  # fmt: skip
+        columns = ("#", "start", "lasts", "entries", "dirty", "rate", "conv", "copied")
+        notes = ["conv: dirty bytes by those of the round before"] if len(kept) > 1 else []
+        yield Grid(
+            f"Rounds of pre-copy, {kind}", columns, cells, kept, notes, len(mine) - len(kept), frozenset(columns)
+        )
 
 
 def _time(ps: int | None) -> str:
