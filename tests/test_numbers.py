@@ -15,14 +15,17 @@ import zstandard
 
 import lmtrace
 from lmtrace.run import Run
-from lmtrace.scenario import Options, scenarios
+from lmtrace.scenario import Options, WireTlp, scenarios
 from lmtrace.spec.migration import CDQ_ENTRY
 from lmtrace.spec.nvme import SUCCESS
 from lmtrace_decoders.numbers.entries import Blocks, union
 from lmtrace_decoders.numbers.phases import BLACKOUT, Phase, share_blackout
 from lmtrace_samples.choices import Choices
-from lmtrace_samples.plots import plots
+from lmtrace_samples.plots import Plot, plots
 from lmtrace_samples.record import Done, Record
+from lmtrace_samples.scenarios.migration import Migration
+from lmtrace_samples.simulation import Steps
+from lmtrace_samples.world import World
 from lmtrace_samples.write_pcapng import write_pcapng
 
 scenarios()
@@ -265,12 +268,72 @@ def test_a_destination_alone_still_tells_its_part(tmp_path: Path) -> None:
     assert row["copy_read_bytes"] > 0 and row["in_flight"] is not None
 
 
+@pytest.mark.parametrize("seed", (1, 3, 4))
+def test_tracking_that_began_before_the_capture_has_no_start(seed: int, tmp_path: Path) -> None:
+    captures, record = plots["memory-tracking"].play(Options(seed), keep=True)
+    tlps = list(captures[""])
+    whole = Played(record, _decoded(tlps, tmp_path / "whole", seed), Choices.draw(seed))
+    first, *_ = whole.rows("memory_reports")
+    rest = [one for one in tlps if one.time_ps >= first["fetch_ps"] - 3_000_000]
+    cut = _decoded(rest, tmp_path / "cut", seed)
+    phases = {one["phase"]: one for one in cut.table("migration_phases").to_pylist()}
+    begun = {one["phase"]: one for one in whole.rows("migration_phases")}
+    assert begun["track"]["start_ps"] is not None
+    assert phases["track"]["start_ps"] is None and phases["track"]["duration_ps"] is None
+    assert phases["suspend drain"]["duration_ps"] == begun["suspend drain"]["duration_ps"]
+    rounds = [one for one in cut.table("precopy_rounds").to_pylist() if one["kind"] == "memory"]
+    told = [one for one in whole.rows("precopy_rounds") if one["kind"] == "memory"]
+    assert [one["dirty_bytes"] for one in rounds] == [one["dirty_bytes"] for one in told]
+    assert [one["final"] for one in rounds] == [one["final"] for one in told]
+
+
+def _decoded(tlps: list[WireTlp], folder: Path, seed: int) -> Run:
+    folder.mkdir()
+    write_pcapng(tlps, folder / "played.pcapng", "", seed)
+    return lmtrace.decode(folder / "played.pcapng", output=folder / "run.lmtrace")
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_rounds_of_memory_are_the_reports_of_the_model(seed: int, tmp_path: Path) -> None:
+    played = play("memory-tracking", seed, tmp_path)
+    reports = played.rows("memory_reports")
+    rounds = [one for one in played.rows("precopy_rounds") if one["kind"] == "memory"]
+    ends = [one["time_ps"] for one in reports if not one["more"]]
+    assert [one["end_ps"] for one in rounds] == ends
+    assert sum(one["dirty_bytes"] for one in rounds) == sum(one["length"] for one in reports)
+    (row,) = played.rows("migrations")
+    sent = [
+        one.bytes_from_device
+        for one in played.commands(0x3E, 0, row["source"])
+        if one.cqe_ps in {r["time_ps"] for r in reports}
+    ]
+    assert row["report_bytes"] == sum(sent)
+
+
+def _full_then_moved(world: World) -> Steps[None]:
+    """A migration whose host does not look at the log, which runs full."""
+    world.choices.data_queue_slots = 16
+    side = world.sides[0]
+    for nsid, cntlids in ((1, (1, 2)), (2, ())):
+        side.namespace(nsid, 128, *cntlids)
+    move = Migration(world, side, side, 1, 2)
+    yield from move.prepare()
+    yield from move.log_changes()
+    yield from move.tenant.run(60)
+    yield from move.stop_source(3)
+    yield from move.move_state()
+    yield from move.start_destination()
+
+
 @pytest.mark.parametrize("seed", (1, 2, 3))
 def test_a_full_queue_is_counted(seed: int, tmp_path: Path) -> None:
-    """The scenario does not suspend, so a migration is made of the same log that then suspends."""
-    played = play("log-full", seed, tmp_path)
-    assert played.rows("migrations") == [] and played.rows("migration_phases") == []
-    assert sum(one["esa"] == 7 for one in played.rows("cdq_entries")) == 1
+    captures, record = Plot("full", _full_then_moved, {"": ("pcie0",)}, None).play(Options(seed), keep=True)
+    run = _decoded(list(captures[""]), tmp_path / "run", seed)
+    (row,) = run.table("migrations").to_pylist()
+    assert row["queue_full"] == sum(entry[4][31] >> 1 & 7 == 7 for entry in record.entries) == 1
+    assert row["entry_bytes"] == 32 * len(record.entries) and row["rounds"] == 0
+    (last,) = run.table("precopy_rounds").to_pylist()
+    assert last["entries"] == len(record.entries) and last["convergence"] is None
 
 
 # -- a real migration ------------------------------------------------------------------------------------------

@@ -671,7 +671,7 @@ phase str `announce`, `track`, `pre-copy`, `suspend drain`, `state read`, `state
 capture str Capture whose clock the times are of.
 link str Link.
 controller uint16 CNTLID it is about.
-start_ps int64 Start; null for `other`.
+start_ps int64 Start; null for `other`, and where it began before the capture.
 end_ps int64 End; null while it lasts and for `other`.
 duration_ps int64 From start to end; of `other`, the time of the blackout that is in no phase.
 blackout_ps int64 What of it lies in the blackout and in no later phase; null without a common clock.
@@ -701,7 +701,7 @@ dirty_rate float64 Bytes a second.
 convergence float64 Dirty bytes by those of the round before; below 1 it converges.
 copy_read_bytes uint64 Bytes read by the managing controller in this round.
 copy_write_bytes uint64 Bytes written by it in this round; of a destination in another capture they are not known.
-final bool It ended after the suspension.
+final bool It ended after the suspension, or the host never consumed it.
 """,
 )
 

@@ -18,7 +18,8 @@ MOST_PARTS = 40
 MOST_ROWS = 200
 _TITLES = {
     "state-comparison": "Both ends, and the wire", "migrated-commands": "Commands around the suspension",
-    "user-data": "Blocks that move with the controller", "state-formats": "Supported state formats",
+    "user-data": "Blocks that move with the controller", "dirty-log": "Logs against what was written",
+    "state-formats": "Supported state formats",
     "cdq-entries": "Entries of data queues", "feature-21h": "Feature 21h", "events": "Asynchronous events",
     "tracked-ranges": "Tracked memory", "memory-reports": "Memory change reports",
     "memory-changes": "Changed memory ranges", "memory-log": "Memory in dispute",

@@ -32,6 +32,7 @@ WHATS: dict[str, Shower] = {
     "state-comparison": both_ends.state_comparison,
     "migrated-commands": both_ends.migrated_commands,
     "user-data": both_ends.user_data,
+    "dirty-log": both_ends.dirty_log,
     "memory-reports": both_ends.memory_reports,
     "memory-log": both_ends.memory_log,
 }

@@ -14,8 +14,9 @@ if TYPE_CHECKING:
     from lmtrace.show.options import Options
 
 Record = dict[str, Any]
-_ORDER = ("differs", "lost", "doubled", "missed", "unknown")
-"""What comes first: what is wrong, then what is not known."""
+_ORDER = ("differs", "lost", "doubled", "missed", "early", "late", "spurious", "not copied", "unread", "unknown")
+_FINE = ("equal", "logged", "copied", "completed at source", "completed at destination", "repeated")
+"""What comes first is what is wrong, then what is not known; what is fine comes last."""
 
 
 def state_comparison(run: Run, options: Options) -> Iterator[Grid]:
@@ -41,6 +42,15 @@ def user_data(run: Run, options: Options) -> Iterator[Grid]:
     yield _grid(
         run, "user_data", "range of blocks", "ranges of blocks", options,
         (("finding", "finding"), ("nsid", "NSID"), ("slba", "SLBA"), ("blocks", "blocks"), ("reason", "why")),
+    )  # fmt: skip
+
+
+def dirty_log(run: Run, options: Options) -> Iterator[Grid]:
+    """Logs of user data changes against the commands that changed user data: logged, missed, late, spurious."""
+    yield _grid(
+        run, "dirty_log", "range in a log", "ranges in logs", options,
+        (("judgement", "judged"), ("about", "about"), ("target", "ctrl"), ("nsid", "NSID"), ("slba", "SLBA"),
+         ("blocks", "blocks"), ("time_ps", "time"), ("cause", "cause")),
     )  # fmt: skip
 
 
@@ -97,7 +107,7 @@ def _grid(
     rows = run.table(table, where=where).to_pylist()
     key = columns[0][0]
     if key in ("judgement", "result", "finding"):
-        rows.sort(key=lambda row: _ORDER.index(row[key]) if row[key] in _ORDER else len(_ORDER))
+        rows.sort(key=lambda row: _rank(row[key]))
     kept = rows[: options.limit]
     shown = [(column, *rest) for column, *rest in columns]
     if options.several:
@@ -108,6 +118,13 @@ def _grid(
     return Grid(
         count(len(rows), one, many), [head for _, head in shown], cells, kept, [], len(rows) - len(kept), numbers
     )
+
+
+def _rank(judgement: str | None) -> int:
+    """Return what a row is sorted by: something that is wrong in a way unknown here comes before what is fine."""
+    if judgement in _ORDER:
+        return _ORDER.index(judgement)
+    return len(_ORDER) if judgement in _FINE else 0
 
 
 def _cell(name: str, value: Any) -> str:

@@ -52,9 +52,12 @@ class Facts:
 
     def __init__(self, store: Store) -> None:
         self._store = store
-        self.steps: dict[Place, list[Row]] = {}
+        self._about: dict[tuple[str, str, int | None], list[Row]] = {}
+        self._managers: dict[int, int] = {}
         for row in store.read("migration_steps").to_pylist():
-            self.steps.setdefault((row["capture"], row["link"]), []).append(row)
+            self._about.setdefault((row["capture"], row["link"], row["target"]), []).append(row)
+            if row["transaction_id"] is not None:
+                self._managers[row["transaction_id"]] = row["function"]
         self._functions: dict[tuple[str, str, int], set[int]] = {}
         self.lives: dict[tuple[str, str, int], list[Row]] = {}
         names = ("capture", "link", "function", "controller", "epoch", "enabled_ps", "ended_ps")
@@ -63,8 +66,7 @@ class Facts:
             if row["controller"] is not None:
                 key = (row["capture"], row["link"], row["controller"])
                 self._functions.setdefault(key, set()).add(row["function"])
-        ids = (row["transaction_id"] for rows in self.steps.values() for row in rows)
-        self.commands = self._commands({one for one in ids if one is not None})
+        self.commands = self._commands(self._managers)
 
     def _commands(self, ids: Iterable[int]) -> dict[int, Row]:
         wanted = sorted(ids)
@@ -78,8 +80,7 @@ class Facts:
 
         ``by`` are commands of which the first known tells who manages it.
         """
-        steps = self.steps.get((capture, link), [])
-        mine = [row for row in steps if row["target"] == cntlid]
+        mine = self._about.get((capture, link, cntlid), [])
         since = max(
             (
                 row["end_ps"] for row in mine
@@ -88,10 +89,10 @@ class Facts:
             ),
             default=0,
         )  # fmt: skip
-        managers = {row["transaction_id"]: row["function"] for row in steps if row["transaction_id"] is not None}
-        manager = next((managers[one] for one in by if one in managers), None)
+        manager = next((self._managers[one] for one in by if one is not None and one in self._managers), None)
         functions = frozenset(self._functions.get((capture, link, cntlid), ()))
-        return End(capture, link, cntlid, functions, since, manager, [row for row in mine if row["time_ps"] >= since])
+        later = [row for row in mine if row["time_ps"] > since or not since]
+        return End(capture, link, cntlid, functions, since, manager, later)
 
     def epoch(self, end: End, time_ps: int) -> set[tuple[int, int]]:
         """Return (function, epoch) of the life that an end was in at a time."""
@@ -104,8 +105,8 @@ class Facts:
 
     def earlier(self, end: End) -> list[Row]:
         """Return the steps about an end before its time began."""
-        steps = self.steps.get(end.place, [])
-        return [row for row in steps if row["target"] == end.cntlid and row["time_ps"] < end.since_ps]
+        mine = self._about.get((*end.place, end.cntlid), [])
+        return [row for row in mine if row["time_ps"] < end.since_ps]
 
     def buffers(self, ids: Iterable[int]) -> dict[int, Pieces]:
         """Return the data buffers of commands, as far as they were seen."""

@@ -54,7 +54,11 @@ class Case:
     source: End | None
     destination: End | None
     track_ps: int | None = None
-    """When tracking began, None where nothing was tracked."""
+    """When tracking began, or the earliest that is known of; None where nothing was tracked."""
+    track_seen: bool = False
+    """The command that began it was seen, or the resumption that it outlived."""
+    last_ps: int = FOREVER
+    """Until when the source mattered: its Resume, that of the destination, or the end of its suspension."""
     tenant: Tenant | None = None
     reads: Copier | None = None
     writes: Copier | None = None
@@ -68,22 +72,14 @@ class Case:
                 row["capture"], row["link"], row["source"], row["suspend_ps"], [row["suspend_transaction_id"]]
             )
         if row["destination"] is not None:
-            capture, link = row["destination_capture"], row["destination_link"]
-            sets = [
-                one["transaction_id"] for one in facts.steps.get((capture, link), ())
-                if one["step"] == "set state" and one["target"] == row["destination"]
-                and one["end_ps"] == row["committed_ps"]
-            ]  # fmt: skip
             destination = facts.end(
-                capture,
-                link,
-                row["destination"],
-                row["resume_ps"] or row["committed_ps"],
-                [row["resume_transaction_id"], *sets],
-            )
+                row["destination_capture"], row["destination_link"], row["destination"],
+                row["resume_ps"] or row["committed_ps"], [row["resume_transaction_id"], row["set_transaction_id"]],
+            )  # fmt: skip
         one = cls(row, source, destination)
         if source is not None:
-            one.track_ps = _tracked_since(source, facts, row["suspend_ps"])
+            one.last_ps = one._last(source)
+            one.track_ps, one.track_seen = _tracked_since(source, facts, row["suspend_ps"])
             one.tenant = Tenant(
                 source.place, facts.epoch(source, row["suspend_ps"]), source.functions, row["suspend_ps"],
                 row["suspended_ps"],
@@ -94,6 +90,15 @@ class Case:
             first = one.copy_ps if one.one_clock else destination.since_ps
             one.writes = Copier(destination.place, destination.manager, first, row["resume_ps"] or FOREVER)
         return one
+
+    def _last(self, source: End) -> int:
+        """Return until when the source mattered."""
+        if self.row["resume_ps"] is not None and (self.one_clock or self.rolled_back):
+            return int(self.row["resume_ps"])
+        ends = [
+            one["end_ps"] for one in source.asked("suspended", self.row["suspended_ps"]) if one["end_ps"] is not None
+        ]  # fmt: skip
+        return min(ends, default=FOREVER)
 
     @property
     def one_clock(self) -> bool:
@@ -113,18 +118,6 @@ class Case:
         """From when on the managing controller may have copied for it."""
         return self.row["suspend_ps"] if self.track_ps is None else self.track_ps
 
-    @property
-    def last_ps(self) -> int:
-        """Until when the source mattered: its Resume, that of the destination, or the end of its suspension."""
-        if self.row["resume_ps"] is not None and (self.one_clock or self.rolled_back):
-            return int(self.row["resume_ps"])
-        assert self.source is not None
-        ends = [
-            one["end_ps"] for one in self.source.asked("suspended", self.row["suspended_ps"])
-            if one["end_ps"] is not None
-        ]  # fmt: skip
-        return min(ends, default=FOREVER)
-
     def overlaps(self, other: Case) -> bool:
         """Whether both copied at the same time through the same managing controller."""
         if self.source is None or other.source is None or self is other:
@@ -135,8 +128,12 @@ class Case:
         )  # fmt: skip
 
 
-def _tracked_since(source: End, facts: Facts, suspend_ps: int) -> int | None:
-    """Return when the tracking began that led up to a Suspend: a start, or the resumption it outlived."""
+def _tracked_since(source: End, facts: Facts, suspend_ps: int) -> tuple[int | None, bool]:
+    """Return when the tracking began that led up to a Suspend, and whether that was seen.
+
+    It began with a start, or with the resumption that it outlived. Where the host reads changes without either, it
+    began before the capture.
+    """
     on: set[str] = set()
     for step in facts.earlier(source):
         command = facts.commands.get(step["transaction_id"]) or {}
@@ -149,9 +146,12 @@ def _tracked_since(source: End, facts: Facts, suspend_ps: int) -> int | None:
         elif step["step"] == "suspend" and (command.get("cdw11") or 0) & DELETE_QUEUE:
             on.discard("logging")
     if on:
-        return source.since_ps
-    starts = (one["time_ps"] for name in _STARTS for one in source.asked(name, last_ps=suspend_ps) if succeeded(one))
-    return min(starts, default=None)
+        return source.since_ps, True
+    starts = [one["time_ps"] for name in _STARTS for one in source.asked(name, last_ps=suspend_ps) if succeeded(one)]
+    looks = [one for one in source.asked("read changes", last_ps=suspend_ps) if succeeded(one)]
+    if looks and looks[0]["time_ps"] < min(starts, default=FOREVER):
+        return source.since_ps, False
+    return min(starts, default=None), True
 
 
 def _measure(
@@ -185,7 +185,8 @@ def _source_phases(
     row, source, tenant = case.row, case.source, case.tenant
     assert source is not None and tenant is not None
     suspend, suspended = row["suspend_ps"], row["suspended_ps"]
-    row["in_flight"], row["drained"] = tenant.in_flight, tenant.drained
+    if tenant.functions:
+        row["in_flight"], row["drained"] = tenant.in_flight, tenant.drained
     if tenant.last_completion_ps is not None:
         row["last_completion_ps"] = tenant.last_completion_ps
     entries = Entries(store, source.place, source.cntlid, case.copy_ps, case.last_ps)
@@ -204,7 +205,7 @@ def _source_phases(
     if out is not None:
         row["copy_write_bytes"], row["dirty_write_bytes"] = out.total, out.dirty_total
 
-    def phase(name: str, start: int, end: int | None) -> Phase:
+    def phase(name: str, start: int | None, end: int | None) -> Phase:
         return Phase(name, source.capture, source.link, source.cntlid, start, end)
 
     phases = []
@@ -214,7 +215,8 @@ def _source_phases(
     track = case.track_ps
     if track is not None:
         starts = [one for name in _STARTS for one in source.asked(name, last_ps=suspend)]
-        phases.append(phase("track", track, suspended).count(starts))
+        began = track if case.track_seen else None
+        phases.append(phase("track", began, suspended).count(starts))
         moves = [one for one in source.asked("move CDQ head", track, case.last_ps) if succeeded(one)]
         looks = source.asked("read changes", track, case.last_ps)
         reports = facts.buffers(one["transaction_id"] for one in looks if succeeded(one))
@@ -234,7 +236,7 @@ def _source_phases(
             one["copy_write_bytes"] = out.between(first, last) if out is not None and case.one_clock else None
             store.writer("precopy_rounds").add(one)
         row["rounds"] = sum(not one["final"] for one in made)
-        before = phase("pre-copy", track, suspend).count(moves + looks)
+        before = phase("pre-copy", began, suspend).count(moves + looks)
         before.bytes = (moved.between(track, suspend) if moved is not None else 0) + (
             out.between(track, suspend) if out is not None and case.one_clock else 0
         )
@@ -263,8 +265,9 @@ def _read_state(case: Case, states: list[Row]) -> None:
     mine = [one for one in states if one["transaction_id"] in ids and not one["set"]]
     row["state_bytes"] = sum(one["length"] for one in mine)
     last = {one["structure"]: one for one in mine}
+    used = [last[one["structure"]] for one in mine if one["transaction_id"] == row["get_transaction_id"]]
     whole = [one for one in last.values() if not one["holes"]]
-    row["read_state_id"] = (whole or list(last.values()) or [{"id": None}])[-1]["id"]
+    row["read_state_id"] = (used or whole or list(last.values()) or [{"id": None}])[-1]["id"]
 
 
 # -- the destination ------------------------------------------------------------------------------------------

@@ -20,13 +20,14 @@ TRACKED_UNIT = 4096
 
 @dataclass(frozen=True, slots=True)
 class Round:
-    """One round. ``dirty`` is None where its bytes are not known."""
+    """One round. ``dirty`` is None where its bytes are not known, ``told`` False for what the host never consumed."""
 
     kind: str
     start_ps: int
     end_ps: int
     entries: int
     dirty: int | None
+    told: bool = True
 
 
 def of_log(entries: Entries, facts: Facts, moves: list[Row], start_ps: int, sizes: dict[int, int]) -> Iterator[Round]:
@@ -53,7 +54,7 @@ def of_log(entries: Entries, facts: Facts, moves: list[Row], start_ps: int, size
         left = at[taken:]
         if len(left):
             end = max(int(times[left[-1]]), last_ps)
-            yield Round("user data", last_ps, end, len(left), entries.dirty(left, sizes))
+            yield Round("user data", last_ps, end, len(left), entries.dirty(left, sizes), False)
 
 
 def of_memory(steps: Iterable[Row], reports: Mapping[int, Pieces], start_ps: int) -> Iterator[Round]:
@@ -101,5 +102,5 @@ def rows_of(rounds: Iterable[Round], common: Mapping[str, Any], suspend_ps: int)
             "duration_ps": length, "entries": one.entries, "dirty_bytes": one.dirty,
             "dirty_rate": one.dirty * SECOND / length if one.dirty is not None and length > 0 else None,
             "convergence": one.dirty / last if one.dirty is not None and last else None,
-            "final": one.end_ps > suspend_ps,
+            "final": one.end_ps > suspend_ps or not one.told,
         }  # fmt: skip

@@ -53,12 +53,12 @@ class Tenant:
 
     def take(self, rows: dict[str, np.ndarray]) -> None:
         """Take in commands of its link."""
-        mine = (rows["sqid"] > 0) & np.isin(rows["function"], list(self.functions)) & (rows["fetch_ps"] >= 0)
+        mine = (rows["sqid"] > 0) & np.isin(rows["function"], list(self.functions))
         fetch, cqe = rows["fetch_ps"], rows["cqe_ps"]
         done = mine & (cqe >= 0) & (cqe <= self.suspended_ps)
         if done.any():
             self.last_completion_ps = max(self.last_completion_ps or 0, int(cqe[done].max()))
-        mine &= fetch <= self.suspend_ps
+        mine &= (fetch >= 0) & (fetch <= self.suspend_ps)
         self.namespaces.update(int(one) for one in np.unique(rows["nsid"][mine]) if 0 < one < 0xFFFF_FFFF)
         open_ = mine & ((cqe < 0) | (cqe > self.suspend_ps))
         for at in np.flatnonzero(open_):

@@ -16,6 +16,7 @@ from lmtrace_rules.hmlm.tracked_ranges import TRACKED_UNSEEN, period_of, tracked
 
 SECTION = "6.12 Memory change tracking"
 PROFILE = "tracking"
+PHASE = ("track", "pre-copy", "suspended")
 REPORT_UNSEEN = "the capture does not show the report"
 
 

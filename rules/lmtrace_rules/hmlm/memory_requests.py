@@ -16,6 +16,7 @@ from lmtrace_rules.hmlm.tracked_ranges import STRUCTURE_UNSEEN, sources
 
 SECTION = "6.12 Memory change tracking"
 PROFILE = "tracking"
+PHASE = "track"
 
 
 @rule("HMLM-5.1.27.1.2-n13", spec="NVMe Base 2.1, 5.1.27.1.2", party="host", severity="info")

@@ -14,6 +14,7 @@ from lmtrace_rules.hmlm.tracked_ranges import tracked_already, tracked_by
 
 SECTION = "6.13 Resets, sanitize, virtualization"
 PROFILE = "reset"
+PHASE = "reset"
 
 
 def tracking_outlived(

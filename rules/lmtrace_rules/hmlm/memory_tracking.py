@@ -30,6 +30,7 @@ from lmtrace_rules.hmlm.tracked_ranges import (
 
 SECTION = "6.12 Memory change tracking"
 PROFILE = "tracking"
+PHASE = "track"
 MRTLL = 1 << 2
 
 
