@@ -15,10 +15,10 @@ from lmtrace_samples.choices import Choices
 from lmtrace_samples.record import Done, Record
 
 NAMES = [
-    "log-full", "manager-reset", "memory-tracking", "memory-tracking-refusals", "memory-tracking-reset",
-    "memory-tracking-several", "migration", "migration-two-captures", "migrations-at-once", "migrations-in-a-row",
-    "plain-io", "refusals", "reset-while-suspended", "rollback", "sanitize", "state-in-one", "state-in-pieces",
-    "subsystem-reset",
+    "log-full", "log-of-all-kinds", "manager-reset", "memory-tracking", "memory-tracking-refusals",
+    "memory-tracking-reset", "memory-tracking-several", "migration", "migration-two-captures",
+    "migrations-at-once", "migrations-in-a-row", "plain-io", "refusals", "reset-while-suspended", "rollback",
+    "sanitize", "state-in-one", "state-in-pieces", "subsystem-reset",
 ]  # fmt: skip
 SEEDS = (1, 2, 3, 8)
 FAULTS = [(name, fault) for name, one in scenarios().items() for fault in one.faults]

@@ -47,6 +47,9 @@ class Choices:
     scarce: bool
     powers_of_two: bool
     granularity: int
+    log_style: str
+    whole_marker: bool
+    start_ns: int
 
     @classmethod
     def draw(cls, seed: int) -> Choices:
@@ -91,4 +94,7 @@ class Choices:
             scarce=pick((True, False)),
             powers_of_two=pick((True, False)),
             granularity=pick((0, 0, 1, 2)),
+            log_style=pick(("each", "each", "late", "merged", "rounded")),
+            whole_marker=pick((True, False, False)),
+            start_ns=pick((100, 18_000)),
         )

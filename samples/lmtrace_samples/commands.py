@@ -22,7 +22,7 @@ from lmtrace.spec.nvme import (
 from lmtrace_samples.choices import Choices
 from lmtrace_samples.engine import Command, Engine, Refused, Result, SubmissionQueue
 from lmtrace_samples.function import VECTORS, Function
-from lmtrace_samples.namespace import Namespace
+from lmtrace_samples.namespace import COPY_BLOCKS, COPY_RANGE, COPY_RANGES, Namespace
 from lmtrace_samples.record import Record
 from lmtrace_samples.simulation import NS, Steps
 from lmtrace_samples.tlp import PAGE
@@ -39,6 +39,12 @@ INVALID_QUEUE_DELETION = Status(1, 0x0C)
 INVALID_NAMESPACE = Status(0, 0x0B)
 LBA_OUT_OF_RANGE = Status(0, 0x80)
 COMPARE_FAILURE = Status(2, 0x85)
+UNRECOVERED_READ = Status(2, 0x81)
+COMMAND_SIZE_LIMIT = Status(1, 0x83)
+COPY_ENTRY = 32
+"""Bytes of a source range of descriptor format 0."""
+ALLOCATED_BLOCKS = 2
+"""ATYPE of Get LBA Status."""
 SANITIZE_STATUS = 0x81
 FEATURES_LOG = 0x12
 CONTROLLER_SCOPE = 1 << 21
@@ -76,6 +82,7 @@ class Controller(Engine):
             Admin.ABORT: self._abort,
             Admin.SET_FEATURES: self._set_features,
             Admin.GET_FEATURES: self._get_features,
+            Admin.GET_LBA_STATUS: self._allocated,
         }
         self.nvm = {
             Nvm.FLUSH: self._flush,
@@ -84,6 +91,9 @@ class Controller(Engine):
             Nvm.COMPARE: self._compare,
             Nvm.WRITE_ZEROES: self._write_zeroes,
             Nvm.DATASET_MANAGEMENT: self._deallocate,
+            Nvm.WRITE_UNCORRECTABLE: self._spoil,
+            Nvm.VERIFY: self._verify,
+            Nvm.COPY: self._copy,
         }
 
     def write(self, offset: int, data: bytes) -> None:
@@ -169,7 +179,7 @@ class Controller(Engine):
             "SQES": 0x66,
             "CQES": 0x44,
             "NN": 4,
-            "ONCS": 0b1101,
+            "ONCS": 0b1_1000_1111,
         }
 
     def _identify(self, command: Command) -> Steps[Result]:
@@ -266,21 +276,27 @@ class Controller(Engine):
     def _read(self, command: Command) -> Steps[Result]:
         namespace, first, count = self._extent(command)
         yield self._media(count)
+        self._check_readable(namespace, first, count)
         yield from self.to_host(command, namespace.read(first, count))
         return None
+
+    def _check_readable(self, namespace: Namespace, first: int, count: int) -> None:
+        if not namespace.readable(first, count):
+            raise Refused(UNRECOVERED_READ)
 
     def _write(self, command: Command) -> Steps[Result]:
         namespace, first, count = self._extent(command)
         data = yield from self.from_host(command, count * namespace.block_size)
         yield self._media(count)
         namespace.write(first, data)
-        self.subsystem.changed(self, namespace.nsid, first, count, False)
+        self.changed(command, namespace, first, count, False)
         return None
 
     def _compare(self, command: Command) -> Steps[Result]:
         namespace, first, count = self._extent(command)
         data = yield from self.from_host(command, count * namespace.block_size)
         yield self._media(count)
+        self._check_readable(namespace, first, count)
         if data != namespace.read(first, count):
             raise Refused(COMPARE_FAILURE)
         return None
@@ -289,7 +305,7 @@ class Controller(Engine):
         namespace, first, count = self._extent(command)
         yield self._media(count)
         namespace.clear(first, count)
-        self.subsystem.changed(self, namespace.nsid, first, count, bool(command.bits(12, 25, 25)))
+        self.changed(command, namespace, first, count, bool(command.bits(12, 25, 25)))
         return None
 
     def _deallocate(self, command: Command) -> Steps[Result]:
@@ -305,5 +321,68 @@ class Controller(Engine):
                 if first + count > namespace.blocks:
                     raise Refused(LBA_OUT_OF_RANGE)
                 namespace.clear(first, count)
-                self.subsystem.changed(self, namespace.nsid, first, count, True)
+                self.changed(command, namespace, first, count, True)
         return None
+
+    def _spoil(self, command: Command) -> Steps[Result]:
+        namespace, first, count = self._extent(command)
+        yield self._media(count)
+        namespace.spoil(first, count)
+        self.changed(command, namespace, first, count, False)
+        return None
+
+    def _verify(self, command: Command) -> Steps[Result]:
+        namespace, first, count = self._extent(command)
+        yield self._media(count)
+        self._check_readable(namespace, first, count)
+        return None
+
+    def _copy(self, command: Command) -> Steps[Result]:
+        """Copy source ranges of descriptor format 0 one behind the other (NVM Command Set 1.2, 3.3.2)."""
+        namespace = self.namespaces.get(command.nsid)
+        if namespace is None:
+            raise Refused(INVALID_NAMESPACE)
+        ranges = command.bits(12, 7, 0) + 1
+        if command.bits(12, 11, 8):
+            raise Refused(INVALID_FIELD)
+        listed = yield from self.from_host(command, COPY_ENTRY * ranges)
+        sources = []
+        for at in range(0, len(listed), COPY_ENTRY):
+            count = int.from_bytes(listed[at + 16 : at + 18], "little") + 1
+            sources.append((int.from_bytes(listed[at + 8 : at + 16], "little"), count))
+        total, target = sum(count for _, count in sources), command.cdw[11] << 32 | command.cdw[10]
+        if ranges > COPY_RANGES or total > COPY_BLOCKS or any(count > COPY_RANGE for _, count in sources):
+            raise Refused(COMMAND_SIZE_LIMIT)
+        if any(first + count > namespace.blocks for first, count in [*sources, (target, total)]):
+            raise Refused(LBA_OUT_OF_RANGE)
+        yield self._media(total)
+        for first, count in sources:
+            self._check_readable(namespace, first, count)
+        namespace.write(target, b"".join(namespace.read(first, count) for first, count in sources))
+        self.changed(command, namespace, target, total, False)
+        return None
+
+    def changed(self, command: Command, namespace: Namespace, first: int, count: int, deallocated: bool) -> None:
+        """Hook: tell the subsystem what a command has changed."""
+        self.subsystem.changed(self, namespace.nsid, first, count, deallocated)
+
+    def _allocated(self, command: Command) -> Steps[Result]:
+        """Report allocated blocks (NVM Command Set 1.2, 4.2.1); other reports are not supported."""
+        namespace = self.namespaces.get(command.nsid)
+        if command.bits(13, 31, 24) != ALLOCATED_BLOCKS:
+            raise Refused(INVALID_FIELD)
+        if namespace is None:
+            raise Refused(INVALID_NAMESPACE)
+        first, room = command.cdw[11] << 32 | command.cdw[10], 4 * (command.cdw[12] + 1)
+        end = first + command.bits(13, 15, 0) if command.bits(13, 15, 0) else namespace.blocks
+        runs = self.allocated(namespace, first, end)
+        fitting = runs[: max(room - 8, 0) // 16]
+        data = len(fitting).to_bytes(4, "little") + bytes([2 if fitting == runs else 1, 0, 0, 0])
+        for start, count in fitting:
+            data += start.to_bytes(8, "little") + (count - 1).to_bytes(4, "little") + bytes(4)
+        yield from self.to_host(command, data.ljust(room, b"\0"))
+        return None
+
+    def allocated(self, namespace: Namespace, first: int, end: int) -> list[tuple[int, int]]:
+        """Hook: the runs of blocks that are allocated."""
+        return namespace.allocated(first, end)

@@ -6,12 +6,17 @@ from typing import TYPE_CHECKING
 
 from lmtrace.spec.migration import CDQ_ENTRY, CDQ_ENTRY_SIZE, EntrySequence
 from lmtrace_samples.function import Function
+from lmtrace_samples.simulation import NS, US
 from lmtrace_samples.tlp import PAGE
 
 if TYPE_CHECKING:
     from lmtrace_samples.management import ManagementController
 
-NO_RANGE = 2
+WHOLE_NAMESPACE, NO_RANGE = 1, 2
+GRAIN = 4
+"""Blocks to which a controller may round what it logs."""
+MOST_TOGETHER = 3
+"""Changes that are told together at most."""
 
 
 class DataQueue:
@@ -31,6 +36,8 @@ class DataQueue:
         self.first_due = False
         self.closed = False
         self.trigger: int | None = None
+        self.waiting: list[tuple[int, int, int, bool, Function]] = []
+        """Changes that are to be told together, or a little later."""
 
     @property
     def used(self) -> int:
@@ -59,8 +66,10 @@ class DataQueue:
             self.first_marker()
 
     def first_marker(self) -> None:
-        """Post an entry that only says that logging has begun."""
-        self.post(EntrySequence.FIRST)
+        """Post an entry that only says that logging has begun, or that calls all of a namespace changed."""
+        namespaces = self.owner.subsystem.controllers[self.cntlid].namespaces
+        whole = self.owner.choices.whole_marker and bool(namespaces)
+        self.post(EntrySequence.FIRST, min(namespaces) if whole else 0, 0, 0, False, None, whole)
 
     def stop(self) -> None:
         """Hook: log no more, and say so in a last entry."""
@@ -72,6 +81,7 @@ class DataQueue:
         """Hook: end a period with an entry that tells why, unless it has ended already."""
         if not self.live or self.closed or not self.logging:
             return
+        self.tell()
         if self.first_due:
             self.first_marker()
         if self.logging:
@@ -79,9 +89,37 @@ class DataQueue:
             self.closed = True
 
     def changed(self, nsid: int, first: int, count: int, deallocated: bool, function: Function) -> None:
-        """Hook: log a change of user data."""
-        if self.logging and not self.closed:
-            self.post(EntrySequence.ORDINARY, nsid, first, count, deallocated, function)
+        """Hook: log a change of user data, at once or together with others, before or behind the completion."""
+        if not self.logging or self.closed:
+            return
+        style, clock = self.owner.choices.log_style, self.owner.clock
+        if style == "rounded" and not deallocated:
+            end = -(-(first + count) // GRAIN) * GRAIN
+            first = first // GRAIN * GRAIN
+            count = min(end, self.owner.subsystem.namespaces[nsid].blocks) - first
+        self.waiting.append((nsid, first, count, deallocated, function))
+        if style == "late":
+            clock.after(800 * NS, self.tell)
+        elif style == "merged" and len(self.waiting) < MOST_TOGETHER:
+            clock.after(6 * US, self.tell)
+        else:
+            self.tell()
+
+    def tell(self) -> None:
+        """Post entries for the changes that wait; those that touch become one."""
+        waiting, self.waiting = self.waiting, []
+        if not self.live or not self.logging or self.closed:
+            return
+        merged: list[tuple[int, int, int, bool, Function]] = []
+        for one in sorted(waiting, key=lambda one: (one[0], one[3], one[1])):
+            if merged and (one[0], one[3]) == (merged[-1][0], merged[-1][3]) and one[1] <= sum(merged[-1][1:3]):
+                nsid, first, count, deallocated, function = merged[-1]
+                merged[-1] = (nsid, first, max(count, one[1] + one[2] - first), deallocated, function)
+            else:
+                merged.append(one)
+        for nsid, first, count, deallocated, function in merged:
+            if self.logging:
+                self.post(EntrySequence.ORDINARY, nsid, first, count, deallocated, function)
 
     def post(
         self,
@@ -91,6 +129,7 @@ class DataQueue:
         count: int = 0,
         deallocated: bool = False,
         function: Function | None = None,
+        whole: bool = False,
     ) -> None:
         """Write one entry; the one that takes the last usable slot stops the logging."""
         if not self.has_room():
@@ -107,7 +146,7 @@ class DataQueue:
             CDQP=self.phase,
             ESA=sequence,
             DLBA=deallocated,
-            LBACIR=0 if count else NO_RANGE,
+            LBACIR=0 if count else WHOLE_NAMESPACE if whole else NO_RANGE,
         )
         self.write(self.tail, entry, function or self.owner.function)
         slot, self.tail = self.tail, (self.tail + 1) % self.slots

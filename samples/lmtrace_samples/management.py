@@ -108,7 +108,7 @@ class ManagementController(Controller):
         return (
             super().identify_fields()
             | {
-                "OACS": OACS_HMLMS | 1 << 7,
+                "OACS": OACS_HMLMS | 1 << 7 | 1 << 9,
                 "TRATTR": 0b10,
                 "MCUDMQ": DATA_QUEUES,
                 "MNSUDMQ": DATA_QUEUES,
@@ -267,6 +267,10 @@ class ManagementController(Controller):
             return self.tracker.send(command)
         if select != TrackSelect.LOG_USER_DATA_CHANGES:
             return None
+        return self._log(command)
+
+    def _log(self, command: Command) -> Steps[Result]:
+        """Start or stop logging; a start may take a while, in which changes are not logged yet."""
         action = command.bits(10, 19, 16)
         self.check("track-action", action > 1)
         queue = self.owned("track", command.bits(11, 15, 0))
@@ -279,6 +283,7 @@ class ManagementController(Controller):
         elif action == 1:
             self.check("track-started", queue.logging, INVALID_CONTROLLER_DATA_QUEUE)
             self.check("track-full", queue.full, CONTROLLER_DATA_QUEUE_FULL)
+            yield self.choices.start_ns * NS
             self.events = type(self.events)(one for one in self.events if one != (4 | 1 << 8, queue.cdqid))
             queue.start()
         return None

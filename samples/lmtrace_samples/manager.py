@@ -7,7 +7,7 @@ from functools import partial
 from lmtrace.spec.migration import CDQ_ENTRY, CDQ_ENTRY_SIZE, CdqSelect, EntrySequence, MigrationSelect
 from lmtrace.spec.nvme import SUCCESS, Admin, Cns, Feature, Nvm, Status
 from lmtrace_samples.buffer import Buffer
-from lmtrace_samples.commands import FEATURES_LOG
+from lmtrace_samples.commands import ALLOCATED_BLOCKS, FEATURES_LOG, UNRECOVERED_READ
 from lmtrace_samples.driver import HostQueue, Ticket
 from lmtrace_samples.simulation import Steps
 from lmtrace_samples.tlp import PAGE
@@ -97,6 +97,13 @@ class Manager:
         yield from self.send(Admin.GET_FEATURES, words, expect, buffer.prps(512))
         return int.from_bytes(buffer.read(4), "little")
 
+    def allocated(self, nsid: int, length: int = 4096) -> Steps[bytes]:
+        """Return a report on the allocated blocks of a namespace."""
+        buffer = self.driver.buffer(length)
+        words = {12: length // 4 - 1, 13: ALLOCATED_BLOCKS << 24}
+        yield from self.driver.command(Admin.GET_LBA_STATUS, SUCCESS, nsid, buffer.prps(length), words)
+        return buffer.read(length)
+
     def read_features_log(self) -> Steps[bytes]:
         """Return which features there are, with their scopes."""
         buffer = self.driver.buffer(1024)
@@ -125,9 +132,11 @@ class Manager:
         """
         found = self.entries(reader)
         for entry in found:
-            if entry["LBACIR"] == 0:
-                copy = partial(self.copy, entry["SLBA"], entry["NLB"] + 1, other, nsid)
-                yield from self.world.copy_range(copy, self)
+            if entry["LBACIR"] == 2:
+                continue
+            whole = self.side.subsystem.namespaces[nsid].blocks
+            first, count = (0, whole) if entry["LBACIR"] else (entry["SLBA"], entry["NLB"] + 1)
+            yield from self.world.copy_range(partial(self.copy, first, count, other, nsid), self)
         if found and not gone:
             trigger = (reader.head + 2) % reader.slots if self.world.choices.tail_trigger else None
             yield from self.move_head(reader.cdqid, reader.head, trigger)
@@ -140,13 +149,25 @@ class Manager:
         for block in range(first, first + count, step):
             length = min(step, first + count - block) * size
             data = yield from self.transfer(Nvm.READ, nsid, block, length)
-            if other is None:
-                yield from self.transfer(Nvm.WRITE, nsid + 1, block, length, data)
-            else:
-                yield from self.world.write_copy(other, nsid, block, data)
+            if data is not None:
+                yield from self._write(block, data, other, nsid)
+                continue
+            for one in range(block, block + length // size):
+                data = yield from self.transfer(Nvm.READ, nsid, one, size)
+                yield from self._write(one, data, other, nsid)
 
-    def transfer(self, opcode: int, nsid: int, block: int, length: int, data: bytes = b"") -> Steps[bytes]:
-        """Read or write blocks with the managing controller's own queue."""
+    def _write(self, block: int, data: bytes | None, other: Manager | None, nsid: int) -> Steps[None]:
+        """Write copied blocks to the destination, or make the block uncorrectable there that is so here."""
+        there, target = (self, nsid + 1) if other is None else (other, nsid)
+        if data is None:
+            yield from there.transfer(Nvm.WRITE_UNCORRECTABLE, target, block, self.world.choices.block_size)
+        elif other is None:
+            yield from self.transfer(Nvm.WRITE, target, block, len(data), data)
+        else:
+            yield from self.world.write_copy(other, target, block, data)
+
+    def transfer(self, opcode: int, nsid: int, block: int, length: int, data: bytes = b"") -> Steps[bytes | None]:
+        """Read or write blocks with the managing controller's own queue; None for blocks that cannot be read."""
         assert self.queue is not None
         if self._buffer is None:
             self._buffer = self.driver.buffer(SET_PIECE)
@@ -154,7 +175,10 @@ class Manager:
             self._buffer.write(data)
         count = length // self.world.choices.block_size
         words = {10: block, 12: count - 1}
-        ticket = yield from (yield from self.queue.send(opcode, nsid, self._buffer.prps(length), words)).wait()
+        prps = (0, 0) if opcode == Nvm.WRITE_UNCORRECTABLE else self._buffer.prps(length)
+        ticket = yield from (yield from self.queue.send(opcode, nsid, prps, words)).wait()
+        if opcode == Nvm.READ and ticket.status == UNRECOVERED_READ:
+            return None
         if ticket.status != SUCCESS:
             self.world.record.surprises.append(f"copy of block {block} ended {ticket.status}")
         return self._buffer.read(length)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+COPY_RANGE, COPY_BLOCKS, COPY_RANGES = 64, 128, 4
+"""MSSRL, MCL, and MSRC which is 0's based."""
+
 
 class Namespace:
     """Blocks by number; one that was never written reads as zero."""
@@ -11,6 +14,8 @@ class Namespace:
         self.blocks = blocks
         self.block_size = block_size
         self.content: dict[int, bytes] = {}
+        self.bad: set[int] = set()
+        """Blocks made uncorrectable."""
 
     def read(self, first: int, count: int) -> bytes:
         """Return ``count`` blocks from ``first``."""
@@ -22,11 +27,31 @@ class Namespace:
         size = self.block_size
         for index in range(len(data) // size):
             self.content[first + index] = data[index * size : index * size + size]
+            self.bad.discard(first + index)
 
     def clear(self, first: int, count: int) -> None:
         """Make ``count`` blocks read as zero."""
         for block in range(first, first + count):
             self.content.pop(block, None)
+            self.bad.discard(block)
+
+    def spoil(self, first: int, count: int) -> None:
+        """Make ``count`` blocks uncorrectable."""
+        self.bad.update(range(first, first + count))
+
+    def readable(self, first: int, count: int) -> bool:
+        """Whether no block is uncorrectable."""
+        return self.bad.isdisjoint(range(first, first + count))
+
+    def allocated(self, first: int, end: int) -> list[tuple[int, int]]:
+        """Return the runs of blocks from ``first`` up to ``end`` that hold something, as (first block, count)."""
+        runs: list[tuple[int, int]] = []
+        for block in sorted(one for one in self.content.keys() | self.bad if first <= one < end):
+            if runs and sum(runs[-1]) == block:
+                runs[-1] = (runs[-1][0], runs[-1][1] + 1)
+            else:
+                runs.append((block, 1))
+        return runs
 
     def identify(self) -> bytes:
         """Return the Identify Namespace structure (NVM Command Set 1.2, 4.1.5.1)."""
@@ -34,6 +59,7 @@ class Namespace:
         for offset in (0, 8, 16):
             data[offset : offset + 8] = self.blocks.to_bytes(8, "little")
         data[30] = 1
+        data[74:81] = COPY_RANGE.to_bytes(2, "little") + COPY_BLOCKS.to_bytes(4, "little") + bytes([COPY_RANGES - 1])
         data[104:120] = b"lmtrace nguid\0\0" + bytes([self.nsid])
         data[128:132] = (self.block_size.bit_length() - 1 << 16).to_bytes(4, "little")
         return bytes(data)

@@ -10,7 +10,7 @@ from lmtrace_samples.simulation import NS, Steps
 from lmtrace_samples.tlp import PAGE
 
 _PATTERN = Struct("<QQ")
-COMPARE_FAILURE = Status(2, 0x85)
+COMPARE_FAILURE, UNRECOVERED_READ = Status(2, 0x85), Status(2, 0x81)
 
 
 class Worker:
@@ -25,6 +25,8 @@ class Worker:
         offset = rng.choice((0, 0, 0, 512, 1028, PAGE - 4))
         self.buffer = queue.driver.buffer(max(min(span, max(tenant.sizes)) * size, PAGE), offset)
         self.blocks: dict[int, bytes] = {}
+        self.spoiled: set[int] = set()
+        """Blocks left uncorrectable."""
 
     def run(self) -> Steps[None]:
         """Do one command after the other, as many as the tenant is allowed."""
@@ -42,20 +44,31 @@ class Worker:
     def _one(self) -> Steps[None]:
         rng = self.tenant.rng
         roll = rng.random()
+        kind = next(name for limit, name in self.tenant.mix if roll < limit)
         count = min(self.span, rng.choice(self.tenant.sizes))
         first = self.first + rng.randrange(self.span - count + 1)
-        if roll < 0.42 or not self.blocks:
+        if kind == "write" or not self.blocks:
             yield from self._write(first, count)
-        elif roll < 0.84:
+        elif kind == "read":
             yield from self._read(first, count)
-        elif roll < 0.88:
+        elif kind == "compare":
             yield from self._compare(first, count)
-        elif roll < 0.92:
+        elif kind == "verify":
+            yield from self._do(Nvm.VERIFY, first, count, {}, expect=self._readable(first, count))
+        elif kind == "flush":
             yield from self._do(Nvm.FLUSH, 0, 0, {})
-        elif roll < 0.96:
+        elif kind == "zeroes":
             deallocate = rng.random() < 0.5
             yield from self._do(Nvm.WRITE_ZEROES, first, count, {12: deallocate << 25})
             self._forget(first, count)
+        elif kind == "copy" and self.span > 1:
+            yield from self._copy()
+        elif kind == "spoil for good":
+            yield from self._do(Nvm.WRITE_UNCORRECTABLE, first, count, {})
+            self.spoiled.update(range(first, first + count))
+        elif kind == "spoil":
+            yield from self._do(Nvm.WRITE_UNCORRECTABLE, first, count, {})
+            yield from self._write(first, count)
         else:
             yield from self._deallocate(first, count)
 
@@ -78,6 +91,7 @@ class Worker:
             tenant.stamp += 1
             content = _PATTERN.pack(block, tenant.stamp) * (tenant.block_size // _PATTERN.size)
             self.blocks[block] = content
+            self.spoiled.discard(block)
             data += content
         self.buffer.write(data)
         yield from self._do(Nvm.WRITE, first, count, {}, len(data))
@@ -86,9 +100,15 @@ class Worker:
         zero = bytes(self.tenant.block_size)
         return b"".join(self.blocks.get(block, zero) for block in range(first, first + count))
 
+    def _readable(self, first: int, count: int) -> Status:
+        """Return the status of a command that looks at blocks."""
+        return SUCCESS if self.spoiled.isdisjoint(range(first, first + count)) else UNRECOVERED_READ
+
     def _read(self, first: int, count: int) -> Steps[None]:
-        length = count * self.tenant.block_size
-        yield from self._do(Nvm.READ, first, count, {}, length)
+        length, expect = count * self.tenant.block_size, self._readable(first, count)
+        yield from self._do(Nvm.READ, first, count, {}, length, expect)
+        if expect != SUCCESS:
+            return
         if self.buffer.read(length) != self._expected(first, count):
             self.tenant.record.mismatches.append(f"blocks {first} to {first + count - 1} of {self.tenant.name}")
         self.tenant.record.verified += 1
@@ -97,12 +117,45 @@ class Worker:
         data = self._expected(first, count)
         wrong = self.tenant.rng.random() < 0.3
         self.buffer.write(bytes([data[0] ^ 0x55]) + data[1:] if wrong else data)
-        expect = COMPARE_FAILURE if wrong else SUCCESS
+        expect = self._readable(first, count)
+        if wrong and expect == SUCCESS:
+            expect = COMPARE_FAILURE
         yield from self._do(Nvm.COMPARE, first, count, {}, len(data), expect)
 
     def _forget(self, first: int, count: int) -> None:
         for block in range(first, first + count):
             self.blocks.pop(block, None)
+            self.spoiled.discard(block)
+
+    def _copy(self) -> Steps[None]:
+        """Copy up to two ranges of one half of the blocks into the other half."""
+        rng, half = self.tenant.rng, self.span // 2
+        source, target = rng.choice(((0, self.span - half), (self.span - half, 0)))
+        ranges, room = [], half
+        for _ in range(rng.choice((1, 1, 2))):
+            if room:
+                count = rng.randrange(1, min(room, max(self.tenant.sizes)) + 1)
+                ranges.append((self.first + source + rng.randrange(half - count + 1), count))
+                room -= count
+        total = sum(count for _, count in ranges)
+        target += self.first + rng.randrange(half - total + 1)
+        data = b"".join(
+            bytes(8) + first.to_bytes(8, "little") + (count - 1).to_bytes(2, "little") + bytes(14)
+            for first, count in ranges
+        )
+        self.buffer.write(data)
+        words = {10: target, 11: 0, 12: len(ranges) - 1}
+        bad = any(self._readable(*one) != SUCCESS for one in ranges)
+        yield from self._do(Nvm.COPY, 0, 0, words, len(data), UNRECOVERED_READ if bad else SUCCESS)
+        if bad:
+            return
+        copied = [self.blocks.get(block) for first, count in ranges for block in range(first, first + count)]
+        for block, content in enumerate(copied, target):
+            if content is None:
+                self.blocks.pop(block, None)
+            else:
+                self.blocks[block] = content
+            self.spoiled.discard(block)
 
     def _deallocate(self, first: int, count: int) -> Steps[None]:
         head = max(1, count // 2)
@@ -112,6 +165,19 @@ class Worker:
         words = {10: len(ranges) - 1, 11: 1 << 2}
         yield from self._do(Nvm.DATASET_MANAGEMENT, 0, 0, words, len(data))
         self._forget(first, count)
+
+
+Mix = tuple[tuple[float, str], ...]
+"""Kinds of commands, each with the part of all commands that it and those before it make."""
+USUAL: Mix = (
+    (0.42, "write"), (0.82, "read"), (0.85, "compare"), (0.87, "verify"), (0.89, "flush"), (0.92, "zeroes"),
+    (0.95, "deallocate"), (0.98, "copy"), (1.0, "spoil"),
+)  # fmt: skip
+CHANGES: Mix = (
+    (0.2, "write"), (0.3, "read"), (0.34, "compare"), (0.38, "verify"), (0.42, "flush"), (0.58, "zeroes"),
+    (0.74, "deallocate"), (0.88, "copy"), (0.94, "spoil"),
+    (1.0, "spoil for good"),
+)  # fmt: skip
 
 
 class Tenant:
@@ -128,6 +194,7 @@ class Tenant:
         self.name = name
         self.sizes = sizes
         self.pause_ns = 4000
+        self.mix = USUAL
         self.stamp = 0
         self.budget = 0
         self.active = 0

@@ -67,8 +67,8 @@ class Changes:
     ranges: list[Change] = field(default_factory=list)
     others: list[int] = field(default_factory=list)
     """Fetches, in order, of commands that may have changed anything."""
-    before: list[tuple[int, int, int, bool]] = field(default_factory=list)
-    """(NSID, first block, one past the last, may be deallocated) of commands that were over before that."""
+    before: list[tuple[int, int, int]] = field(default_factory=list)
+    """(NSID, first block, one past the last) of commands that were over before that."""
 
     def other_before(self, order: int) -> bool:
         """Whether a command that may have changed anything was fetched before ``order``."""
@@ -105,7 +105,7 @@ def _orders(table: pa.Table, name: str) -> np.ndarray:
     return np.where(to_numpy(pc.is_valid(values)), to_numpy(values).astype(np.int64), NEVER)
 
 
-def _merged(table: pa.Table) -> list[tuple[int, int, int, bool]]:
+def _merged(table: pa.Table) -> list[tuple[int, int, int]]:
     """Return the ranges of plain commands that are not looked at one by one, merged where they touch."""
     opcode = to_numpy(table.column("opcode"))
     words = {name: to_numpy(table.column(name)).astype(np.uint64) for name in ("cdw10", "cdw11", "cdw12", "nsid")}
@@ -114,18 +114,14 @@ def _merged(table: pa.Table) -> list[tuple[int, int, int, bool]]:
     start = np.where(whole, np.uint64(0), words["cdw10"] | words["cdw11"] << np.uint64(32))
     last = np.where(whole, np.uint64(END - 1), start + (words["cdw12"] & np.uint64(0xFFFF)))
     last = np.where(last < start, np.uint64(END - 1), last)
-    frees = opcode == Nvm.WRITE_ZEROES
-    found: list[tuple[int, int, int, bool]] = []
+    found: list[tuple[int, int, int]] = []
     for nsid in np.unique(words["nsid"][plain]):
-        for free in (False, True):
-            mine = plain & (words["nsid"] == nsid) & (frees == free)
-            order = np.argsort(start[mine], kind="stable")
-            firsts, lasts = start[mine][order], np.maximum.accumulate(last[mine][order])
-            if not len(firsts):
-                continue
-            breaks = np.flatnonzero(firsts[1:] > lasts[:-1]) + 1
-            for first, end in zip([0, *breaks], [*breaks, len(firsts)], strict=True):
-                found.append((int(nsid), int(firsts[first]), int(lasts[end - 1]) + 1, free))
+        mine = plain & (words["nsid"] == nsid)
+        order = np.argsort(start[mine], kind="stable")
+        firsts, lasts = start[mine][order], np.maximum.accumulate(last[mine][order])
+        breaks = np.flatnonzero(firsts[1:] > lasts[:-1]) + 1
+        for first, end in zip([0, *breaks], [*breaks, len(firsts)], strict=True):
+            found.append((int(nsid), int(firsts[first]), int(lasts[end - 1]) + 1))
     return found
 
 

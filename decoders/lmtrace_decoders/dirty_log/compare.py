@@ -42,10 +42,8 @@ def _period(sheet: Sheet, period: Period, changes: Changes, allocated: Allocated
             if judgement != LOGGED:
                 if phase == DURING_START and why is None:
                     told = allocated(change, start, end)
-                    judgement = MISSED if told is False else UNKNOWN
-                    reason = "no report on allocated blocks followed" if told is None else None
-                    if told:
-                        reason = "a later report on allocated blocks may tell of it"
+                    judgement = UNKNOWN if told is None else LOGGED if told else MISSED
+                    reason = {None: "no report on allocated blocks followed", True: "reported as allocated"}.get(told)
                 elif why is not None:
                     judgement, reason = UNKNOWN, why
                 else:
@@ -146,24 +144,29 @@ def _end(sheet: Sheet, period: Period, lacking: list[tuple[Change, int, int]]) -
 def _entries(sheet: Sheet, changes: Changes, complete: bool) -> None:
     """Write whether some command explains each range that an entry tells of."""
     touched: defaultdict[int, Spans[bool]] = defaultdict(Spans)
-    freed: defaultdict[int, Spans[bool]] = defaultdict(Spans)
-    for nsid, start, end, frees in changes.before:
-        (freed if frees else touched)[nsid].put(start, end, True)
+    for nsid, start, end in changes.before:
+        touched[nsid].put(start, end, True)
+    lasting: list[Change] = []
     at = 0
     for period in sheet.log.periods:
         kept: defaultdict[int, Spans[bool]] = defaultdict(Spans)
+        freed: defaultdict[int, Spans[bool]] = defaultdict(Spans)
+        lasting = [one for one in lasting if one.done > period.opened[0]]
+        for one in lasting:
+            (freed if one.deallocates else kept)[one.nsid].put(one.start, one.end, True)
         whole = _Ahead(period, changes)
         for entry in [*period.entries, *period.late]:
             while at < len(changes.ranges) and changes.ranges[at].fetched < entry["last_tlp_id"]:
                 change = changes.ranges[at]
-                (freed if change.deallocates else touched)[change.nsid].put(change.start, change.end, True)
-                if not change.deallocates and change.fetched > period.opened[0]:
-                    kept[change.nsid].put(change.start, change.end, True)
+                touched[change.nsid].put(change.start, change.end, True)
+                lasting.append(change)
+                if change.done > period.opened[0]:
+                    (freed if change.deallocates else kept)[change.nsid].put(change.start, change.end, True)
                 at += 1
             if entry["lbacir"] == RANGE:
                 start, end = extent(entry) or (0, 0)
                 nsid = entry["nsid"]
-                explained = touched[nsid].touches(start, end) or freed[nsid].touches(start, end)
+                explained = touched[nsid].touches(start, end)
                 doubt = _doubt(sheet, period, entry, changes, complete)
                 _explained(sheet, period, entry, explained, doubt, whole)
                 if entry["dlba"] and explained:

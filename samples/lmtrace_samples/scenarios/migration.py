@@ -36,15 +36,18 @@ class Migration:
         """Where changed blocks go: to the other subsystem, or to a replica in this one."""
         return None if self.here is self.there else self.there
 
-    def prepare(self) -> Steps[None]:
-        """Enable everything: the managing controllers, the tenant's controller and the one it will move to."""
+    def prepare(self, blocks: int | None = None) -> Steps[None]:
+        """Enable everything: the managing controllers, the tenant's controller and the one it will move to.
+
+        The tenant uses the first ``blocks`` of its namespace, or all of it.
+        """
         yield from self.source.start()
         yield from self.here.start()
         if self.here is not self.there:
             yield from self.destination.start()
             yield from self.there.start()
         sizes = SIZES if self.world.choices.block_size == 512 else (1, 1, 1, 2)
-        span = self.blocks // (2 * WORKERS)
+        span = (blocks or self.blocks) // (2 * WORKERS)
         self.tenant = yield from open_tenant(self.source, self.start, 1, 0, WORKERS, span, sizes)
         receiver = self.destination.drivers[self.target]
         yield from receiver.enable()

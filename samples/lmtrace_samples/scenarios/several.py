@@ -17,7 +17,7 @@ def migrations_in_a_row(world: World) -> Steps[None]:
     side = world.sides[0]
     for nsid, cntlids in ((1, (1, 2)), (2, ())):
         side.namespace(nsid, 128, *cntlids)
-    commands = default_commands(world) // 4
+    commands = default_commands(world) // 5
     first = yield from migrate(world, (side, side), 2, commands, no_bulk)
     here, there = 2, 1
     for _ in range(2):
@@ -53,14 +53,14 @@ def migrations_at_once(world: World) -> Steps[None]:
     """Two tenants move at the same time, each to a controller of its own, while a third one works on undisturbed."""
     side, choices = world.sides[0], world.choices
     for nsid, cntlids in ((1, (1, 2, 3, 4, 5)), (2, ())):
-        side.namespace(nsid, 128, *cntlids)
+        side.namespace(nsid, 192, *cntlids)
     yield from side.start()
     manager = Manager(side)
     yield from manager.start()
     sizes = SIZES if choices.block_size == 512 else (1, 1, 1, 2)
     tenants: list[Tenant] = []
     for cntlid in (1, 2, 5):
-        first = 40 * len(tenants)
+        first = 2 * WORKERS * 8 * len(tenants)
         tenants.append((yield from open_tenant(side, cntlid, 1, first, WORKERS, 8, sizes)))
     commands = default_commands(world) // 4
     moves: list[Migration] = []
