@@ -17,6 +17,8 @@ WRITES = (int(Nvm.WRITE), int(Nvm.WRITE_ZEROES))
 CHANGES = (*WRITES, int(Nvm.WRITE_UNCORRECTABLE))
 OTHER_CHANGES = (int(Nvm.DATASET_MANAGEMENT), int(Nvm.COPY))
 """Commands whose ranges are in their data, so that it is not known here which blocks they change."""
+UNRECOVERED = 0x81
+"""SC of Unrecovered Read Error, of SCT 2."""
 MOST_BLOCKS = 1 << 22
 """Blocks moved by the commands of one kind that are followed one by one."""
 _COLUMNS = (
@@ -27,7 +29,10 @@ _COLUMNS = (
 
 @dataclass(slots=True)
 class Commands:
-    """Successful I/O commands of one link and namespace; every column is an array, -1 for null."""
+    """Successful I/O commands of one link and namespace, and reads of what could not be read.
+
+    Every column is an array, -1 for null.
+    """
 
     columns: dict[str, np.ndarray]
 
@@ -66,13 +71,17 @@ class Commands:
 
 
 def commands_of(store: Store, link: Link, nsid: int) -> Commands:
-    """Return the successful I/O commands of a namespace on a link that read or change its blocks."""
+    """Return the successful I/O commands of a namespace on a link that read or change its blocks.
+
+    With them are reads that found a block uncorrectable: whoever asks so has looked.
+    """
     opcodes = sorted({*READS, *CHANGES, *OTHER_CHANGES})
     terms = [*link.where, ("sqid", ">", 0), ("nsid", "==", nsid), ("opcode", "in", opcodes)]
     table = store.read("transactions", _COLUMNS, terms)
     columns = {name: numbers(table, name) for name in _COLUMNS}
-    keep = (columns["fetch_tlp_id"] >= 0) & (columns["cqe_tlp_id"] >= 0) & (columns["sct"] == 0) & (columns["sc"] == 0)
-    keep &= columns["cdw11"] < 1 << 31
+    spoilt = (columns["opcode"] == int(Nvm.READ)) & (columns["sct"] == 2) & (columns["sc"] == UNRECOVERED)
+    keep = ((columns["sct"] == 0) & (columns["sc"] == 0)) | spoilt
+    keep &= (columns["fetch_tlp_id"] >= 0) & (columns["cqe_tlp_id"] >= 0) & (columns["cdw11"] < 1 << 31)
     return Commands({name: values[keep] for name, values in columns.items()})
 
 

@@ -262,7 +262,7 @@ def _last(sorted_blocks: np.ndarray, blocks: np.ndarray) -> np.ndarray:
 
 def _one_size(*commands: Commands) -> int:
     """Return the bytes of a block, if the commands that moved any agree on one; else 0."""
-    sizes = np.unique(np.concatenate([one.sizes[one["opcode"] != 8] for one in commands]))
+    sizes = np.unique(np.concatenate([one.sizes[(one["opcode"] != 8) & (one["sc"] == 0)] for one in commands]))
     return int(sizes[0]) if len(sizes) == 1 else 0
 
 

@@ -138,13 +138,18 @@ def tail_event_not_asked_for(world: World) -> None:
     _with_second_entry(world, TAIL_POINTER)
 
 
+def next_slot(world: World) -> bytes:
+    """Return the slot of a data queue that is written next, as TPT."""
+    return world.sides[0].subsystem.data_queues[0].tail.to_bytes(4, "little")
+
+
 @fault("tail-trigger-still-set", "HMLM-5.1.25.1.23-n11", "rollback")
 def tail_trigger_still_set(world: World) -> None:
     """Get Features tells a tail pointer trigger that was reported already as still set."""
     world.choices.tail_trigger = True
 
     def change(sqe: bytearray) -> None:
-        sqe[52:56] = sqe[48:52]
+        sqe[52:56] = next_slot(world)
 
     def get_head(original: Callable[..., Steps[Any]], command: Command) -> Steps[Any]:
         result = yield from original(command)
@@ -161,8 +166,9 @@ def dropped_event_reported(world: World) -> None:
     armed: list[int] = []
 
     def change(sqe: bytearray) -> None:
-        """Arm the first trigger and no other."""
+        """Arm the first trigger, at the next entry, and no other."""
         sqe[47] = 0 if armed else 0x80
+        sqe[52:56] = next_slot(world)
         armed.append(sqe[48])
 
     def listen(original: Callable[..., Steps[None]], queue: Any) -> Steps[None]:

@@ -273,7 +273,7 @@ def written_called_deallocated(world: World) -> None:
     of_every_queue(world, made)
 
 
-@fault("logged-change-not-copied", "HMLM-NCS.5.6-n16", "migration-two-captures", party="host")
+@fault("logged-change-not-copied", "HMLM-NCS.5.6-n16", "migration-two-links", party="host")
 def logged_change_not_copied(world: World) -> None:
     """The host copies only every second of the ranges that the log tells of."""
     seen: list[Manager] = []
