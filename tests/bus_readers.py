@@ -217,35 +217,34 @@ def xilinx(link: str, beats: Iterator[Sample], bus: str) -> list[Got]:
 
 def of_header(one: Got) -> Sent:
     """The TLP of a generic stream, from its wire header."""
+    way = DOWN if one.stream.startswith("rx") else UP
+    sent = of_wire_header(one, way)
+    if sent.kind.startswith("Cpl"):
+        assert one.stream in ("rx_cpl", "tx_cpl")
+    else:
+        assert one.stream == ("rx_req" if way is DOWN else "tx_wr_req" if sent.payload else "tx_rd_req")
+    return sent
+
+
+def of_wire_header(one: Got, way: Direction) -> Sent:
+    """The TLP of a stream that carries wire headers."""
     raw = one.header.to_bytes(16, "big")
     four, data = raw[0] >> 5 & 1, raw[0] >> 6 & 1
     assert four or not any(raw[12:])
-    way = DOWN if one.stream.startswith("rx") else UP
     dws = int.from_bytes(raw[2:4], "big") & 0x3FF or 1024
     if raw[0] & 0x1F == 0x0A:
         by, packed, who, tag, lower = struct.unpack(">HHHBB", raw[4:12])
-        assert one.stream in ("rx_cpl", "tx_cpl")
         count = packed & 0xFFF or 4096
         return Sent(way, "CplD" if data else "Cpl", 0, dws if data else 1, 0xF * (not data), 0, tag, who, by,
                     count, lower, packed >> 13, one.words)  # fmt: skip
     who, tag, enables = struct.unpack(">HBB", raw[4:8])
-    assert one.stream == ("rx_req" if way is DOWN else "tx_wr_req" if data else "tx_rd_req")
     address = int.from_bytes(raw[8 : 16 if four else 12], "big")
-    return Sent(
-        way,
-        "MWr" if data else "MRd",
-        address,
-        dws,
-        enables & 15,
-        enables >> 4,
-        tag,
-        who,
-        0,
-        0,
-        0,
-        0,
-        one.words,
-    )
+    if raw[0] & 0x1F == 4:
+        target = int.from_bytes(raw[8:12], "big")
+        return Sent(way, "CfgWr0" if data else "CfgRd0", target, 1, enables & 15, enables >> 4, tag, who, 0, 0,
+                    payload=one.words)  # fmt: skip
+    return Sent(way, "MWr" if data else "MRd", address, dws, enables & 15, enables >> 4, tag, who, 0, 0,
+                payload=one.words)  # fmt: skip
 
 
 def of_descriptor(one: Got, tuser: bool = True) -> Sent:
@@ -278,3 +277,154 @@ def of_descriptor(one: Got, tuser: bool = True) -> Sent:
     return Sent(DOWN if one.stream == "cq" else UP, kind, dw[1] << 32 | dw[0], dws, one.first, one.last,
                 dw[3] & 0xFF, dw[2] >> 16, dw[3] >> 8 & 0xFFFF if kind.startswith("Cfg") else 0, 0, 0, 0,
                 payload)  # fmt: skip
+
+
+def roles(beat: Sample, start: str) -> Sample:
+    """The signals whose names begin so, without that beginning."""
+    return {key[len(start) :]: value for key, value in beat.items() if key.startswith(start)}
+
+
+def avalon(link: str, beats: Iterator[Sample], segments: int, beside: bool) -> list[Got]:
+    """TLPs of rx_st and tx_st: a segment counts on its valid alone."""
+    got: list[Got] = []
+    open_: dict[str, Got] = {}
+    raw: dict[str, list[int]] = {}
+    for cycle, beat in enumerate(beats):
+        for name in ("rx_st", "tx_st"):
+            sig = {
+                key[len(f"{link}.{name}_") :]: value for key, value in beat.items() if key.startswith(f"{link}.{name}")
+            }
+            if "x" in sig["valid"]:
+                continue
+            for segment in range(segments):
+                if not binary(sig["valid"]) >> segment & 1:
+                    continue
+                if binary(sig["sop"]) >> segment & 1:
+                    assert name not in open_
+                    got.append(Got(name, cycle, at=segment))
+                    open_[name], raw[name] = got[-1], []
+                    if beside:
+                        got[-1].header = binary(sig["hdr"]) >> 128 * segment & (1 << 128) - 1
+                one, end = open_[name], binary(sig["eop"]) >> segment & 1
+                empty = binary(sig["empty"]) >> 3 * segment & 7 if end and name == "rx_st" else 0
+                take_dws(one, raw[name], sig["data"], 8 * segment, 8 - empty, beside)
+                if end:
+                    one.last = 8 * segment + 7 - empty
+                    finish(one, raw[name], beside)
+                    open_.pop(name).end = cycle
+    assert not open_
+    return got
+
+
+def take_dws(one: Got, raw: list[int], data: str, first: int, count: int, beside: bool) -> None:
+    """Add DWs of a beat: what is beyond the length of the TLP may be x and is not looked at."""
+    for lane in range(first, first + count):
+        want = wanted(one, raw, beside)
+        if len(raw) == want:
+            break
+        raw.append(int.from_bytes(dws_of(data, lane, 1), "little"))
+
+
+def wanted(one: Got, raw: list[int], beside: bool) -> int:
+    """How many DWs a TLP has on its stream, as far as known."""
+    if beside:
+        return (one.header >> 96 & 0x3FF or 1024) if one.header >> 126 & 1 else 0
+    if not raw:
+        return 1
+    return 3 + (raw[0] >> 29 & 1) + ((raw[0] & 0x3FF or 1024) if raw[0] >> 30 & 1 else 0)
+
+
+def finish(one: Got, raw: list[int], beside: bool, swap: bool = False) -> None:
+    """Split what was gathered into header and payload."""
+    assert len(raw) == wanted(one, raw, beside)
+    if not beside:
+        size = 3 + (raw[0] >> 29 & 1)
+        for dword in [*raw[:size], *([0] * (4 - size))]:
+            one.header = one.header << 32 | dword
+        del raw[:size]
+    one.words = b"".join(dword.to_bytes(4, "big" if swap else "little") for dword in raw)
+
+
+def in_line(link: str, beats: Iterator[Sample], bus: str) -> list[Got]:
+    """TLPs of the 7 series' or LitePCIe's streams: headers as numbers in the data, payload turned round or not."""
+    series7 = bus.startswith("xilinx")
+    names = ("m_axis_rx_t", "s_axis_tx_t") if series7 else ("pcie_phy_source_", "pcie_phy_sink_")
+    data, enables = ("data", "keep") if series7 else ("payload_dat", "payload_be")
+    got: list[Got] = []
+    open_: dict[str, Got] = {}
+    raw: dict[str, list[int]] = {}
+    for cycle, beat in enumerate(beats):
+        for name in names:
+            sig = {
+                key[len(f"{link}.{name}") :]: value for key, value in beat.items() if key.startswith(f"{link}.{name}")
+            }
+            if sig["valid"] != "1" or sig["ready"] != "1":
+                continue
+            lanes = len(sig[data]) // 32
+            kept = binary(sig[enables]).bit_length() // 4
+            starts, ends = ([] if name in open_ else [0]), ([kept - 1] if sig["last"] == "1" else [])
+            if name == "m_axis_rx_t" and lanes == 4:
+                user = binary(sig["user"])
+                starts = [(user >> 10 & 15) // 4] if user >> 14 & 1 else []
+                ends = [(user >> 17 & 15) // 4] if user >> 21 & 1 else []
+            else:
+                assert binary(sig[enables]) == (1 << 4 * kept) - 1
+            for lane in range(kept):
+                if starts == [lane]:
+                    assert name not in open_
+                    got.append(Got(name, cycle, at=lane))
+                    open_[name], raw[name] = got[-1], []
+                if name not in open_:
+                    continue
+                raw[name].append(int.from_bytes(dws_of(sig[data], lane, 1), "little"))
+                if ends == [lane]:
+                    open_[name].last = lane
+                    finish(open_[name], raw[name], False, "little" not in bus)
+                    open_.pop(name).end = cycle
+    assert not open_
+    return got
+
+
+def requests(link: str, beats: Iterator[Sample]) -> list[tuple[Got, Sent]]:
+    """Requests and completions taken apart; what they do not say is as a `Sent` has it by default."""
+    got: list[tuple[Got, Sent]] = []
+    open_: dict[str, tuple[Got, Sent]] = {}
+    for cycle, beat in enumerate(beats):
+        for name in ("req_source", "cmp_source", "req_sink", "cmp_sink"):
+            start = f"{link}.{'de' * name.endswith('source')}packetizer_{name}_"
+            sig = {
+                key[len(start) :].removeprefix("payload_"): value
+                for key, value in beat.items()
+                if key.startswith(start)
+            }
+            if sig["valid"] != "1" or sig["ready"] != "1":
+                continue
+            if name not in open_:
+                assert sig["first"] == "1"
+                way = DOWN if name.endswith("source") else UP
+                length, tag = binary(sig["len"]) or 1024, binary(sig["tag"])
+                if name.startswith("req"):
+                    kind = "MWr" if sig["we"] == "1" else "MRd"
+                    first = binary(sig["be"]) & 15 if "be" in sig and kind == "MWr" else 0xF
+                    sent = Sent(way, kind, binary(sig["adr"]), length, first, 0xF * (length > 1), tag,
+                                binary(sig["req_id"]))  # fmt: skip
+                else:
+                    bad = sig["err"] == "1"
+                    sent = Sent(
+                        way, "Cpl" if bad else "CplD", 0, 1 if bad else length, 0, 0, tag, binary(sig["req_id"]),
+                        binary(sig["cmp_id"]), int(sig["end"]), binary(sig["adr"]), int(bad),
+                    )  # fmt: skip
+                got.append((Got(name, cycle), sent))
+                open_[name] = got[-1]
+            one, sent = open_[name]
+            want = 4 * sent.dws if sent.kind in ("MWr", "CplD") else 0
+            lanes = len(sig["dat"]) // 32
+            count = min(lanes, want // 4 - len(one.words) // 4)
+            one.words += dws_of(sig["dat"], 0, count)
+            if "be" in sig and sent.kind == "MWr" and sent.dws > 1 and len(one.words) == want:
+                one.last = binary(sig["be"]) >> 4 * (count - 1) & 15
+            if sig["last"] == "1":
+                assert len(one.words) == want
+                open_.pop(name)[0].end = cycle
+    assert not open_
+    return got

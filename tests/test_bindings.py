@@ -75,12 +75,13 @@ def test_a_root_port_turns_the_directions(path: Path) -> None:
         ),
         (
             '"tlp-stream"', '"tlp-streams"',
-            "test.toml: [link.a]: there is no convention 'tlp-streams'; there are: tlp-stream, xilinx-us",
+            "test.toml: [link.a]: there is no convention 'tlp-streams'; there are: intel-htile, "
+            "intel-ptile, litepcie, litepcie-requests, tlp-stream, xilinx-7series, xilinx-us",
         ),
         (
             "[link.a.rx_req]", "[link.a.rx_rq]",
             "test.toml: [link.a]: tlp-stream has no stream 'rx_rq'; it has: rx_req, rx_cpl, tx_rd_req, tx_wr_req, "
-            "tx_cpl, tx_msix_wr_req",
+            "tx_cpl, tx_msix_wr_req, rx, tx",
         ),
         (
             "hdr = ", "header = ",
@@ -214,8 +215,8 @@ def test_bind_on_a_dump_without_a_bus(tmp_path: Path) -> None:
     with pytest.raises(CaptureError) as error:
         read(file)
     assert str(error.value) == (
-        "a.vcd: no bus was recognised among 1 signals; known conventions: tlp-stream, xilinx-us; write a binding "
-        "(see `lmtrace bind`)"
+        "a.vcd: no bus was recognised among 1 signals; known conventions: intel-htile, intel-ptile, litepcie, "
+        "litepcie-requests, tlp-stream, xilinx-7series, xilinx-us; write a binding (see `lmtrace bind`)"
     )
 
 

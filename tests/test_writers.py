@@ -16,7 +16,24 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from benchmarks import make_vcd
-from bus_readers import DEVICE, DOWN, HOST, UP, Got, Sent, binary, of_descriptor, of_header, samples, tlp_stream, xilinx
+from bus_readers import (
+    DEVICE,
+    DOWN,
+    HOST,
+    UP,
+    Got,
+    Sent,
+    avalon,
+    binary,
+    in_line,
+    of_descriptor,
+    of_header,
+    of_wire_header,
+    requests,
+    samples,
+    tlp_stream,
+    xilinx,
+)
 from lmtrace.errors import UsageError
 from lmtrace.scenario import WireTlp
 from lmtrace.spec.pcie import Direction
@@ -169,13 +186,29 @@ def expected(sent: list[Sent], twelve_bits: Direction | None) -> list[Sent]:
     return out
 
 
+INWARD = ("rx_req", "rx_cpl", "cq", "rc", "rx_st", "m_axis_rx_t", "pcie_phy_source_", "req_source", "cmp_source")
+"""The streams by which TLPs come from the link."""
+
+
+def as_fields(one: Sent, bus: str) -> Sent:
+    """What a request stream shows of a TLP: byte enables of writes where there are any, and whether a read is done."""
+    if one.kind.startswith("Cpl"):
+        done = not one.payload or len(one.payload) >= one.byte_count
+        return replace(one, dws=max(len(one.payload) // 4, 1), byte_count=int(done), first=0)
+    seen = bus.startswith("litenvme") and one.kind == "MWr"
+    return replace(
+        one, first=one.first if seen else 0xF, last=one.last if seen else 0xF * (one.dws > 1), completer=DEVICE,
+        byte_count=4,
+    )  # fmt: skip
+
+
 def check(path: Path, bus: str, sent: list[Sent], seed: int = 1, link: str = "pcie0") -> list[Got]:
     write_vcd(timed(sent, link), path, bus, seed)
     if bus.startswith("tlp-stream"):
         got = tlp_stream(link, samples(path), 2 if bus.endswith("x2") else 1)
         read = [of_header(one) for one in got]
         want = expected(sent, None)
-    else:
+    elif bus.startswith("xilinx-us"):
         got = xilinx(link, samples(path), bus)
         root = "root-port" in bus
         read = [of_descriptor(one, not root) for one in got]
@@ -185,6 +218,21 @@ def check(path: Path, bus: str, sent: list[Sent], seed: int = 1, link: str = "pc
         if root:
             want = [one if one.kind.startswith("Cpl") else replace(one, first=0xF, last=0xF * (one.dws > 1))
                     for one in want]  # fmt: skip
+    elif "requests" in bus:
+        both = requests(link, samples(path))
+        got = [one for one, _ in both]
+        read = [replace(tlp, payload=one.words, last=one.last if one.last != 0xF else tlp.last) for one, tlp in both]
+        want = [as_fields(one, bus) for one in expected(sent, None)]
+        if bus.startswith("litenvme"):
+            read = [replace(one, direction=DOWN if one.direction is UP else UP) for one in read]
+    else:
+        got = avalon(link, samples(path), 1 if "256" in bus else 2, "ptile" in bus) if "intel" in bus else in_line(
+            link, samples(path), bus
+        )  # fmt: skip
+        inward = UP if "root-port" in bus else DOWN
+        outward = DOWN if inward is UP else UP
+        read = [of_wire_header(one, inward if one.stream in INWARD else outward) for one in got]
+        want = expected(sent, None)
     assert len(read) == len(want)
     for place, (mine, theirs) in enumerate(zip(read, want, strict=True)):
         assert mine == theirs, place
@@ -194,7 +242,7 @@ def check(path: Path, bus: str, sent: list[Sent], seed: int = 1, link: str = "pc
 
 def in_order(got: list[Got]) -> None:
     """Each TLP starts after all before it have started, and after those of the other direction have ended."""
-    down = ("rx_req", "rx_cpl", "cq", "rc")
+    down = INWARD
     for before, after in pairwise(got):
         if before.stream == after.stream:
             assert before.start < after.start or before.at < after.at
@@ -207,6 +255,7 @@ def in_order(got: list[Got]) -> None:
 
 
 PLAIN = [bus for bus in BUSES if "msix" not in bus]
+TWO_SEGMENTS = ("intel-ptile", "intel-ptile-root-port", "intel-htile-512", "intel-htile-512-root-port")
 
 
 @pytest.mark.parametrize("bus", PLAIN)
@@ -219,6 +268,15 @@ def test_every_length_on_every_bus(tmp_path: Path, bus: str) -> None:
         assert places == {("rc", 0), ("rc", 4), ("cq", 0), ("rq", 0), ("cc", 0)}
     elif bus == "tlp-stream-512x2":
         assert {at for _, at in places} == {0, 1}
+    elif bus in TWO_SEGMENTS:
+        assert places == {(stream, at) for stream in ("rx_st", "tx_st") for at in (0, 1)}
+        assert {one.last for one in got if one.stream == "rx_st"} == set(range(16))
+    elif bus.startswith("xilinx-7series-128"):
+        assert places == {("m_axis_rx_t", 0), ("m_axis_rx_t", 2), ("s_axis_tx_t", 0)}
+        assert {(one.stream, one.last) for one in got} == {(stream, at) for stream, _ in places for at in range(4)}
+    elif bus.startswith("litepcie-") and "requests" not in bus:
+        bits = int(bus.split("-")[1])
+        assert {one.last for one in got} == set(range(bits // 32))
     else:
         assert {at for _, at in places} == {0}
 
@@ -239,7 +297,11 @@ def tlp_lists(draw: st.DrawFn) -> list[Sent]:
 
 @settings(max_examples=8, deadline=None)
 @given(tlp_lists(), st.integers(0, 1000))
-@pytest.mark.parametrize("bus", ["tlp-stream-512x2", "xilinx-us-256-straddle", "xilinx-us-512-straddle"])
+@pytest.mark.parametrize(
+    "bus",
+    ["tlp-stream-512x2", "xilinx-us-256-straddle", "xilinx-us-512-straddle", "intel-ptile", "intel-htile-512",
+     "xilinx-7series-128", "litepcie-256-little"],
+)  # fmt: skip
 def test_any_list(tmp_path_factory: pytest.TempPathFactory, bus: str, sent: list[Sent], seed: int) -> None:
     check(tmp_path_factory.mktemp("any") / "a.vcd", bus, sent, seed)
 

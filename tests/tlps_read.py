@@ -7,7 +7,13 @@ from pathlib import Path
 
 import numpy as np
 
+import lmtrace_decoders.fst.reader
+import lmtrace_decoders.interfaces.intel_htile
+import lmtrace_decoders.interfaces.intel_ptile
+import lmtrace_decoders.interfaces.litepcie
+import lmtrace_decoders.interfaces.litepcie_requests
 import lmtrace_decoders.interfaces.tlp_stream
+import lmtrace_decoders.interfaces.xilinx_7series
 import lmtrace_decoders.interfaces.xilinx_us
 import lmtrace_decoders.pcap.reader
 import lmtrace_decoders.vcd.reader  # noqa: F401  registers, so that one format needs no other module of the pack

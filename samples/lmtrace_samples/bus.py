@@ -116,6 +116,8 @@ class Bus(ABC):
     config = False
     """Whether configuration requests and their completions are seen here."""
     inner = ""
+    inward = frozenset({"rx", "rx_req", "rx_cpl", "cq", "rc", "source", "req_source", "cmp_source"})
+    """The streams by which TLPs come from the link."""
 
     def __init__(self) -> None:
         self.streams: dict[str, Stream] = {}

@@ -161,7 +161,7 @@ class Waveform:
 
                 signals = [add(signal) for signal in stream.signals]
                 ready = add(Signal(stream.ready, 1)) if stream.ready else None
-                side = name, stream_name in ("rx_req", "rx_cpl", "cq", "rc")
+                side = name, stream_name in bus.inward
                 link.ports[stream_name] = _Port(link, side, stream, signals, ready)
         return link
 

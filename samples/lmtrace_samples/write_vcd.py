@@ -7,12 +7,22 @@ from pathlib import Path
 
 from lmtrace.errors import UsageError
 from lmtrace.scenario import WireTlp, writer
-from lmtrace_samples import bus_tlp_stream, bus_xilinx_us, bus_xilinx_us_512
+from lmtrace_samples import (
+    bus_intel,
+    bus_litepcie_requests,
+    bus_tlp_stream,
+    bus_xilinx_7series,
+    bus_xilinx_us,
+    bus_xilinx_us_512,
+)
 from lmtrace_samples.tlp_header import user_side, with_functions
 from lmtrace_samples.waveform import Waveform
 from lmtrace_samples.whole_file import whole_file
 
-BUSES = {**bus_tlp_stream.BUSES, **bus_xilinx_us.BUSES, **bus_xilinx_us_512.BUSES}
+BUSES = {
+    **bus_tlp_stream.BUSES, **bus_xilinx_us.BUSES, **bus_xilinx_us_512.BUSES, **bus_intel.BUSES,
+    **bus_xilinx_7series.BUSES, **bus_litepcie_requests.BUSES,
+}  # fmt: skip
 """The bus conventions by the name a user gives."""
 
 

@@ -38,6 +38,11 @@ def _link(name: str, candidate: Candidate) -> list[str]:
     if len(candidate.convention.straddles) > 1:
         choice = ", ".join(quoted(one) for one in candidate.convention.straddles)
         lines.append(f'straddle = "auto"       # {choice}; auto: the traffic decides')
+    for setting, choices in candidate.convention.settings.items():
+        if choices[0] != "auto":
+            continue
+        listed = ", ".join(quoted(one) for one in choices)
+        lines.append(f"{setting} = {quoted(choices[0])}    # {listed}")
     for stream, roles in candidate.streams.items():
         lines.append(f"[link.{name}.{stream}]    # {candidate.convention.streams[stream].text}")
         lines += [f"{role} = {quoted(signal.name)}" for role, signal in roles.items()]

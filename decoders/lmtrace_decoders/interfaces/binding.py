@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import difflib
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from lmtrace.bindings import Binding, Given, LinkBinding, one_signal
 from lmtrace.errors import BindingError
 from lmtrace.stage import Link
 from lmtrace.trouble import Troubles, declare
-from lmtrace_decoders.interfaces.convention import conventions
+from lmtrace_decoders.interfaces.convention import Convention, conventions
 from lmtrace_decoders.interfaces.recognise import Candidate
 from lmtrace_decoders.interfaces.signals import BoundStream, Signal
 
@@ -25,6 +26,7 @@ class BoundLink:
     streams: tuple[BoundStream, ...]
     side: str
     straddle: str
+    settings: Mapping[str, str]
     text: str
     confidence: float
     given: Given
@@ -50,7 +52,7 @@ def from_candidates(found: Sequence[Candidate], troubles: Troubles) -> list[Boun
         bound.append(
             BoundLink(
                 f"pcie{number}", candidate.convention.name, _streams(candidate, candidate.clock, number), "auto",
-                "auto", text, candidate.judgement.confidence, Given(),
+                "auto", _defaults(candidate.convention), text, candidate.judgement.confidence, Given(),
             )
         )  # fmt: skip
     return bound
@@ -62,6 +64,28 @@ def _streams(candidate: Candidate, clock: Signal, link: int) -> tuple[BoundStrea
                     candidate.convention.streams[name].ready)
         for name, roles in candidate.streams.items()
     )  # fmt: skip
+
+
+def _defaults(convention: Convention) -> dict[str, str]:
+    return {name: choices[0] for name, choices in convention.settings.items()}
+
+
+def _settings(convention: Convention, link: LinkBinding, where: str) -> dict[str, str]:
+    """Return the convention's settings as a binding has them; raises BindingError for what there is not."""
+    settings = _defaults(convention)
+    for name, value in link.options.items():
+        if name not in settings:
+            known = ["convention", "clock", "side", "straddle", *settings]
+            near = difflib.get_close_matches(name, known, n=1)
+            raise BindingError(
+                f"{where}: {convention.name} has no setting {name!r}" + (f"; did you mean {near[0]!r}?" if near else
+                f"; there are: {', '.join(known)}")
+            )  # fmt: skip
+        if value not in convention.settings[name]:
+            choices = ", ".join(f'"{one}"' for one in convention.settings[name])
+            raise BindingError(f"{where}: {name} is {value!r}, it is one of: {choices}")
+        settings[name] = str(value)
+    return settings
 
 
 def from_binding(binding: Binding, signals: Sequence[Signal]) -> list[BoundLink]:
@@ -102,10 +126,11 @@ def _bound(link: LinkBinding, number: int, source: str, signals: Sequence[Signal
         stream = convention.streams[name]
         shapes[name] = found
         bound.append(BoundStream(number, name, clock, found, stream.valid, stream.ready))
+    settings = _settings(convention, link, where)
     judgement = convention.judge(shapes, link.straddle)
     if judgement.confidence == 0:
         raise BindingError(f"{where}: {'; '.join(judgement.remarks)}")
     return BoundLink(
-        link.name, convention.name, tuple(bound), link.side, link.straddle,
+        link.name, convention.name, tuple(bound), link.side, link.straddle, settings,
         f"{convention.name}, bound by {source}, clock {clock.name}", 1.0, link.given,
     )  # fmt: skip

@@ -58,20 +58,22 @@ class Bus(Protocol):
     def oldest(self) -> int:
         """Return the step at which the oldest open TLP began, NEVER when none is open."""
 
-    def learn(self, rows: np.ndarray) -> None:
+    def learn(self, rows: np.ndarray, payload: np.ndarray) -> None:
         """Look at rows of all links, directed as for an endpoint, before any of them is given out."""
 
-    def settle(self, rows: np.ndarray) -> None:
+    def settle(self, rows: np.ndarray, payload: np.ndarray) -> None:
         """Fill in, in place, what the core adds to requests and the rows looked at showed."""
 
 
 @dataclass(frozen=True, slots=True)
 class LinkShape:
-    """How one link of a convention is bound: its number, straddle, and where its streams stand in the plan."""
+    """How one link of a convention is bound: its number, straddle, where its streams stand in the plan, settings."""
 
     link: int
     straddle: str
     streams: Mapping[str, int]
+    settings: Mapping[str, str] = field(default_factory=dict)
+    """A value for each of the convention's settings."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,6 +103,10 @@ class Convention:
     least: frozenset[str] = field(default_factory=frozenset)
     """A link has at least one of these streams."""
     straddles: tuple[str, ...] = ("none",)
+    clocks: tuple[str, ...] = ()
+    """Names of the clock that such a bus is likeliest to have, before all others."""
+    settings: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    """What else a binding may choose for a link, and the choices; the first is taken where it says nothing."""
 
 
 _conventions: dict[str, Convention] = {}

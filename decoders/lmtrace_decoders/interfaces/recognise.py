@@ -10,8 +10,11 @@ from dataclasses import dataclass, field
 from lmtrace_decoders.interfaces.convention import Convention, Judgement, conventions
 from lmtrace_decoders.interfaces.signals import Signal
 
-_CLOCK = re.compile(r"(.*_)?(user_?clk(_out)?|pcie_?clk|axis?_?clk|a?clk|clock|clk_\w+|clk\d*)", re.I)
+_CLOCK = re.compile(r"(.*_)?(user_?clk(_out)?|pcie_?clk|axis?_?clk|coreclkout\w*|a?clk|clock|clk_\w+|clk\d*)", re.I)
 _CLOCK_ORDER = ("user_clk", "user_clk_out", "clk", "clock", "pcie_clk", "pcie_user_clk", "aclk", "axis_clk", "axi_clk")
+
+LEAST_CONFIDENCE = 0.5
+"""What fits less well is not taken for a bus unless a binding says so."""
 
 
 @dataclass(slots=True)
@@ -74,17 +77,22 @@ def candidates(signals: Iterable[Signal]) -> list[Candidate]:
         if not convention.least & set(whole):
             continue
         judgement = convention.judge(whole, "auto")
-        if judgement.confidence > 0:
-            result.append(Candidate(convention, scope, prefix, whole, clock_of(scope, clocks), judgement))
+        if judgement.confidence >= LEAST_CONFIDENCE:
+            clock = clock_of(scope, clocks, convention.clocks)
+            result.append(Candidate(convention, scope, prefix, whole, clock, judgement))
     return result
 
 
-def clock_of(scope: str, clocks: Mapping[str, Sequence[Signal]]) -> Signal | None:
-    """Return the likeliest clock for signals of ``scope``: the best name in the nearest scope that has one."""
+def clock_of(scope: str, clocks: Mapping[str, Sequence[Signal]], first: tuple[str, ...] = ()) -> Signal | None:
+    """Return the likeliest clock for signals of ``scope``: the best name in the nearest scope that has one.
+
+    Names in ``first`` are better than all others.
+    """
+    known = (*first, *_CLOCK_ORDER)
 
     def merit(signal: Signal) -> tuple[int, int, str]:
         local = signal.local.lower()
-        place = _CLOCK_ORDER.index(local) if local in _CLOCK_ORDER else len(_CLOCK_ORDER)
+        place = known.index(local) if local in known else len(known)
         return place, len(local), local
 
     while True:

@@ -5,11 +5,9 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 
-import numpy as np
-
 from lmtrace.errors import CaptureError
 from lmtrace.stage import Link, Request, TlpChunk
-from lmtrace_decoders.interfaces.assembly import TROUBLES, noted
+from lmtrace_decoders.interfaces.assembly import TROUBLES, Finished, noted
 from lmtrace_decoders.interfaces.beats import Beats, plan
 from lmtrace_decoders.interfaces.bind_text import toml
 from lmtrace_decoders.interfaces.binding import BoundLink, from_binding, from_candidates
@@ -37,7 +35,7 @@ class BoundWaveform:
         for number, link in enumerate(bound):
             places = {stream.name: at + k for k, stream in enumerate(link.streams)}
             at += len(link.streams)
-            shapes[link.convention].append(LinkShape(number, link.straddle, places))
+            shapes[link.convention].append(LinkShape(number, link.straddle, places, link.settings))
         known = conventions()
         self._buses: list[Bus] = [known[name].bus(self.plan, shape) for name, shape in shapes.items()]
         self.links = [link.link() for link in bound]
@@ -50,14 +48,14 @@ class BoundWaveform:
             if not looked:
                 if not merger.full(UNDECIDED_ROWS):
                     continue
-                self._decide(sides, merger.held().rows)
+                self._decide(sides, merger.held())
                 looked = True
             chunk = merger.give(min(bus.oldest() for bus in self._buses))
             if chunk is not None:
                 yield self._settled(chunk, sides)
         merger.add([bus.end() for bus in self._buses])
         if not looked:
-            self._decide(sides, merger.held().rows)
+            self._decide(sides, merger.held())
         chunk = merger.give(NEVER)
         self._count()
         if chunk is not None:
@@ -65,14 +63,15 @@ class BoundWaveform:
 
     def _settled(self, chunk: TlpChunk, sides: Sequence[str]) -> TlpChunk:
         for bus in self._buses:
-            bus.learn(chunk.rows)
-            bus.settle(chunk.rows)
+            bus.learn(chunk.rows, chunk.payload)
+            bus.settle(chunk.rows, chunk.payload)
         return direct(chunk, sides)
 
-    def _decide(self, sides: list[str], rows: np.ndarray) -> None:
-        """Learn from the first rows; replace every side nobody named, and say so in the link's text."""
+    def _decide(self, sides: list[str], first: Finished) -> None:
+        """Learn from the first TLPs; replace every side nobody named, and say so in the link's text."""
+        rows = first.rows
         for bus in self._buses:
-            bus.learn(rows)
+            bus.learn(rows, first.payload)
         for number, side in enumerate(sides):
             if side == "auto":
                 sides[number], why = side_of(rows[rows["link"] == number])

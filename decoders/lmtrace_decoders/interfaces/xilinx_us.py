@@ -92,12 +92,12 @@ class XilinxUs:
         """See `Bus`."""
         return min([self._state.oldest(NEVER), *(pins.oldest(NEVER) for pins in self._pins.values())])
 
-    def learn(self, rows: np.ndarray) -> None:
+    def learn(self, rows: np.ndarray, payload: np.ndarray) -> None:
         """See `Bus`."""
         for link, facts in self._facts.items():
             facts.learn(rows[rows["link"] == link])
 
-    def settle(self, rows: np.ndarray) -> None:
+    def settle(self, rows: np.ndarray, payload: np.ndarray) -> None:
         """See `Bus`."""
         for link, facts in self._facts.items():
             facts.apply(rows, rows["link"] == link, link in self._pins)
