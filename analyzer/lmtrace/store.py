@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
+from bisect import bisect_left
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -274,6 +275,7 @@ def _row_groups(file: Path, wanted: pa.Schema, where: Where) -> Iterator[pa.Tabl
     with pq.ParquetFile(file) as parquet:
         there = parquet.schema_arrow.names
         names = [one for one in there if one in wanted.names or any(one == term[0] for term in where)]
+        where = [_sorted(term) for term in where]
         for number in range(parquet.num_row_groups):
             group = parquet.metadata.row_group(number)
             statistics = {term[0]: group.column(there.index(term[0])).statistics for term in where if term[0] in there}
@@ -297,7 +299,8 @@ def _may_hold(term: tuple[str, str, Any], statistics: Any) -> bool:
     low, high = statistics.min, statistics.max
     match operator:
         case "in":
-            return any(low <= one <= high for one in value)
+            at = bisect_left(value, low)
+            return at < len(value) and bool(value[at] <= high)
         case "==":
             return bool(low <= value <= high)
         case "<" | "<=":
@@ -305,6 +308,12 @@ def _may_hold(term: tuple[str, str, Any], statistics: Any) -> bool:
         case ">" | ">=":
             return bool(high >= value)
     return True
+
+
+def _sorted(term: tuple[str, str, Any]) -> tuple[str, str, Any]:
+    """Return a term whose values, of ``in``, are in order, so that row groups are ruled out fast."""
+    name, operator, value = term
+    return (name, operator, sorted(value)) if operator == "in" else term
 
 
 def _holds(part: pa.Table, term: tuple[str, str, Any]) -> Any:

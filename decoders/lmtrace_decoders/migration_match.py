@@ -13,7 +13,7 @@ from typing import Generic, Protocol, TypeVar
 import numpy as np
 
 from lmtrace.pieces import ControllerState, Pieces, QueueState
-from lmtrace.spec.migration import CONTROLLER_STATE_HEADER
+from lmtrace.spec.migration import CONTROLLER_STATE_HEADER, NVME_CONTROLLER_STATE
 
 MOST_READS = 16
 """Structures read of one suspended controller that are remembered."""
@@ -22,6 +22,8 @@ MOST_PAIRS = 1 << 12
 _FIRST = 16
 """The first byte that tells: version, CSATTR and reserved bytes come before it."""
 _HEADER = CONTROLLER_STATE_HEADER.size
+_BARE = _HEADER + NVME_CONTROLLER_STATE.size
+"""A structure of no more bytes holds no queue: that of any idle controller looks the same."""
 BYTES, IN_PART, DIFFERENT, ORDER = "bytes", "bytes in part", "bytes with differences", "order"
 _RANKS = (BYTES, IN_PART, DIFFERENT)
 
@@ -159,7 +161,7 @@ def _length(one: Pieces, other: Pieces) -> int:
 def _same(read: Pieces, written: Pieces) -> bool:
     """Whether the bytes set are those that were read, what stands before the sizes apart."""
     end = len(written.data)
-    if end <= _HEADER or not read.known(_FIRST, end) or not written.known(_FIRST, end):
+    if end <= _BARE or not read.known(_FIRST, end) or not written.known(_FIRST, end):
         return False
     return read.data[_FIRST:end] == written.data[_FIRST:end]
 

@@ -131,6 +131,8 @@ class Controller:
     reset_orders: list[int] = field(default_factory=list)
     former: list[Queue] = field(default_factory=list)
     """The I/O queues that its last reset deleted."""
+    deleted: deque[Queue] = field(default_factory=lambda: deque(maxlen=64))
+    """The latest I/O queues that were deleted by command, since its last reset."""
     reset_time: int = 0
     reset_uncertain: bool = False
     """The last reset was inferred from behaviour."""
@@ -215,7 +217,9 @@ class Controller:
 
     def on_deleted(self, kind: str, qid: int, order: int) -> None:
         """A queue was deleted."""
-        self.queues.pop((kind, qid), None)
+        gone = self.queues.pop((kind, qid), None)
+        if gone is not None:
+            self.deleted.append(gone)
         if kind == "SQ":
             self.outstanding = {key: one for key, one in self.outstanding.items() if key[0] != qid}
         if qid and not self.io:
@@ -269,6 +273,7 @@ class Controller:
         self.reset_orders.append(order)
         self.reset_uncertain = not certain
         self.former = self.io
+        self.deleted.clear()
         self.page_size = None
         self.queues.clear()
         self.outstanding.clear()

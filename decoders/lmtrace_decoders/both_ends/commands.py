@@ -246,7 +246,8 @@ class Ledger:
         opcode = None if at is None else int(known["opcode"][at])
         end = self.other.link if self.resumed else self.source.link
         result, cause = told.result, told.cause
-        if self.source.link.lost_before(self.handover.row["suspended_ps"] or 0) and result in (LOST, DOUBLED):
+        lossy = self.source.link.lost_before(self.handover.row["suspended_ps"] or 0)
+        if result in (LOST, DOUBLED) and (lossy or self.other.link.lost_before(self.until_ps)):
             result, cause = UNKNOWN, ""
         self.handover.store.writer("migrated_commands").add({
             "capture": end.capture.name, "link": end.name, "controller": self.other.cntlid,

@@ -21,6 +21,8 @@ UNRECOVERED = 0x81
 """SC of Unrecovered Read Error, of SCT 2."""
 MOST_BLOCKS = 1 << 22
 """Blocks moved by the commands of one kind that are followed one by one."""
+MOST_COMMANDS = 1 << 20
+"""Commands of one namespace on one link that are followed."""
 _COLUMNS = (
     "id", "function", "opcode", "nsid", "cdw10", "cdw11", "cdw12", "sct", "sc", "fetch_tlp_id", "cqe_tlp_id", "cqe_ps",
     "bytes_expected", "bytes_to_device", "bytes_from_device",
@@ -70,13 +72,15 @@ class Commands:
         return np.where(expected % self.blocks == 0, expected // self.blocks, 0)
 
 
-def commands_of(store: Store, link: Link, nsid: int) -> Commands:
-    """Return the successful I/O commands of a namespace on a link that read or change its blocks.
+def commands_of(store: Store, link: Link, nsid: int) -> Commands | None:
+    """Return the successful I/O commands of a namespace on a link that read or change its blocks; None for too many.
 
     With them are reads that found a block uncorrectable: whoever asks so has looked.
     """
     opcodes = sorted({*READS, *CHANGES, *OTHER_CHANGES})
     terms = [*link.where, ("sqid", ">", 0), ("nsid", "==", nsid), ("opcode", "in", opcodes)]
+    if store.read("transactions", ("id",), terms).num_rows > MOST_COMMANDS:
+        return None
     table = store.read("transactions", _COLUMNS, terms)
     columns = {name: numbers(table, name) for name in _COLUMNS}
     spoilt = (columns["opcode"] == int(Nvm.READ)) & (columns["sct"] == 2) & (columns["sc"] == UNRECOVERED)

@@ -11,9 +11,14 @@ import pyarrow.compute as pc
 
 from lmtrace.arrow import to_numpy
 from lmtrace.pieces import ControllerState, Pieces
-from lmtrace.store import Capture, Store, Where
+from lmtrace.spec.nvme import Admin
+from lmtrace.store import Capture, Store
 
 NEVER = 1 << 62
+MOST_COMMANDS = 1 << 18
+"""Commands before and after those of a migration among which its traffic is looked for."""
+MOST_HANDOVERS = 256
+"""Migrations of one run that are looked at from both ends."""
 
 
 def numbers(table: Any, name: str) -> np.ndarray:
@@ -41,10 +46,14 @@ class Link:
 
 @dataclass(slots=True)
 class Traffic:
-    """The I/O commands of one function in the order in which they were fetched; -1 stands for null."""
+    """The I/O commands of one function around a migration, in the order of their fetch; -1 stands for null.
+
+    ``since`` is a TLP before which something may have been left out.
+    """
 
     ids: np.ndarray
     columns: dict[str, np.ndarray]
+    since: int
 
     def __getitem__(self, name: str) -> np.ndarray:
         return self.columns[name]
@@ -55,22 +64,26 @@ class Traffic:
 
 _TRAFFIC = (
     "id", "sqid", "cqid", "cid", "opcode", "nsid", "sq_slot", "cq_slot", "fetch_tlp_id", "cqe_tlp_id", "fetch_ps",
-    "cqe_ps", "sct", "sc", "cqe_sqid",
 )  # fmt: skip
+_NONE = np.zeros(0, np.int64)
 
 
 @dataclass
 class End:
-    """One controller at one end of a migration."""
+    """One controller at one end of a migration, with what it did around commands ``first`` to ``last`` of that."""
 
     store: Store
     link: Link
     cntlid: int
+    first: int
+    last: int
 
     @cached_property
     def lives(self) -> list[dict[str, Any]]:
         """The rows of its controller in the order of its lives."""
-        return self._rows("controllers", ("controller", "==", self.cntlid))
+        found = self.store.read("controllers", None, [*self.link.where, ("controller", "==", self.cntlid)])
+        rows: list[dict[str, Any]] = found.to_pylist()
+        return rows
 
     @cached_property
     def function(self) -> int | None:
@@ -85,13 +98,16 @@ class End:
     @cached_property
     def traffic(self) -> Traffic:
         """Its I/O commands."""
-        table = self.read("transactions", _TRAFFIC, ("sqid", ">", 0))
+        low = max(self.first - MOST_COMMANDS, 0)
+        around = (("id", ">=", low), ("id", "<=", self.last + MOST_COMMANDS), ("sqid", ">", 0))
+        table = self.read("transactions", _TRAFFIC, *around)
         columns = {name: numbers(table, name) for name in _TRAFFIC}
         keep = columns["fetch_tlp_id"] >= 0
         columns = {name: values[keep] for name, values in columns.items()}
         order = np.lexsort((columns["id"], columns["fetch_tlp_id"]))
         columns = {name: values[order] for name, values in columns.items()}
-        return Traffic(columns["id"], columns)
+        since = int(columns["fetch_tlp_id"][0]) if low and len(columns["id"]) else NEVER if low else -1
+        return Traffic(columns["id"], columns, since)
 
     @cached_property
     def queues(self) -> list[dict[str, Any]]:
@@ -99,19 +115,22 @@ class End:
         return [one for one in self.rows("queues") if one["qid"]]
 
     @cached_property
-    def doorbells(self) -> dict[tuple[str, int], tuple[np.ndarray, np.ndarray]]:
-        """TLP ids and values of its doorbells by kind and queue, in order."""
-        found: dict[tuple[str, int], tuple[list[int], list[int]]] = {}
-        for row in self.rows("doorbells"):
-            tlps, values = found.setdefault((row["kind"], row["qid"]), ([], []))
-            tlps.append(row["tlp_id"])
-            values.append(row["value"])
-        return {key: (np.array(tlps, np.int64), np.array(values, np.int64)) for key, (tlps, values) in found.items()}
+    def _doorbells(self) -> dict[str, dict[str, np.ndarray]]:
+        names, since = ("qid", "value", "tlp_id"), ("tlp_id", ">=", max(self.traffic.since, 0))
+        tables = {kind: self.read("doorbells", names, since, ("kind", "==", kind)) for kind in ("SQ", "CQ")}
+        return {kind: {name: numbers(table, name) for name in names} for kind, table in tables.items()}
+
+    def doorbells(self, kind: str, qid: int) -> tuple[np.ndarray, np.ndarray]:
+        """Return TLP ids and values of the doorbells of a queue, in order."""
+        rows = self._doorbells[kind]
+        mine = rows["qid"] == qid
+        return rows["tlp_id"][mine], rows["value"][mine]
 
     @cached_property
     def shadow_doorbells(self) -> bool:
         """Whether it was given doorbells in host memory, which move without a write on the link."""
-        return bool(self.read("transactions", ("id", "sc"), ("opcode", "==", 0x7C), ("sqid", "==", 0)).num_rows)
+        terms = (("opcode", "==", int(Admin.DOORBELL_BUFFER_CONFIG)), ("sqid", "==", 0))
+        return bool(self.read("transactions", ("id",), *terms).num_rows)
 
     def ended(self, tlp: int) -> tuple[int, int]:
         """Return (TLP id, time in ps) of its first reset after a TLP, or of the end of the capture."""
@@ -122,18 +141,12 @@ class End:
 
     def read(self, name: str, columns: tuple[str, ...] | None, *where: tuple[str, str, Any]) -> Any:
         """Return the rows of a table that belong to its function."""
-        terms: Where = [*self.link.where, ("function", "==", -1 if self.function is None else self.function), *where]
-        if self.function is None:
-            terms = [*self.link.where, ("function", "in", [])]
-        return self.store.read(name, columns, terms)
+        mine = ("function", "in", [] if self.function is None else [self.function])
+        return self.store.read(name, columns, [*self.link.where, mine, *where])
 
     def rows(self, name: str, *where: tuple[str, str, Any]) -> list[dict[str, Any]]:
         """Return the rows of a table that belong to its function, one by one."""
         found: list[dict[str, Any]] = self.read(name, None, *where).to_pylist()
-        return found
-
-    def _rows(self, name: str, *where: tuple[str, str, Any]) -> list[dict[str, Any]]:
-        found: list[dict[str, Any]] = self.store.read(name, None, [*self.link.where, *where]).to_pylist()
         return found
 
 
@@ -189,29 +202,28 @@ class Handover:
 
 def handovers(store: Store) -> list[Handover]:
     """Return every migration of the run."""
-    rows = store.read("migrations").to_pylist()
+    rows = store.read("migrations").to_pylist()[:MOST_HANDOVERS]
     captures = {one.name: one for one in store.captures}
-    ends: dict[tuple[str, str, int], End] = {}
 
-    def end(capture: str | None, link: str | None, cntlid: int | None) -> End | None:
+    def end(capture: str | None, link: str | None, cntlid: int | None, *ids: int | None) -> End | None:
         if capture is None or link is None or cntlid is None:
             return None
-        key = (capture, link, cntlid)
-        if key not in ends:
-            ends[key] = End(store, Link(captures[capture], link), cntlid)
-        return ends[key]
+        known = [one for one in ids if one is not None]
+        return End(store, Link(captures[capture], link), cntlid, min(known, default=0), max(known, default=0))
 
     names = ("suspend_transaction_id", "get_transaction_id", "set_transaction_id", "resume_transaction_id")
     wanted = sorted({row[name] for row in rows for name in names if row[name] is not None})
     commands = {one["id"]: one for one in store.read("transactions", None, [("id", "in", wanted)]).to_pylist()}
     states = _structures(store, wanted)
-    return [
-        Handover(
-            store, row["id"], row, end(row["capture"], row["link"], row["source"]),
-            end(row["destination_capture"], row["destination_link"], row["destination"]), commands, states,
-        )
-        for row in rows
-    ]  # fmt: skip
+    found = []
+    for row in rows:
+        back = row["outcome"] == "rolled back"
+        mine = [row["suspend_transaction_id"], row["resume_transaction_id"] if back else row["get_transaction_id"]]
+        there = [row["set_transaction_id"], row["resume_transaction_id"] if not back else None]
+        source = end(row["capture"], row["link"], row["source"], *mine)
+        destination = end(row["destination_capture"], row["destination_link"], row["destination"], *there)
+        found.append(Handover(store, row["id"], row, source, destination, commands, states))
+    return found
 
 
 def _structures(store: Store, wanted: list[int]) -> dict[int, dict[str, Any]]:

@@ -8,7 +8,6 @@ whatever the clocks say.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
@@ -16,6 +15,7 @@ from lmtrace.spec.migration import EntrySequence
 from lmtrace.spec.nvme import SUBNQN, Admin, Cns
 from lmtrace_decoders.both_ends.copies import (
     CHANGES,
+    MOST_BLOCKS,
     OTHER_CHANGES,
     READS,
     WRITES,
@@ -31,6 +31,7 @@ from lmtrace_decoders.both_ends.ends import NEVER, End, Handover, numbers
 from lmtrace_decoders.both_ends.states import identify
 
 WINDOW_PS = 1_000_000_000
+TOO_MANY = "more was moved than is followed one by one"
 MOST_NAMESPACES, MOST_ROWS = 64, 4096
 ALL = 0xFFFFFFFF
 COPIED, UNKNOWN = "copied", "unknown"
@@ -83,6 +84,9 @@ class Copy:
         store = self.handover.store
         here = commands_of(store, self.source.link, self.nsid)
         there = commands_of(store, self.destination.link, self.nsid)
+        if here is None or there is None:
+            self._row(0, 0, UNKNOWN, TOO_MANY)
+            return
         there = there.where(there["fetch_tlp_id"] < self.resumed)
         mine = here["function"] == self.source.function
         read = here.where(~mine & (here["fetch_tlp_id"] > self._since())).of(READS)
@@ -94,7 +98,7 @@ class Copy:
             moves(store, read, True), moves(store, written, True), moves(store, here.where(mine).of(CHANGES), False),
         ]  # fmt: skip
         if any(one is None for one in parts):
-            self._row(0, 0, UNKNOWN, "more blocks were copied than are followed one by one")
+            self._row(0, 0, UNKNOWN, TOO_MANY)
             return
         reads, writes, changes = (one for one in parts if one is not None)
         size = _one_size(read, written)
@@ -293,8 +297,9 @@ def follow_user_data(handover: Handover) -> None:
         log = _log(handover, source, nsid, suspended)
         copy = Copy(handover, source, destination, nsid, log, suspended, resumed, doubt)
         if shared:
-            if handover.same_link:
-                foreign_writes(copy, commands_of(handover.store, source.link, nsid), resumed)
+            here = commands_of(handover.store, source.link, nsid) if handover.same_link else None
+            if here is not None:
+                foreign_writes(copy, here, resumed)
         elif shared is None or _dispersed(handover, source, nsid):
             copy._row(0, 0, UNKNOWN, "the captures do not show whether both ends share the namespace")
         else:
@@ -328,38 +333,30 @@ def _dispersed(handover: Handover, end: End, nsid: int) -> bool:
 
 def _log(handover: Handover, source: End, nsid: int, suspended: int) -> Log:
     """Return the log of the source since its last start from nothing."""
-    store = handover.store
-    rows = store.read("cdq_entries", None, [*source.link.where, ("target", "==", source.cntlid)]).to_pylist()
-    started, since_full = _starts(handover, source, suspended, rows)
-    first: list[int] = []
-    counts: list[int] = []
-    kept: list[dict[str, Any]] = []
-    for row in rows:
-        if row["lbacir"] == 0 and row["nsid"] == nsid and row["nlb"] < 1 << 20 and row["slba"] < 1 << 62:
-            first.append(row["slba"])
-            counts.append(row["nlb"] + 1)
-            kept.append(row)
-    count = np.array(counts, np.int64)
-    if count.sum() > 1 << 22:
-        count, first, kept = count[:0], [], []
-    block = (
-        np.repeat(np.array(first, np.int64), count)
-        + np.arange(int(count.sum()))
-        - np.repeat(np.cumsum(count) - count, count)
-    )
-    columns = [
-        np.repeat(np.array([int(row[name]) for row in kept], np.int64), count)
-        for name in ("last_tlp_id", "id", "dlba")
-    ]  # fmt: skip
+    terms = [*source.link.where, ("target", "==", source.cntlid)]
+    names = ("id", "esa", "lbacir", "nsid", "nlb", "slba", "dlba", "last_tlp_id")
+    table = handover.store.read("cdq_entries", names, terms)
+    rows = {name: numbers(table, name) for name in names}
+    started, since_full = _starts(handover, source, suspended, rows["last_tlp_id"][rows["esa"] == EntrySequence.FULL])
+    keep = (rows["lbacir"] == 0) & (rows["nsid"] == nsid) & (rows["slba"] >= 0) & (rows["slba"] < 1 << 62)
+    count = np.where(keep, rows["nlb"] + 1, 0)
+    if count.sum() > MOST_BLOCKS or count.max(initial=0) > MOST_BLOCKS:
+        count[:] = 0
+    within = np.arange(int(count.sum())) - np.repeat(np.cumsum(count) - count, count)
+    block = np.repeat(rows["slba"], count) + within
+    columns = [np.repeat(rows[name], count) for name in ("last_tlp_id", "id", "dlba")]
     order = np.lexsort((columns[0], block))
     tlp, entry, dealloc = (one[order] for one in columns)
     return Log(block[order], tlp, entry, dealloc, started, since_full)
 
 
 def _starts(
-    handover: Handover, source: End, suspended: int, rows: list[dict[str, Any]]
+    handover: Handover, source: End, suspended: int, full: np.ndarray
 ) -> tuple[int | None, int | None]:  # fmt: skip
-    """Return the completion of the first start of logging of the migration, and from when on a full log counts."""
+    """Return the completion of the first start of logging of the migration, and from when on a full log counts.
+
+    ``full`` are the entries that told that the log was full.
+    """
     terms = [*source.link.where, ("step", "in", ["start logging", "resume"]), ("target", "==", source.cntlid)]
     steps = handover.store.read("migration_steps", None, terms).to_pylist()
     ids = [one["transaction_id"] for one in steps]
@@ -374,7 +371,7 @@ def _starts(
     starts = [tlp for tlp, opcode in done if opcode == Admin.TRACK_SEND and tlp > (resumes[-1] if resumes else -1)]
     if not starts:
         return None, None
-    full = [one["last_tlp_id"] for one in rows if one["esa"] == EntrySequence.FULL and one["last_tlp_id"] > starts[0]]
-    if not full:
+    full = full[(full > starts[0]) & (full < suspended)]
+    if not len(full):
         return starts[0], None
-    return starts[0], next((tlp for tlp in starts if tlp > full[-1]), suspended)
+    return starts[0], next((tlp for tlp in starts if tlp > full.max()), suspended)

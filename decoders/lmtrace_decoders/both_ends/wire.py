@@ -62,9 +62,10 @@ def pointers(end: End, queue: dict[str, Any], since: int, until: int) -> Pointer
         found.last = int(traffic.ids[mine[-1]])
         if last >= 0:
             where.append((last + 1) % size)
-    elif known:
+    known = known and born >= traffic.since
+    if known and not len(mine):
         where.append(queue["first_head" if submission else "first_tail"] or 0)
-    tlps, values = end.doorbells.get((queue["kind"], queue["qid"]), (np.zeros(0, np.int64), np.zeros(0, np.int64)))
+    tlps, values = end.doorbells(queue["kind"], queue["qid"])
     mine_too = (tlps > born) & (tlps <= until)
     before = values[mine_too & (tlps <= since)]
     rung = found.tail if submission else found.head
@@ -213,12 +214,7 @@ def _destination_queue(sheet: Sheet, end: End, one: QueueState, resumed: int, un
     again = life is not None and life["origin"] != "state data"
     first = None if again or not len(mine) else int(mine[0])
     sheet.second = None if first is None else int(traffic.ids[first])
-    lost = (
-        end.link.lost_before(int(traffic["cqe_ps" if not submission else "fetch_ps"][first]))
-        if first is not None
-        else False
-    )
-    doubt = _LOSS if lost else ""
+    doubt = _LOSS if end.link.lost_before(end.ended(resumed)[1]) else ""
     prefix = "IOSQ" if submission else "IOCQ"
     slot = None if first is None else int(traffic["sq_slot" if submission else "cq_slot"][first])
     slots = [] if slot is None or slot < 0 else [slot]
@@ -250,7 +246,7 @@ def _tail(end: End, one: QueueState, mine: np.ndarray, resumed: int) -> list[int
 
     As long as it did not reach the tail of the state nothing is told; it may have been slow.
     """
-    rung = end.doorbells.get(("SQ", one.qid), (np.zeros(0, np.int64), np.zeros(0, np.int64)))[0]
+    rung = end.doorbells("SQ", one.qid)[0]
     rung = rung[rung > resumed]
     before = mine[end.traffic["fetch_tlp_id"][mine] < (rung[0] if len(rung) else NEVER)]
     if not len(before) or end.shadow_doorbells:
@@ -272,9 +268,6 @@ def _vector(sheet: Sheet, end: End, one: QueueState, first: int | None, until: i
     if first is None or not one.interrupts:
         return
     tlp = int(end.traffic["cqe_tlp_id"][first])
-    seen = [
-        row["vector"]
-        for row in end.rows("interrupts", ("tlp_id", ">", tlp))
-        if row["tlp_id"] <= until and row["vector"] is not None
-    ]
-    _add(sheet, f"{one.kind} {one.qid} IV", one.vector, [one.vector] if one.vector in seen else [], "")
+    where = (("tlp_id", ">", tlp), ("tlp_id", "<=", until), ("vector", "==", one.vector))
+    seen = end.read("interrupts", ("tlp_id",), *where).num_rows
+    _add(sheet, f"{one.kind} {one.qid} IV", one.vector, [one.vector] if seen else [], "")

@@ -5,8 +5,16 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from lmtrace.spec.nvme import COMMAND_SEQUENCE_ERROR, CONTROLLER_NOT_SUSPENDED, INVALID_OPCODE, Admin, Nvm
+from lmtrace.spec.nvme import (
+    COMMAND_SEQUENCE_ERROR,
+    CONTROLLER_NOT_SUSPENDED,
+    CQE_SIZE,
+    INVALID_OPCODE,
+    Admin,
+    Nvm,
+)  # fmt: skip
 from lmtrace_samples.commands import Controller
+from lmtrace_samples.engine import Command, CompletionQueue, Result
 from lmtrace_samples.fault import fault, instead
 from lmtrace_samples.manager import Manager
 from lmtrace_samples.simulation import US, Steps
@@ -229,3 +237,23 @@ def command_skipped_in_the_other_subsystem(world: World) -> None:
         queue.head = (queue.head + 1) % queue.size
 
     instead(world.sides[1].manager, "commit", commit)
+
+
+@fault("completion-into-deleted-queue", "NVM21-Xmap-n3", "migration-two-links")
+def completion_into_deleted_queue(world: World) -> None:
+    """The destination posts one more completion into a completion queue that was deleted."""
+    target = world.sides[1].subsystem.controllers[1]
+
+    def delete(original: Callable[[Command], Result], command: Command) -> Result:
+        queue = target.cqs.get(command.bits(10, 15, 0))
+        result = original(command)
+        if queue is not None:
+            world.clock.start(post(queue))
+        return result
+
+    def post(queue: CompletionQueue) -> Steps[None]:
+        yield 4 * US
+        target.function.write_tlp(queue.base + CQE_SIZE * queue.tail, bytes(14) + bytes([queue.phase, 0]))
+
+    instead(target, "_delete_cq", delete)
+    target.admin[Admin.DELETE_IO_CQ] = target._delete_cq

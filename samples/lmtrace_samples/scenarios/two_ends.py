@@ -7,7 +7,7 @@ from functools import partial
 from lmtrace.spec.nvme import CONTROLLER_DATA_QUEUE_FULL
 from lmtrace_samples.plots import plot
 from lmtrace_samples.scenarios.migration import Migration, default_commands, migrate
-from lmtrace_samples.simulation import Steps
+from lmtrace_samples.simulation import US, Steps
 from lmtrace_samples.world import World
 
 TWO_CAPTURES = {"source": ("source",), "destination": ("destination",)}
@@ -33,9 +33,13 @@ def migration_two_captures(world: World) -> Steps[None]:
 
 @plot("migration-two-links", captures={"": ("source", "destination")}, controllers=2)
 def migration_two_links(world: World) -> Steps[None]:
-    """A live migration between two subsystems, both links in one capture."""
+    """A live migration between two subsystems, both links in one capture; in the end the tenant deletes its queues."""
     _namespaces(world)
-    yield from migrate(world, (world.sides[0], world.sides[1]), 1, default_commands(world), _bulk)
+    move = yield from migrate(world, (world.sides[0], world.sides[1]), 1, default_commands(world), _bulk)
+    driver = move.tenant.driver
+    for queue in [queue for qid, queue in sorted(driver.queues.items()) if qid]:
+        yield from driver.delete_queue(queue)
+    yield 20 * US
 
 
 @plot("migration-after-full-log", captures=TWO_CAPTURES, controllers=2)
