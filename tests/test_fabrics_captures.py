@@ -73,7 +73,7 @@ def test_every_command_is_the_kernels(run: Run, ftrace: list[str]) -> None:
     rows = run.table("transactions").to_pylist()
     events = [row for row in rows if row["sqid"] == 0 and row["opcode"] == Admin.ASYNC_EVENT_REQUEST]
     found = [row for row in rows if row not in events]
-    assert [row["outcome"] for row in events] == ["reset"] * 4
+    assert len(events) == 4
     for row, (qid, cid, opcode, fctype, result, status) in zip(found, wanted, strict=True):
         if fctype == Fctype.CONNECT:  # logged as qid 0, as no namespace belongs to it, also on queue 1
             qid = row["cdw10"] >> 16

@@ -283,7 +283,7 @@ class LinkSource:
                 first_head=row["first_head"] or 0, first_tail=row["first_tail"] or 0,
                 first_phase=row["first_phase"] is not False,
             )  # fmt: skip
-            if row["ended_by"] == "delete":
+            if row["ended_by"] in ("delete", "connection closed") and row["deleted_tlp_id"] is not None:
                 order = row["deleted_tlp_id"] * ORDER_STEP + CREATED
                 yield order, False, ev.QueueDeleted(
                     time=row["deleted_ps"], order=order, function=row["function"], inferred=inferred,

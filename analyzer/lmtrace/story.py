@@ -12,6 +12,8 @@ The cast: 01:00.0 is the MMC with CNTLID 0; 01:00.1 and 01:00.2 are migratable c
 three were seen being enabled, none is suspended, none has an I/O queue or a CDQ, and there are no others; the MMC
 reported one state version and no UUID. The line ``0us midway`` takes all that knowledge away.
 
+Over fabrics ``function=0x10001`` stands for the controller with CNTLID 1; qualified names in data are written as text.
+
 For a column rule each line is a row of its table: ``<time> <table> column=value ...``.
 """
 
@@ -23,9 +25,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, get_type_hints
 
 from lmtrace.events import (
+    DEFAULT_FCTYPES,
     DEFAULT_OPCODES,
     EVENTS,
     Command,
+    Connect,
     CreateCdq,
     EndOfCapture,
     Event,
@@ -41,6 +45,7 @@ from lmtrace.known import Known
 from lmtrace.pieces import Pieces
 from lmtrace.session import Session
 from lmtrace.spec import migration
+from lmtrace.spec.fabrics import CONNECT_DATA
 from lmtrace.spec.layout import Layout
 from lmtrace.spec.nvme import IDENTIFY_CONTROLLER, SQE, Status
 from lmtrace.spec.pcie import bdf
@@ -215,11 +220,16 @@ def _number(text: str, line: str) -> int:
         raise StoryError(f"{text!r} in {line!r} is no number") from None
 
 
+def _quantity(text: str, line: str) -> int:
+    """Return the value of a field of data: a number, or a qualified name as the number that its bytes are."""
+    return int.from_bytes(text.encode(), "little") if text.startswith("nqn.") else _number(text, line)
+
+
 def _command(kind: type[Command], time: int, keys: dict[str, str], body: list[str], line: str) -> Command:
     opcode, low = DEFAULT_OPCODES.get(kind.name, (0, 0))
-    sqe = int.from_bytes(
-        SQE.encode(OPC=opcode, CDW10=low, CID=(keys.get("cid") and _number(keys["cid"], line)) or 1), "little"
-    )
+    cid = _number(keys["cid"], line) if keys.get("cid") else 1
+    entry = SQE.encode(OPC=opcode, NSID=DEFAULT_FCTYPES.get(kind.name, 0), CDW10=low, CID=cid)
+    sqe = int.from_bytes(entry, "little")
     layouts = [one for one in (kind.layout, SQE) if one is not None]
     hints = get_type_hints(kind)
     direct: dict[str, Any] = {"time": time}
@@ -273,7 +283,7 @@ def _moved(command: StateTransfer, data: bytes, keys: dict[str, str]) -> bytes:
     return part
 
 
-_DATA_LAYOUTS: dict[type[Command], Layout] = {IdentifyController: IDENTIFY_CONTROLLER}
+_DATA_LAYOUTS: dict[type[Command], Layout] = {IdentifyController: IDENTIFY_CONTROLLER, Connect: CONNECT_DATA}
 
 
 def _data(command: Command, body: list[str], line: str) -> bytes:
@@ -285,7 +295,7 @@ def _data(command: Command, body: list[str], line: str) -> bytes:
         if words[0] not in parts:
             raise StoryError(f"no data line {words[0]!r} below {line!r}; there are: {', '.join(parts)}")
         pairs = _pairs(words[1:], line)
-        parts[words[0]].append({key.upper(): _number(value, line) for key, value in pairs.items()})
+        parts[words[0]].append({key.upper(): _quantity(value, line) for key, value in pairs.items()})
     if parts["data"]:
         values = parts["data"][0]
         if isinstance(command, IdentifyStateFormats):
@@ -295,7 +305,8 @@ def _data(command: Command, body: list[str], line: str) -> bytes:
         size, place = values.pop("SIZE", 4096), values.pop("AT", 0)
         layout = _DATA_LAYOUTS.get(type(command))
         if layout is not None:
-            return layout.encode(**values)
+            made = int.from_bytes(layout.encode(**values), "little") | (raw or 0) << 8 * place
+            return made.to_bytes(layout.size, "little")
         return ((raw or 0) << 8 * place).to_bytes(size, "little")
     if isinstance(command, TrackMemoryChanges | TrackReceive):
         return _tracked_bytes(command, parts["header"][0] if parts["header"] else {}, parts["range"])

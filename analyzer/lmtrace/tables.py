@@ -152,6 +152,8 @@ recfmt uint16 RECFMT of a connection request or reject.
 host_receives uint16 HRQSIZE of a connection request.
 host_sends uint16 HSQSIZE of a connection request.
 reject uint16 STS of a connection reject.
+connect_qid uint16 QID of a Connect.
+connect_kato uint32 KATO of a Connect, in ms.
 first bool First of its direction, on a connection whose beginning was seen.
 phase str Before it: `new`, `requested` (ICReq), `ready` (ICResp), `closing` (TermReq); null while not known.
 digests_due uint8 DGST that the host asked for, of an ICResp.
@@ -182,6 +184,7 @@ after str It came after a `fatal error`, a `termination`, a `disconnect`.
 idle_ps int64 Time since the last capsule of the host to this controller; since the TermReq, of FIN and RST.
 keep_alive_ms uint32 Keep alive timeout in force.
 key_due uint32 Key of the SGL of the command.
+invalidates bool The command asked that its key be invalidated.
 """,
 )
 

@@ -8,6 +8,7 @@ controller took it.
 from __future__ import annotations
 
 from dataclasses import fields
+from typing import Any
 
 from lmtrace.events.base import (
     Event,
@@ -25,6 +26,14 @@ from lmtrace.events.command import (
     IdentifyStateFormats,
     Sanitize,
     VirtualizationManagement,
+)
+from lmtrace.events.fabrics import (
+    Authentication,
+    Connect,
+    Disconnect,
+    FabricsCommand,
+    PropertyGet,
+    PropertySet,
 )
 from lmtrace.events.migration import (
     CdqCommand,
@@ -65,23 +74,29 @@ from lmtrace.events.wire import (
     Stray,
 )
 from lmtrace.spec import migration
+from lmtrace.spec.fabrics import FABRICS_OPCODE, Fctype, is_fabrics
 from lmtrace.spec.nvme import Admin, Cns, Feature
 
 __all__ = [
+    "DEFAULT_FCTYPES",
     "DEFAULT_OPCODES",
     "EVENTS",
+    "Authentication",
     "CdqCommand",
     "CdqEntry",
     "CdqRewrite",
     "Command",
+    "Connect",
     "CqePosted",
     "CreateCdq",
     "DeleteCdq",
     "DirtyRange",
+    "Disconnect",
     "Doorbell",
     "Enabled",
     "EndOfCapture",
     "Event",
+    "FabricsCommand",
     "GetControllerState",
     "GetFeaturesCdq",
     "Handover",
@@ -96,6 +111,8 @@ __all__ = [
     "MigratedCommand",
     "MigrationCommand",
     "PropertyAccess",
+    "PropertyGet",
+    "PropertySet",
     "QueueCreated",
     "QueueDeleted",
     "ReservedSelect",
@@ -119,6 +136,8 @@ __all__ = [
 
 def typed(command: Command) -> Command:
     """Return the command as its own event class by opcode, SEL, CNS and FID; others unchanged."""
+    if is_fabrics(command.opcode) and (command.over_fabrics or command.sqid):
+        return _BY_FCTYPE.get(command.sqe[4], FabricsCommand)(**_values(command))
     if command.sqid != 0:
         return command
     select = command.sqe[40]
@@ -136,8 +155,18 @@ def typed(command: Command) -> Command:
         kind = VirtualizationManagement
     if kind is None:
         return command
-    values = {name: getattr(command, name) for name in _COMMAND_FIELDS}
-    return kind(**values)
+    return kind(**_values(command))
+
+
+def _values(command: Command) -> dict[str, Any]:
+    return {name: getattr(command, name) for name in _COMMAND_FIELDS}
+
+
+_BY_FCTYPE: dict[int, type[FabricsCommand]] = {
+    Fctype.CONNECT: Connect, Fctype.PROPERTY_SET: PropertySet, Fctype.PROPERTY_GET: PropertyGet,
+    Fctype.DISCONNECT: Disconnect, Fctype.AUTHENTICATION_SEND: Authentication,
+    Fctype.AUTHENTICATION_RECEIVE: Authentication,
+}  # fmt: skip
 
 
 _BY_LAYOUT: dict[str, type[Command]] = {
@@ -156,7 +185,8 @@ EVENTS: dict[str, type[Event]] = {
         Command, MigrationCommand, Targeted, Suspend, Resume, StateTransfer, GetControllerState, SetControllerState,
         CreateCdq, CdqCommand, DeleteCdq, LogUserDataChanges, TrackMemoryChanges, TrackReceive, SetFeaturesCdq,
         GetFeaturesCdq, ReservedSelect, Identify, IdentifyController, IdentifyStateFormats, Sanitize,
-        VirtualizationManagement, SqeFetch,
+        VirtualizationManagement, FabricsCommand, Connect, PropertySet, PropertyGet, Disconnect, Authentication,
+        SqeFetch,
         CqePosted, Doorbell, Interrupt, Initiated, Stray, PropertyAccess, Enabled, Reset, QueueCreated, QueueDeleted,
         CdqEntry, CdqRewrite, DirtyRange, MemoryReport, StateItem, MigratedCommand, MigratedBlocks, Handover,
         EndOfCapture,
@@ -173,6 +203,14 @@ DEFAULT_OPCODES: dict[str, tuple[int, int]] = {
     "get_features_cdq": (Admin.GET_FEATURES, Feature.CONTROLLER_DATA_QUEUE),
     "reserved_select": (Admin.MIGRATION_SEND, 3), "identify_controller": (Admin.IDENTIFY, Cns.CONTROLLER),
     "identify_state_formats": (Admin.IDENTIFY, Cns.CONTROLLER_STATE_FORMATS), "identify": (Admin.IDENTIFY, 0),
+    "fabrics_command": (FABRICS_OPCODE, 0), "connect": (FABRICS_OPCODE, 0), "property_set": (FABRICS_OPCODE, 0),
+    "property_get": (FABRICS_OPCODE, 0), "disconnect": (FABRICS_OPCODE, 0), "authentication": (FABRICS_OPCODE, 0),
     "sanitize": (Admin.SANITIZE, 0), "virtualization_management": (Admin.VIRTUALIZATION_MANAGEMENT, 0),
 }  # fmt: skip
 """Opcode and the lowest byte of CDW10 of each command by its event's name."""
+
+DEFAULT_FCTYPES: dict[str, int] = {
+    "fabrics_command": 0x7F, "connect": Fctype.CONNECT, "property_set": Fctype.PROPERTY_SET,
+    "property_get": Fctype.PROPERTY_GET, "disconnect": Fctype.DISCONNECT, "authentication": Fctype.AUTHENTICATION_SEND,
+}  # fmt: skip
+"""Type of each Fabrics command by its event's name; a command of no other name has a reserved one."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-from lmtrace.spec.pcie import OVER_FABRICS
+from lmtrace.spec.pcie import OVER_FABRICS, bdf_text
 
 
 @dataclass(slots=True, kw_only=True)
@@ -28,3 +28,8 @@ class Event:
     def over_fabrics(self) -> bool:
         """Whether it happened at a controller over fabrics, which is no PCIe function and knows no PRPs."""
         return self.function >= OVER_FABRICS
+
+    @property
+    def place(self) -> str:
+        """The function or controller, for messages."""
+        return bdf_text(self.function)

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from lmtrace.events import CqePosted, Doorbell, Event, IdentifyController, Initiated, QueueCreated, SqeFetch, Suspend
 from lmtrace.known import Known, Timeline, throughout
 from lmtrace.pieces import ControllerState
+from lmtrace.session.association import Association
 from lmtrace.session.controller_memory import ControllerMemory
 from lmtrace.session.interval import Announcement, Resumption, Signals, Silence
 from lmtrace.spec.nvme import Admin
@@ -159,6 +160,8 @@ class Controller:
     signals: Signals = field(default_factory=Signals)
     messages: set[int] = field(default_factory=set)
     """Addresses that it sent interrupt messages to."""
+    association: Association = field(default_factory=Association)
+    """With its host, over fabrics."""
     shadow_doorbells: bool = False
     """A Doorbell Buffer Config succeeded: doorbells may move without a register write."""
 
@@ -194,6 +197,8 @@ class Controller:
     def watch(self, event: Event) -> None:
         """Gather evidence about an event before its effect on the queues is noted."""
         self.signals.observe(event, self)
+        if event.over_fabrics:
+            self.association.observe(event)
         if self.announcement is not None:
             self.announcement.observe(event, self)
         if self.silence is not None and self.suspended.now is Known.YES:

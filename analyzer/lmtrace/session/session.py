@@ -332,7 +332,7 @@ class Session:
 
     def observe(self, event: Event) -> None:
         """Take note of an event, after the rules were asked about it."""
-        watched = self.functions.get(event.function)
+        watched = self.of_function(event.function) if event.over_fabrics else self.functions.get(event.function)
         if watched is not None:
             watched.watch(event)
         match event:

@@ -34,15 +34,16 @@ class Fctype(IntEnum):
 
 _HEAD = (at("OPC", 0, 0), bits("PSDT", 1, 7, 6), at("CID", 3, 2), at("FCTYPE", 4, 4))
 _SGL = at("SGL1", 39, 24)
+_NO_SGL = at("SGL1", 39, 24, used=False)
 CONNECT = Layout("Connect", "6.3", 64, (
     *_HEAD, _SGL, at("RECFMT", 41, 40), at("QID", 43, 42), at("SQSIZE", 45, 44), bits("PRIO", 46, 1, 0),
     bits("DISABLE_SQ_FLOW_CONTROL", 46, 2, 2), bits("IOQD", 46, 3, 3), at("KATO", 51, 48),
 ))  # fmt: skip
 PROPERTY_SET = Layout("Property Set", "6.6", 64, (
-    *_HEAD, bits("ATTRIB", 40, 2, 0), at("OFST", 47, 44), at("VALUE", 55, 48),
+    *_HEAD, _NO_SGL, bits("ATTRIB", 40, 2, 0), at("OFST", 47, 44), at("VALUE", 55, 48),
 ))  # fmt: skip
-PROPERTY_GET = Layout("Property Get", "6.5", 64, (*_HEAD, bits("ATTRIB", 40, 2, 0), at("OFST", 47, 44)))
-DISCONNECT = Layout("Disconnect", "6.4", 64, (*_HEAD, at("RECFMT", 41, 40)))
+PROPERTY_GET = Layout("Property Get", "6.5", 64, (*_HEAD, _NO_SGL, bits("ATTRIB", 40, 2, 0), at("OFST", 47, 44)))
+DISCONNECT = Layout("Disconnect", "6.4", 64, (*_HEAD, _NO_SGL, at("RECFMT", 41, 40)))
 FABRICS_LAYOUTS: dict[int, Layout] = {
     Fctype.CONNECT: CONNECT, Fctype.PROPERTY_SET: PROPERTY_SET, Fctype.PROPERTY_GET: PROPERTY_GET,
     Fctype.DISCONNECT: DISCONNECT,

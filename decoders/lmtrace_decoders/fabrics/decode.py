@@ -12,7 +12,7 @@ from typing import NamedTuple
 import numpy as np
 
 from lmtrace.pieces import Pieces
-from lmtrace.spec.fabrics import KIND, Fctype
+from lmtrace.spec.fabrics import KIND, SGL_KEYED_INVALIDATE, Fctype
 from lmtrace.spec.nvme import CQE_SIZE, SQE_SIZE
 from lmtrace.stage import PDU_ROW
 from lmtrace.store import Capture, Store
@@ -184,11 +184,12 @@ class Fabrics:
         self.note(
             transaction_id=self.output.first_transaction + command.number, moves=self.moves(command),
             key_due=command.key if command.keyed else None,
+            invalidates=command.sgl == SGL_KEYED_INVALIDATE if command.keyed else None,
         )  # fmt: skip
         if command.sure:
             moved = command.moved_in if command.moves == 2 else command.moved_out
             if command.expected is not None and command.moves in (1, 2):
-                self.note(bytes_left=max(command.expected - moved, 0))
+                self.note(bytes_left=max(min(command.expected, command.length) - moved, 0))
             if command.moves == 2 and command.moved_in:
                 self.note(last_seen=command.last_seen)
             if command.moves == 1 and command.damaged:
@@ -250,7 +251,7 @@ class Fabrics:
         """A connection ends: its queue and what was under way are gone."""
         if connection.closed:
             return
-        connection.closed = True
+        connection.closed, connection.complete = True, False
         self._end_commands(connection, spool.RESET)
         if connection.link < 0:
             self.associations.place(connection)

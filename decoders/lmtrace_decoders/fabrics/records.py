@@ -8,7 +8,7 @@ import numpy as np
 import pyarrow as pa
 
 from lmtrace.arrow import coded, from_numpy
-from lmtrace.spec.fabrics import KIND, PDU_KINDS
+from lmtrace.spec.fabrics import FABRICS_OPCODE, KIND, PDU_KINDS, Fctype
 from lmtrace.store import Store
 from lmtrace.tables import TABLES
 
@@ -33,7 +33,7 @@ _HEADER = (
     ("sgl_address", "<u8"), ("sgl_length", "<i8"), ("sct", "<i2"), ("sc", "<i2"), ("sqhd", "<i4"), ("pfv", "<i4"),
     ("pda", "<i2"), ("digests", "<i2"), ("limit", "<i8"), ("reserved", "<i2"), ("fes", "<i4"), ("fei", "<i8"),
     ("address", "<u8"), ("key", "<i8"), ("recfmt", "<i4"), ("reject", "<i4"), ("host_receives", "<i4"),
-    ("host_sends", "<i4"),
+    ("host_sends", "<i4"), ("connect_qid", "<i4"), ("connect_kato", "<i8"),
 )  # fmt: skip
 _NOTED = (
     ("transaction_id", "<i8"), ("sqid", "<i4"), ("phase", "<i2"), ("header_digest_due", "<i2"),
@@ -43,7 +43,7 @@ _NOTED = (
     ("r2ts_open", "<i4"), ("r2ts_allowed", "<i8"), ("ttag_open", "<i2"), ("ttag_due", "<i4"), ("length_limit", "<i8"),
     ("flow_control", "<i2"), ("queue_size", "<i4"), ("bytes_left", "<i8"), ("last_seen", "<i2"),
     ("data_damaged", "<i2"), ("fes_due", "<i4"), ("after", "<i2"), ("idle_ps", "<i8"), ("keep_alive_ms", "<i8"),
-    ("key_due", "<i8"), ("finished", "<i2"),
+    ("key_due", "<i8"), ("invalidates", "<i2"), ("finished", "<i2"),
 )  # fmt: skip
 RECORD = np.dtype([
     ("connection", "<i8"), ("time_ps", "<i8"), ("end_ps", "<i8"), ("first_packet", "<i8"), ("source_offset", "<i8"),
@@ -107,7 +107,11 @@ def _read(found: np.ndarray, head: np.ndarray, kind: np.ndarray, size: np.ndarra
     ):  # fmt: skip
         for name, first, count in (("opcode", 0, 1), ("cid", 2, 2), ("sgl_address", 24, 8), ("sgl", 39, 1)):
             number(name, capsule, at + first, count)
-        number("fctype", capsule & (head[:, at] == 0x7F), at + 4, 1)
+        fabrics = capsule & (head[:, at] == FABRICS_OPCODE)
+        number("fctype", fabrics, at + 4, 1)
+        connects = fabrics & (head[:, at + 4] == Fctype.CONNECT)
+        number("connect_qid", connects, at + 42, 2)
+        number("connect_kato", connects, at + 48, 4)
         keyed = capsule & (head[:, at + 39] >> 4 == 4)
         number("sgl_length", keyed, at + 32, 3)
         number("key", keyed, at + 35, 4)

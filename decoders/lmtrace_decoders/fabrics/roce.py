@@ -399,8 +399,8 @@ class Roce:
 
 
 def _may_be_nvme(private: bytes) -> bool:
-    """Whether the private data of a request can be those of NVMe: sizes that are not 0, and nothing behind them."""
+    """Whether the private data of a request can be those of NVMe: sizes, and nothing behind them."""
     if len(private) < RDMA_REQUEST.size:
         return False
     fields = RDMA_REQUEST.decode(private)
-    return bool(fields["HRQSIZE"] and fields["HSQSIZE"]) and not any(private[10:32])
+    return bool(fields["HRQSIZE"] or fields["HSQSIZE"]) and not any(private[10:32])

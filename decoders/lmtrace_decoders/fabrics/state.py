@@ -198,6 +198,8 @@ class Connection:
     terminated: dict[bool, int] = field(default_factory=dict)
     """When a TermReq was sent, by whether upstream."""
     disconnected: bool = False
+    half_closed: set[bool] = field(default_factory=set)
+    """Which sides, upstream or not, said that they send no more."""
     closed: bool = False
 
     @property

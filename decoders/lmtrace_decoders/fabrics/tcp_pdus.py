@@ -29,7 +29,7 @@ class TcpPdus:
         return {
             "ICReq": self._icreq, "ICResp": self._icresp, "H2CTermReq": self._term, "C2HTermReq": self._term,
             "CapsuleCmd": self._capsule, "CapsuleResp": self._response, "H2CData": self._h2c_data,
-            "C2HData": self._c2h_data, "R2T": self._r2t, "FIN": self._end, "RST": self._end, "no PDU": self._garbage,
+            "C2HData": self._c2h_data, "R2T": self._r2t, "FIN": self._fin, "RST": self._end, "no PDU": self._garbage,
             "reserved type": self._reserved,
         }  # fmt: skip
 
@@ -95,12 +95,23 @@ class TcpPdus:
         connection.terminated.setdefault(row.upstream, row.end)
         connection.phase = records.CLOSING
 
+    def _fin(self, connection: Connection, row: Row) -> None:
+        """One side sends no more; the other may still answer."""
+        connection.half_closed.add(row.upstream)
+        if len(connection.half_closed) == 2:
+            self._end(connection, row)
+            return
+        self._any(connection, row)
+        if connection.terminated:
+            self._run.note(idle_ps=row.end - min(connection.terminated.values()))
+
     def _end(self, connection: Connection, row: Row) -> None:
         self._any(connection, row)
         if connection.terminated:
             self._run.note(idle_ps=row.end - min(connection.terminated.values()))
         association = connection.association
-        finished = connection.closed or (association is not None and (association.finished or not association.live))
+        finished = connection.closed or bool(connection.half_closed)
+        finished |= association is not None and (association.finished or not association.live)
         self._run.note(finished=finished)
         self._run.closed(connection, row)
 
