@@ -312,7 +312,7 @@ def test_rounds_of_memory_are_the_reports_of_the_model(seed: int, tmp_path: Path
 
 def _full_then_moved(world: World) -> Steps[None]:
     """A migration whose host does not look at the log, which runs full."""
-    world.choices.data_queue_slots = 16
+    world.choices.data_queue_slots, world.choices.notify = 16, False
     side = world.sides[0]
     for nsid, cntlids in ((1, (1, 2)), (2, ())):
         side.namespace(nsid, 128, *cntlids)
