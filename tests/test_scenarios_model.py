@@ -168,7 +168,7 @@ def test_same_seed_same_bytes(name: str) -> None:
 def test_default_captures_are_small() -> None:
     for name, one in scenarios().items():
         for tlps in one.play(Options()).values():
-            assert sum(1 for _ in tlps) <= 4000, name
+            assert sum(1 for _ in tlps) <= 4500, name
 
 
 def _step(record: Record, name: str, cntlid: int) -> int:
