@@ -13,9 +13,10 @@ import pytest
 from lmtrace.check import check
 from lmtrace.pieces import Pieces
 from lmtrace.run import Run
-from lmtrace.scenario import Options, scenarios, synth
+from lmtrace.scenario import Options, WireTlp, scenarios, synth
 from lmtrace.spec.migration import TRACK_MEMORY_HEADER, TRACKED_MEMORY_HEADER
 from lmtrace.spec.nvme import Admin
+from lmtrace.spec.pcie import Direction
 from lmtrace_decoders.memory.intervals import Ranges, RangeSet, common, expand, subtract, total, union
 from lmtrace_decoders.memory.judge import Judge
 from lmtrace_decoders.memory.pages import Pages
@@ -364,3 +365,23 @@ def test_without_tracking_nothing_is_written(tmp_path: Path) -> None:
 def test_a_period_without_its_function_is_not_followed() -> None:
     (period,) = periods(0, [start(10, 12, WHOLE)], [])
     assert isinstance(period, Period) and period.function is None and period.doubt == 0
+
+
+@pytest.mark.parametrize(
+    "wild", [b"\xff" * 16, bytes(8) + b"\xff\xff" + bytes(6), b"\x00\x00\x01\x00\xff\xff\xff\xff\x34"]
+)
+def test_a_report_that_claims_the_impossible_is_borne(wild: bytes, tmp_path: Path) -> None:
+    captures, _ = plots["memory-tracking"].play(Options(1), keep=True)
+    head = TRACKED_MEMORY_HEADER.encode(CNTLID=TARGET, MTR=0)[:4]
+    tlps = []
+    for tlp in captures[""]:
+        at = tlp.data.find(head) if tlp.data[0] in (0x40, 0x60) and tlp.direction == Direction.UPSTREAM else -1
+        if at in (12, 16) and len(tlp.data) > at + 16:
+            made = tlp.data[:at] + (wild.ljust(16, b"\0") + b"\xff" * 4096)[: len(tlp.data) - at]
+            tlp = WireTlp(tlp.time_ps, tlp.link, tlp.direction, made)
+        tlps.append(tlp)
+    write_pcapng(iter(tlps), tmp_path / "p.pcapng", "", 1)
+    run = check([tmp_path / "p.pcapng"], output=tmp_path / "run")
+    assert len(run.table("memory_reports"))
+    found = {row["rule"] for row in run.table("violations").to_pylist()}
+    assert found & {"HMLM-5.1.26.1.1-n1", "HMLM-5.1.26.1.1-n3", "HMLM-5.1.26.1.1-n4"}

@@ -358,7 +358,7 @@ class Session:
                 self.strays.append(event)
             case Interrupt():
                 messages = self.of_function(event.function).messages
-                if event.address is not None and len(messages) < MOST_MESSAGES:
+                if event.address is not None and not event.inferred and len(messages) < MOST_MESSAGES:
                     messages.add(event.address)
             case Enabled():
                 controller = self.of_function(event.function)

@@ -9,13 +9,17 @@ from typing import Any
 import numpy as np
 
 from lmtrace.pieces import Pieces
-from lmtrace.spec.migration import TRACKED_MEMORY_DESCRIPTOR, TRACKED_MEMORY_HEADER
+from lmtrace.spec.migration import TRACKED_MEMORY_HEADER
+from lmtrace.tracked_memory import ChangeReport
+from lmtrace_decoders.memory.intervals import total, union
 from lmtrace_decoders.numbers.entries import Entries
 from lmtrace_decoders.numbers.facts import Facts, Row, succeeded
 
 SECOND = 10**12
 TRACKED_UNIT = 4096
 """Bytes of a page of 2^0 units in memory tracking."""
+MOST_BYTES = (1 << 64) - 1
+"""More than this a report may claim, and the table does not hold."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,16 +81,14 @@ def of_memory(steps: Iterable[Row], reports: Mapping[int, Pieces], start_ps: int
 
 
 def _reported(report: Pieces) -> tuple[int | None, int | None]:
-    """Return the descriptors of a report and the bytes they name, None where not all of it was seen."""
-    number, unit = (report.field(TRACKED_MEMORY_HEADER, name) for name in ("NTMCD", "RPMPG"))
-    start, size = TRACKED_MEMORY_HEADER.size, TRACKED_MEMORY_DESCRIPTOR.size
-    if number is None:
+    """Return the descriptors of a report and the bytes they name, each once; None where not all of it was seen."""
+    changes = ChangeReport(report)
+    if changes.count is None:
         return None, None
-    raw = report.bytes(start, start + size * number) if start + size * number <= len(report.data) else None
-    if raw is None or unit is None or unit > 52:
-        return number, None
-    lengths = np.frombuffer(raw, np.dtype([("address", "<u8"), ("length", "<u4"), ("reserved", "<u4")]))["length"]
-    return number, int(lengths.sum(dtype=np.uint64)) * (TRACKED_UNIT << unit)
+    names = changes.descriptors()
+    if not changes.complete:
+        return len(names), None
+    return len(names), total(union(*changes.pages(names))) * TRACKED_UNIT
 
 
 def rows_of(rounds: Iterable[Round], common: Mapping[str, Any], suspend_ps: int) -> Iterator[Row]:
@@ -99,7 +101,8 @@ def rows_of(rounds: Iterable[Round], common: Mapping[str, Any], suspend_ps: int)
         before[one.kind] = one.dirty
         yield {
             **common, "kind": one.kind, "round": numbers[one.kind], "start_ps": one.start_ps, "end_ps": one.end_ps,
-            "duration_ps": length, "entries": one.entries, "dirty_bytes": one.dirty,
+            "duration_ps": length, "entries": one.entries,
+            "dirty_bytes": None if one.dirty is None else min(one.dirty, MOST_BYTES),
             "dirty_rate": one.dirty * SECOND / length if one.dirty is not None and length > 0 else None,
             "convergence": one.dirty / last if one.dirty is not None and last else None,
             "final": one.end_ps > suspend_ps or not one.told,

@@ -12,7 +12,7 @@ from lmtrace.rule import Verdict, broken, expect, held, not_observable, rule
 from lmtrace.session import MemoryTracking, Session
 from lmtrace.spec.layout import describe_bits
 from lmtrace.spec.migration import TRACK_MEMORY_HEADER
-from lmtrace_rules.hmlm.tracked_ranges import STRUCTURE_UNSEEN, sources
+from lmtrace_rules.hmlm.tracked_ranges import STRUCTURE_UNSEEN, source_of
 
 SECTION = "6.12 Memory change tracking"
 PROFILE = "tracking"
@@ -286,7 +286,7 @@ def changes_left_unread(command: Resume, session: Session) -> Iterator[Verdict]:
             cq qid=1
         8us resume target=2
     """
-    for one in _periods_of_sources(command, session):
+    for one in _periods_of_source(command, session):
         report = None if one.last is None or one.last.order > command.fetched else one.last.report
         if report is not None and report.more is not None:
             yield expect(
@@ -365,7 +365,7 @@ def memory_not_read_to_the_end(command: Resume, session: Session) -> Iterator[Ve
             cq qid=1
         8us resume target=2
     """
-    for one in _periods_of_sources(command, session):
+    for one in _periods_of_source(command, session):
         if one.final is not None:
             yield held(command)
         elif one.unseen or one.on.now is not Known.YES:
@@ -378,9 +378,8 @@ def memory_not_read_to_the_end(command: Resume, session: Session) -> Iterator[Ve
             )
 
 
-def _periods_of_sources(command: Resume, session: Session) -> Iterator[MemoryTracking]:
-    """Yield the trackings of the controllers whose state a Resume puts to work elsewhere."""
-    if command.succeeded:
-        for source in sources(command, session):
-            if source.cntlid is not None:
-                yield from session.trackings.of(source.cntlid)
+def _periods_of_source(command: Resume, session: Session) -> Iterator[MemoryTracking]:
+    """Yield the trackings of the controller whose state a Resume puts to work elsewhere."""
+    source = source_of(command, session) if command.succeeded else None
+    if source is not None and source.cntlid is not None:
+        yield from session.trackings.of(source.cntlid)

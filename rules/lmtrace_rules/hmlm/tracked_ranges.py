@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import numpy as np
 
 from lmtrace.events import Command, Resume, TrackMemoryChanges, TrackReceive
@@ -14,6 +12,8 @@ from lmtrace_rules.hmlm.data_queues import same_subsystem
 TRACKED_UNSEEN = "the capture does not show whether that controller was tracked"
 STRUCTURE_UNSEEN = "the capture does not show the ranges that the host asked for"
 NOT_IDENTIFIED = "the capture does not show the Identify data of the controller"
+CP = frozenset({2})
+"""The byte of a Controller State that tells of the read rather than of the controller."""
 MOST_LOOKED_AT = 4096
 """Ranges of one command that are compared with the controller's own memory."""
 
@@ -113,17 +113,15 @@ def odd_lengths(command: TrackMemoryChanges) -> np.ndarray:
     return odd
 
 
-def sources(command: Resume, session: Session) -> Iterator[Controller]:
-    """Yield the suspended controllers whose very state a Resume puts to work at another one."""
+def source_of(command: Resume, session: Session) -> Controller | None:
+    """Return the suspended controller whose very state a Resume puts to work elsewhere, None if several may be."""
     state = session.controller(command.target).committed
-    if state is None:
-        return
-    seen: set[int] = set()
+    if state is None or not state.complete:
+        return None
+    found: set[int] = set()
     for read in session.every_read():
-        one = session.controller(read.target)
-        if read.target in seen or read.target == command.target or one.suspended.now is not Known.YES:
-            continue
-        told = read.pieces.known(0, 48) and len(read.pieces.data) > 48 and bool(read.pieces.both(state.pieces))
-        if told and read.pieces.differs(state.pieces, frozenset({2})) is None:
-            seen.add(read.target)
-            yield one
+        suspended = session.controller(read.target).suspended.now is Known.YES
+        if read.target != command.target and suspended and read.state.complete:
+            same = read.pieces.differs(state.pieces, CP) is None and read.state.size == state.size
+            found |= {read.target} if same else set()
+    return session.controller(found.pop()) if len(found) == 1 else None
