@@ -305,7 +305,7 @@ def edited(file: Path, kind: int, change: Callable[[bytes], bytes]) -> None:
         (HIERARCHY_LZ4, lambda body: fst_made.hierarchy(b"\x10\0clk\0\1\x7f", 6), "'clk' is net 127, but the file has"),
         (HIERARCHY_LZ4, lambda body: fst_made.hierarchy(b"\x10\0clk\0\7\0", 6), "'clk' has 7 bits, but its net has 1"),
         (HIERARCHY_LZ4, lambda body: fst_made.hierarchy(b"\x77", 6), "damaged at byte 0 of the unpacked list"),
-        (HIERARCHY_LZ4, lambda body: fst_made.hierarchy(b"\xfe\0a\0\0" * 600, 6), "nested too deeply"),
+        (HIERARCHY_LZ4, lambda body: fst_made.hierarchy(b"\xfe\0a\0\0" * 600, 6), "513 scopes are nested"),
         (8, lambda body: body[:16] + b"\xff" * 8 + body[24:], "the head of a block of values is damaged"),
         (8, lambda body: body[:-8] + b"\xff" * 8, "times in"),
         (8, lambda body: body[:-16] + b"\xff" * 8 + body[-8:], "times in 18446744073709551615 bytes"),

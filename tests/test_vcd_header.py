@@ -148,5 +148,5 @@ def test_statements_that_make_no_sense_are_counted() -> None:
 
 
 def test_scopes_without_end() -> None:
-    with pytest.raises(CaptureError, match="scopes are nested too deeply"):
+    with pytest.raises(CaptureError, match="scopes are nested inside each other"):
         header("$scope module a $end " * 600 + END)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import difflib
-import re
 import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -12,6 +11,9 @@ from typing import Any, Protocol, TypeVar
 
 from lmtrace.errors import BindingError
 from lmtrace.spec.pcie import bdf
+
+MOST_SHOWN = 120
+"""Characters of a name in a message."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,25 +146,50 @@ def one_signal(pattern: str, signals: Sequence[S], where: str) -> S:
     Several names of one net are one signal. Raises BindingError that begins with ``where`` when the pattern matches
     no net, with the nearest names, or several, with their names.
     """
-    expression = re.compile(".*".join(re.escape(piece) for piece in pattern.split("*")), re.DOTALL)
-    found = [signal for signal in signals if expression.fullmatch(signal.name)]
+    pieces = pattern.split("*")
+    found = [signal for signal in signals if _fits(pieces, signal.name)]
     nets = {signal.net: signal for signal in reversed(found)}
     if len(nets) == 1:
         return found[0]
     if nets:
-        names = [signal.name for signal in reversed(nets.values())]
+        names = [shortened(signal.name) for signal in reversed(nets.values())]
         more = f" and {len(names) - 5} more" if len(names) > 5 else ""
-        raise BindingError(f"{where}: {pattern!r} matches {len(names)} signals: {', '.join(names[:5])}{more}")
+        raise BindingError(
+            f"{where}: {shortened(pattern)!r} matches {len(names)} signals: {', '.join(names[:5])}{more}"
+        )
     near = nearest(pattern, [signal.name for signal in signals])
     advice = f"; nearest are: {', '.join(near)}" if near else "; the capture has no signals"
-    raise BindingError(f"{where}: {pattern!r} matches no signal{advice}")
+    raise BindingError(f"{where}: {shortened(pattern)!r} matches no signal{advice}")
+
+
+def _fits(pieces: Sequence[str], name: str) -> bool:
+    """Return whether a name is the pieces in their order with any text between them; the time is linear."""
+    first, *others = pieces
+    if not others:
+        return name == first
+    last = others.pop()
+    if len(name) < len(first) + len(last) or not name.startswith(first) or not name.endswith(last):
+        return False
+    at, end = len(first), len(name) - len(last)
+    for piece in others:
+        at = name.find(piece, at, end)
+        if at < 0:
+            return False
+        at += len(piece)
+    return True
+
+
+def shortened(name: str) -> str:
+    """Return a name as people can read it: a very long one without its middle."""
+    return name if len(name) <= MOST_SHOWN else f"{name[: MOST_SHOWN // 2]}…{name[-MOST_SHOWN // 2 :]}"
 
 
 def nearest(pattern: str, names: Sequence[str]) -> list[str]:
-    """Return up to three names most like a pattern, by the local part first."""
+    """Return up to three names most like a pattern, by the local part first; very long ones are shortened."""
+    pattern = shortened(pattern)
     local: dict[str, list[str]] = {}
     for name in names:
-        local.setdefault(name.rpartition(".")[2], []).append(name)
+        local.setdefault(shortened(name.rpartition(".")[2]), []).append(shortened(name))
     wanted = pattern.rpartition(".")[2].strip("*") or pattern.strip("*.")
     close = difflib.get_close_matches(wanted, local, n=3, cutoff=0.5) or difflib.get_close_matches(
         wanted, local, n=3, cutoff=0.0

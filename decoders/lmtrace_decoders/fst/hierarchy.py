@@ -17,7 +17,7 @@ from lmtrace_decoders.fst.structure import (
     unpacked,
     varint,
 )
-from lmtrace_decoders.interfaces.declared import MOST_DEPTH, MOST_PATH, Declared
+from lmtrace_decoders.interfaces.declared import Declared, check_scope
 from lmtrace_decoders.interfaces.signals import Signal
 
 ATTRIBUTE, ATTRIBUTE_END, SCOPE, UPSCOPE = 252, 253, 254, 255
@@ -164,8 +164,7 @@ def _parsed(text: bytes, lengths: np.ndarray) -> list[Signal]:
             end = text.index(0, at + 2)
             path.append(text[at + 2 : end].decode("latin-1").lstrip("\\"))
             scope = ".".join(path)
-            if len(path) > MOST_DEPTH or len(scope) > MOST_PATH:
-                raise CaptureError("scopes are nested too deeply for a real design")
+            check_scope(path, scope)
             at = text.index(0, end + 1) + 1
         elif tag == UPSCOPE:
             if path:

@@ -6,7 +6,7 @@ import difflib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from lmtrace.bindings import Binding, Given, LinkBinding, one_signal
+from lmtrace.bindings import Binding, Given, LinkBinding, one_signal, shortened
 from lmtrace.errors import BindingError
 from lmtrace.stage import Link
 from lmtrace.trouble import Troubles, declare
@@ -44,7 +44,7 @@ def from_candidates(found: Sequence[Candidate], troubles: Troubles) -> list[Boun
             troubles.add(NO_CLOCK, candidate.title)
             continue
         number = len(bound)
-        text = f"{candidate.title}, clock {candidate.clock.name}"
+        text = f"{candidate.title}, clock {shortened(candidate.clock.name)}"
         if candidate.alternatives:
             others = [one.title for one in candidate.alternatives]
             more = f" and {len(others) - 2} more" if len(others) > 2 else ""
@@ -132,5 +132,5 @@ def _bound(link: LinkBinding, number: int, source: str, signals: Sequence[Signal
         raise BindingError(f"{where}: {'; '.join(judgement.remarks)}")
     return BoundLink(
         link.name, convention.name, tuple(bound), link.side, link.straddle, settings,
-        f"{convention.name}, bound by {source}, clock {clock.name}", 1.0, link.given,
+        f"{convention.name}, bound by {source}, clock {shortened(clock.name)}", 1.0, link.given,
     )  # fmt: skip

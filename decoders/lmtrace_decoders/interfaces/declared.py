@@ -4,10 +4,22 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from lmtrace.bindings import shortened
+from lmtrace.errors import CaptureError
 from lmtrace_decoders.interfaces.signals import Part, Signal
 
 MOST_DEPTH, MOST_PATH = 512, 1 << 16
 """Scopes inside each other, and characters of a path; no design has more."""
+
+
+def check_scope(path: list[str], scope: str) -> None:
+    """Raise CaptureError for scopes that are too deep, or too long together; ``scope`` is the path joined."""
+    if len(path) > MOST_DEPTH:
+        raise CaptureError(f"{len(path)} scopes are nested inside each other; {MOST_DEPTH} are read")
+    if len(scope) > MOST_PATH:
+        raise CaptureError(
+            f"the scope {shortened(path[-1])!r} makes a path of {len(scope)} characters; {MOST_PATH} are read"
+        )
 
 
 @dataclass(slots=True)

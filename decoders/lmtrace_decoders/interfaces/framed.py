@@ -237,8 +237,8 @@ def _all_kept(c, w, seg, value):  # type: ignore[no-untyped-def]
 
 @njit(cache=True, inline="always")
 def _kept(c, w, seg, lane, value, unknown):  # type: ignore[no-untyped-def]
-    """Return whether a dword of a segment is kept, or may be."""
-    place = c[KEEP_BITS] * (c[LANES] * seg + lane)
+    """Return whether a dword of a segment, counted from the first, is kept or may be."""
+    place = c[KEEP_BITS] * (c[LANES] * seg + (c[LANES] - 1 - lane if c[WORDS_HIGH] else lane))
     return (bits(value, w + c[KEEP], place, c[KEEP_BITS]) | bits(unknown, w + c[KEEP], place, c[KEEP_BITS])) != 0
 
 

@@ -7,6 +7,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
+from lmtrace.bindings import shortened
 from lmtrace_decoders.interfaces.convention import Convention, Judgement, conventions
 from lmtrace_decoders.interfaces.signals import Signal
 
@@ -33,8 +34,8 @@ class Candidate:
     @property
     def title(self) -> str:
         """What people call it: convention, scope, prefix."""
-        return f"{self.convention.name} in {self.scope or 'the top scope'}" + (
-            f" ({self.prefix}*)" if self.prefix else ""
+        return f"{self.convention.name} in {shortened(self.scope) or 'the top scope'}" + (
+            f" ({shortened(self.prefix)}*)" if self.prefix else ""
         )
 
     @property

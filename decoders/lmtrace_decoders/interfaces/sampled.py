@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from lmtrace.bindings import shortened
 from lmtrace.stage import Link, Request
 from lmtrace.trouble import Kind, declare
 from lmtrace_decoders.interfaces.assembly import noted
@@ -72,7 +73,7 @@ class Sampled:
         """Count the clocks that never rose; ``offset`` is where the values begin."""
         for signal, risen in zip(self.plan.clock_signals, edges, strict=True):
             if not risen:
-                self.request.troubles.add(NO_CLOCK, f"{signal.name} never rises", offset=offset)
+                self.request.troubles.add(NO_CLOCK, f"{shortened(signal.name)} never rises", offset=offset)
 
     def count(self, kinds: Sequence[Kind], lines: np.ndarray) -> None:
         """Count what the scan noted, one line a kind."""

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 
 from lmtrace.errors import CaptureError
 from lmtrace.trouble import Troubles, declare
-from lmtrace_decoders.interfaces.declared import MOST_DEPTH, MOST_PATH, Declared
+from lmtrace_decoders.interfaces.declared import Declared, check_scope
 from lmtrace_decoders.interfaces.signals import Signal
 
 NO_TIMESCALE = declare(
@@ -76,8 +76,10 @@ class _Parser:
         elif keyword == "$scope":
             self.path.append(words[1].lstrip("\\") if len(words) > 1 else "")
             self.scope = ".".join(self.path)
-            if len(self.path) > MOST_DEPTH or len(self.scope) > MOST_PATH:
-                raise CaptureError(f"byte {offset}: scopes are nested too deeply for a real design")
+            try:
+                check_scope(self.path, self.scope)
+            except CaptureError as error:
+                raise CaptureError(f"byte {offset}: {error}") from None
         elif keyword == "$upscope":
             if self.path:
                 self.path.pop()
