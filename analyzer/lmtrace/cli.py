@@ -213,6 +213,26 @@ def bind(capture: Capture, framing: Framing = None, columns: Columns = None) -> 
         raise typer.Exit(2)
 
 
+tlps = typer.Typer(help="The table of TLPs as a format to exchange captures in.", no_args_is_help=True)
+app.add_typer(tlps, name="tlps")
+
+
+@tlps.callback()
+def tlps_() -> None:
+    """The table of TLPs as a format to exchange captures in."""
+
+
+@tlps.command()
+def schema() -> None:
+    """Show which columns a Parquet, CSV or JSON lines file of TLPs needs, with an example.
+
+    Example: lmtrace tlps schema
+    """
+    from lmtrace.exchange import document
+
+    _say(document(), end="")
+
+
 @app.command("rules")
 def rules_(
     id: Annotated[

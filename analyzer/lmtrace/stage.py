@@ -98,6 +98,8 @@ class Flag:
     """The tag on this bus may not be the wire tag."""
     REQUESTER_ASSUMED = 64
     """The requester id was filled in by the core and is inferred here."""
+    STRUCTURE = 128
+    """Its data are a structure that a command moves, as Identify data, and no user data."""
 
 
 @dataclass(slots=True)

@@ -90,6 +90,10 @@ byte_count uint16 Byte count of a completion, 1 to 4096.
 lower_address uint16 Lower address of a completion; above 127 where the bus shows reserved bits of its field.
 status uint8 Completion status: 0 SC, 1 UR, 2 CRS, 4 CA.
 message_code uint8 Code of a message.
+function uint16 Function that a request was delivered to, where the bus tells; of a side-band interrupt its sender.
+bar uint8 BAR that a request hit, where the bus tells.
+tag_assumed bool The tag on this bus may not be the one on the wire.
+requester_assumed bool The requester id was filled in by the core and is inferred.
 poisoned bool The EP bit.
 damaged bool The capture shows x, z or a cut inside this TLP.
 payload bytes Payload in memory order, as far as it was captured; null if not kept.

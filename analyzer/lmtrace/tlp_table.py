@@ -13,7 +13,7 @@ from numba import njit, types
 
 from lmtrace import arrow
 from lmtrace.spec.pcie import COMPLETIONS, CONFIG, NON_POSTED, Direction, Kind
-from lmtrace.stage import Flag
+from lmtrace.stage import NO_BAR, NO_FUNCTION, Flag
 from lmtrace.store import Capture, Store
 from lmtrace.tables import ROLES, TLPS
 
@@ -97,7 +97,7 @@ def _columns(store: Store, capture: Capture, rows: np.ndarray, first: int, polic
     position, data = store.payload_span(rows)
     starts = np.where(carries, rows["payload_start"] - position, 0)
     lengths = rows["payload_bytes"].astype(np.int64)
-    kept = carries & _kept(role, policy)
+    kept = carries & _kept(role, flags, policy)
 
     def number(name: str, type_: Any, valid: np.ndarray | None = None) -> Any:
         return arrow.from_numpy(rows[name], type_, valid)
@@ -127,6 +127,14 @@ def _columns(store: Store, capture: Capture, rows: np.ndarray, first: int, polic
         "lower_address": number("lower_address", pa.uint16(), completion),
         "status": number("status", pa.uint8(), completion),
         "message_code": number("message_code", pa.uint8(), message),
+        "function": arrow.from_numpy(
+            np.where(on_wire, rows["function"], rows["requester_id"]),
+            pa.uint16(),
+            ~on_wire | (rows["function"] != NO_FUNCTION),
+        ),
+        "bar": number("bar", pa.uint8(), rows["bar"] != NO_BAR),
+        "tag_assumed": flag(Flag.TAG_ASSUMED),
+        "requester_assumed": flag(Flag.REQUESTER_ASSUMED),
         "poisoned": flag(Flag.POISONED),
         "damaged": flag(Flag.UNKNOWN_BITS | Flag.CUT),
         "payload": _binary(data, starts, np.where(kept, lengths, 0), kept),
@@ -138,13 +146,13 @@ def _columns(store: Store, capture: Capture, rows: np.ndarray, first: int, polic
     }
 
 
-def _kept(role: np.ndarray, policy: Payload) -> np.ndarray:
+def _kept(role: np.ndarray, flags: np.ndarray, policy: Payload) -> np.ndarray:
     if policy == "keep":
         return np.ones(len(role), np.bool_)
     if policy == "hash":
         return np.zeros(len(role), np.bool_)
     control = np.array([name not in USER_DATA for name in ROLES] + [False] * (256 - len(ROLES)))
-    kept: np.ndarray = control[role]
+    kept: np.ndarray = control[role] | (flags & Flag.STRUCTURE != 0)
     return kept
 
 

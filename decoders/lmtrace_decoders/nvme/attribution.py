@@ -92,7 +92,7 @@ _CFGWR = (int(Kind.CfgWr0), int(Kind.CfgWr1))
 _DOWN = int(Direction.DOWNSTREAM)
 _ASSERT = 0x20
 """Message codes of Assert_INTA to Assert_INTD; those of Deassert follow (PCIe Base 5.0, 2.2.8.1)."""
-_SIDE_BAND = Flag.SIDE_BAND
+_SIDE_BAND, _STRUCTURE = Flag.SIDE_BAND, Flag.STRUCTURE
 _STOP = np.zeros(20, np.uint8)
 for _code in (SQE_BYTES, CQE_WRITE, LIST_BYTES, PROPERTY_WRITE, PROPERTY_VALUE, CONFIG_WRITE):
     _STOP[_code] = 1
@@ -225,6 +225,7 @@ def _attribute(  # type: ignore[no-untyped-def]
                             if work[owner]["digests"] >= 0 and work[owner]["way"] == READ:
                                 _digest(work, owner, digests, weights, place, payload, data + lead, here)
                             if work[owner]["keep"]:
+                                rows[i]["flags"] |= _STRUCTURE
                                 _emit(
                                     events,
                                     ctl,
@@ -345,6 +346,7 @@ def _attribute(  # type: ignore[no-untyped-def]
                     if work[owner]["digests"] >= 0 and work[owner]["way"] == WRITE:
                         _digest(work, owner, digests, weights, place, payload, at, have)
                     if work[owner]["keep"]:
+                        rows[i]["flags"] |= _STRUCTURE
                         _emit(events, ctl, DATA_BYTES, i, owner, have, place, at, tlp, time, time, 0)
                 elif what == METADATA:
                     work[owner]["metadata"] += count

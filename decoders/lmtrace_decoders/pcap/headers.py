@@ -22,6 +22,7 @@ GAP = 128
 """Added to the code of a TLP before which sequence numbers are missing."""
 
 BIG, LITTLE, LITTLE_HEADER = range(3)
+ORDERS = {"big": BIG, "little": LITTLE, "little-header": LITTLE_HEADER}
 PLAIN, AGILENT = range(2)
 BY_FLAGS, BY_FLOW, BY_HOST, BY_RECORD = range(4)
 MOST_PREFIXES = 8
@@ -119,6 +120,9 @@ def decode(  # type: ignore[no-untyped-def]
         wire -= one["after"]
         end = min(end, wire)
         prefix, header, body, digest = tlp_bytes(data, start, end, order)
+        if prefix >= 0 and kinds[_byte(data, start + prefix, 0, turned)] == 0 and not one["strict"]:
+            codes[i] = NO_TLP
+            continue
         if prefix < 0 or start + prefix + header > end:
             codes[i] = OTHER if one["strict"] and wire == end else HEADER_CUT if wire > end else NO_TLP
             continue
@@ -126,9 +130,6 @@ def decode(  # type: ignore[no-untyped-def]
         kind = kinds[_byte(data, base, 0, turned)]
         if one["strict"] and (kind == 0 or not 0 <= wire - base - header - body <= digest):
             codes[i] = OTHER
-            continue
-        if kind == 0:
-            codes[i] = NO_TLP
             continue
         if one["records"] == AGILENT:
             mark = base + header + body + digest + 4

@@ -17,7 +17,7 @@ from lmtrace.compressed import head
 from lmtrace.errors import CaptureError
 from lmtrace.spec.pcie import bdf_text
 from lmtrace.stage import CONTAINER, CONTENT, HEAD_BYTES, TLP_ROW, Format, Link, Request, TlpChunk, register_format
-from lmtrace.trouble import Kind, declare
+from lmtrace.trouble import Kind
 from lmtrace_decoders.interfaces.bind_text import quoted
 from lmtrace_decoders.pcap import headers, walk
 from lmtrace_decoders.pcap import unwrap as ip
@@ -28,58 +28,24 @@ from lmtrace_decoders.pcap.framing import NETTLP, Framing, endpoint_text, parse
 from lmtrace_decoders.pcap.packets import DROPPED, Batch, Packets
 from lmtrace_decoders.pcap.peek import MODIFIED, PCAPNG, Interface, first_interfaces, first_packets, is_pcap
 from lmtrace_decoders.pcap.streams import Streams
+from lmtrace_decoders.pcap.trouble import (
+    BACKWARDS,
+    FAR_TIME,
+    GAP,
+    MOST_LINKS,
+    OTHER_LINK,
+    STREAM_GAP,
+    TROUBLE_OF_CODE,
+    TROUBLE_OF_STATE,
+    UNDESCRIBED,
+)  # fmt: skip
 from lmtrace_decoders.tlp import KIND_OF_BYTE0
 
-MOST_LINKS = 64
 MOST_WEIGHED = 256
 """Packets of a conversation that are asked which end is the device."""
 
 OWN = Framing()
 """Interfaces that say by their description that their packets are TLPs."""
-
-UNDESCRIBED = declare("packet-of-no-interface", "data-loss", "The file does not describe the interface of a packet.")
-SHORT = declare(
-    "packet-cut", "data-loss", "Raise the snap length of the recorder: not even the headers of these TLPs are there."
-)
-PAYLOAD_CUT = declare(
-    "payload-cut", "info", "Raise the snap length of the recorder; what depends on the missing bytes is not judged."
-)
-TOO_SHORT = declare(
-    "tlp-shorter-than-its-header", "data-loss", "A TLP ends before its header says; check the framing or the recorder."
-)
-NO_DIRECTION = declare(
-    "packet-without-direction",
-    "data-loss",
-    "The recorder must set epb_flags 01 or 10 on each packet; or name the host's requester id (host=) or the "
-    "address of the device (device=) with --framing.",
-)
-UNKNOWN_TLP = declare(
-    "tlp-not-understood", "data-loss", "A header that is no TLP: check that the packets hold raw TLPs."
-)
-OTHER_LINK = declare("interface-not-a-link", "info", "Packets of this interface are not TLPs by its description.")
-OTHER_PACKET = declare("packet-not-a-tlp", "info", "Packets of something else than TLPs on the same ports or links.")
-REPLAYED = declare("tlp-replayed", "info", "The link layer sent TLPs again; each is taken once.")
-NULLIFIED = declare("tlp-nullified", "info", "TLPs that their sender took back are left out.")
-GAP = declare("sequence-gap", "data-loss", "Sequence numbers are missing: the recorder lost TLPs there.")
-STREAM_GAP = declare("stream-gap", "data-loss", "Bytes of the TCP stream are missing; reading goes on behind them.")
-FRAGMENTED = declare("ip-fragment", "data-loss", "Raise the MTU: packets in several IP fragments are not put together.")
-MANY = declare("too-many-links", "data-loss", f"Only the first {MOST_LINKS} links and some thousand flows are read.")
-BACKWARDS = declare(
-    "time-backwards",
-    "data-loss",
-    "Times of a link are not in order; the order in the file is kept, and nothing that rests on it is judged.",
-)
-FAR_TIME = declare(
-    "time-not-credible", "data-loss", "A time is years away from the first one; that of the packet before is kept."
-)
-
-_OF_CODE: dict[int, Kind] = {
-    headers.NO_TLP: UNKNOWN_TLP, headers.HEADER_CUT: SHORT, headers.PAYLOAD_CUT: PAYLOAD_CUT, headers.SHORT: TOO_SHORT,
-    headers.OTHER: OTHER_PACKET, headers.NO_DIRECTION: NO_DIRECTION, headers.REPLAYED: REPLAYED,
-    headers.FOREIGN: OTHER_LINK, headers.NULLIFIED: NULLIFIED,
-}  # fmt: skip
-_OF_STATE: dict[int, Kind] = {ip.FRAGMENT: FRAGMENTED, ip.CUT_HEADER: SHORT, ip.TOO_MANY: MANY}
-_ORDERS = {"big": headers.BIG, "little": headers.LITTLE, "little-header": headers.LITTLE_HEADER}
 
 
 @dataclass(slots=True)
@@ -186,7 +152,7 @@ class PcapReader:
         self._sequences = np.full((2 * MOST_LINKS if one.sequence else 1, headers.NUMBERS + 1), -1, np.int64)
         self._streams: Streams | None = None
         parameters = np.zeros(1, headers.PARAMETERS)
-        before, after, order = 2 * one.sequence, 4 * one.lcrc, _ORDERS[one.order]
+        before, after, order = 2 * one.sequence, 4 * one.lcrc, headers.ORDERS[one.order]
         parameters[0] = (
             one.offset, before, after, order, headers.AGILENT if one.records == "agilent" else headers.PLAIN,
             one.strict, self._way, self._host,
@@ -303,7 +269,7 @@ class PcapReader:
                 if code & headers.GAP:
                     self._note(GAP, packets[hit["packet"]], links[places])
                 if code & ~headers.GAP:
-                    self._note(_OF_CODE[code & ~headers.GAP], packets[hit["packet"]], links[places])
+                    self._note(TROUBLE_OF_CODE[code & ~headers.GAP], packets[hit["packet"]], links[places])
         backwards = np.zeros((MOST_LINKS, 3), np.int64)
         headers.steps_back(rows, count, self._newest, backwards)
         for link in np.flatnonzero(backwards[:, 0]).tolist():
@@ -331,8 +297,8 @@ class PcapReader:
             self._flows = np.concatenate([self._flows, np.zeros(len(self._flows), ip.FLOW)])
         self._known_flows = now
         for state in np.unique(states).tolist():
-            if state in _OF_STATE:
-                self._note(_OF_STATE[state], found[states == state], None)
+            if state in TROUBLE_OF_STATE:
+                self._note(TROUBLE_OF_STATE[state], found[states == state], None)
         for number in range(known, now):
             sender, receiver = ip.ends(self._flows[number])
             if not self.framing.devices and self._ends.device(sender, receiver) is None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from lmtrace.compressed import blocks
-from lmtrace.stage import Format, Link, Request, TlpChunk, register_format
+from lmtrace.stage import CONTENT, Format, Link, Request, TlpChunk, register_format
 from lmtrace_decoders.interfaces.waveform import bind, binding_text
 from lmtrace_decoders.vcd.body import BLOCK, Body
 from lmtrace_decoders.vcd.header import BYTE_ORDER_MARK, Header, read_header
@@ -50,9 +50,9 @@ def _find(request: Request) -> str:
     return binding_text(request.path.name, _header(request).signals)
 
 
-def _matches(head: bytes) -> bool:
+def _matches(head: bytes) -> int:
     """Return whether a file begins like a dump: with one of its keywords."""
-    return head.removeprefix(BYTE_ORDER_MARK).lstrip().startswith(KEYWORDS)
+    return CONTENT * head.removeprefix(BYTE_ORDER_MARK).lstrip().startswith(KEYWORDS)
 
 
 register_format(Format("vcd", (".vcd",), _matches, VcdReader, _find))

@@ -1,0 +1,1 @@
+"""Captures in the exchange format: TLPs as rows of Parquet, CSV or JSON lines."""
