@@ -585,7 +585,7 @@ target uint16 CNTLID whose changes it logs.
 period uint32 Times it was logged to before, in this life of the queue.
 opened_by str What began the logging: `start` or `resume`.
 closed_by str What ended it: `stop`, `suspend`, `full`, or `end` where that is not known.
-about str `change` of a command, `entry` of the log, its `deallocation`, the `end` of the log, `copy` by the host.
+about str `change`, `entry` of the log, its `deallocation`, its `end`, that it `resumed`, or `copy` by the host.
 judgement str `logged`, `missed`, `early`, `late`, `spurious`, `copied`, `not copied`, or `unknown`.
 doubtful bool The command may have changed nothing, or a later copy may be unseen.
 phase str Of a change: `start` and `end` while logging began or ended, else `logging`.

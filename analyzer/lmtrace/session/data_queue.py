@@ -6,7 +6,7 @@ from collections import deque
 from dataclasses import dataclass, field
 from enum import Enum
 
-from lmtrace.events import CdqEntry, CreateCdq, LogUserDataChanges, SetFeaturesCdq
+from lmtrace.events import CdqEntry, Command, CreateCdq, LogUserDataChanges, SetFeaturesCdq
 from lmtrace.known import Known, Timeline
 from lmtrace.session.logging_period import LogPeriods
 from lmtrace.session.one_shot import Filled, TailTrigger
@@ -167,6 +167,10 @@ class DataQueue:
             if posted < order:
                 return (slot + 1) % max(self.slots, 1)
         return 0 if len(self.posts) < (self.posts.maxlen or 0) else None
+
+    def settled(self, event: Command) -> bool:
+        """Whether an event completed a request made since the last Set Features, which dropped no pending one."""
+        return self.accepted is not None and event.fetched > self.accepted.order and self.dropped is None
 
     def on_set(self, command: SetFeaturesCdq) -> None:
         """The controller accepted a Set Features: the head moves, and what was armed before is dropped."""

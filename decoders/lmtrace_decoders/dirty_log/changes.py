@@ -29,7 +29,7 @@ _PLAIN = (Nvm.WRITE, Nvm.WRITE_UNCORRECTABLE, Nvm.WRITE_ZEROES, Nvm.ZONE_APPEND)
 _LISTS = (Nvm.DATASET_MANAGEMENT, Nvm.COPY)
 _OTHER = (Admin.FORMAT_NVM, Admin.SANITIZE, Admin.NAMESPACE_MANAGEMENT, Admin.SECURITY_SEND)
 """Admin commands of any controller that may change user data."""
-_COLUMNS = (
+COLUMNS = (
     "id", "opcode", "nsid", "cdw10", "cdw11", "cdw12", "cdw13", "fetch_tlp_id", "fetch_ps", "cqe_tlp_id", "cqe_ps",
     "sct", "sc", "dw0", "dw1", "name", "learnt",
 )  # fmt: skip
@@ -82,7 +82,7 @@ def changes_of(store: Store, place: Where, controller: int, since: int) -> Chang
     """
     found = Changes()
     opcodes = sorted(map(int, (*_PLAIN, *_LISTS, Nvm.ZONE_MANAGEMENT_SEND)))
-    table = store.read("transactions", _COLUMNS, [
+    table = store.read("transactions", COLUMNS, [
         *place, ("controller", "==", controller), ("sqid", ">", 0), ("opcode", "in", opcodes),
         ("name", "in", [command_name(1, one) for one in opcodes]),
     ])  # fmt: skip
@@ -92,9 +92,9 @@ def changes_of(store: Store, place: Where, controller: int, since: int) -> Chang
         found.before = _merged(table.filter(from_numpy(over, pa.bool_())))
         rows = table.filter(from_numpy(~over, pa.bool_())).to_pylist()
         rows.sort(key=lambda row: (row["fetch_tlp_id"], row["id"]))
-        lists = _lists(store, [row["id"] for row in rows if row["opcode"] in _LISTS])
+        lists = lists_of(store, [row["id"] for row in rows if row["opcode"] in _LISTS])
         for row in rows:
-            found.ranges.extend(_ranges(row, lists.get(row["id"])))
+            found.ranges.extend(ranges_of(row, lists.get(row["id"])))
     found.others = _others(store, place, controller)
     return found
 
@@ -125,7 +125,7 @@ def _merged(table: pa.Table) -> list[tuple[int, int, int]]:
     return found
 
 
-def _lists(store: Store, wanted: list[int]) -> dict[int, Pieces]:
+def lists_of(store: Store, wanted: list[int]) -> dict[int, Pieces]:
     """Return the range lists that commands brought, by command, as far as they were seen."""
     if not wanted:
         return {}
@@ -142,7 +142,7 @@ def _others(store: Store, place: Where, controller: int) -> list[int]:
     return sorted(one for one in found if one is not None)
 
 
-def _ranges(row: dict[str, Any], pieces: Pieces | None) -> Iterator[Change]:
+def ranges_of(row: dict[str, Any], pieces: Pieces | None) -> Iterator[Change]:
     """Yield the ranges of one command."""
     opcode, done = row["opcode"], row["cqe_tlp_id"] is not None
     first, count = row["cdw11"] << 32 | row["cdw10"], (row["cdw12"] & 0xFFFF) + 1

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from lmtrace_decoders.dirty_log.changes import Change, Changes
+from lmtrace_decoders.dirty_log.contents import MAYBE, SAME
 from lmtrace_decoders.dirty_log.periods import RANGE, Period
 from lmtrace_decoders.dirty_log.sheet import EARLY, LATE, LOGGED, LOST, MISSED, SPURIOUS, UNKNOWN, Sheet, extent
 from lmtrace_decoders.dirty_log.spans import Spans
@@ -16,29 +17,39 @@ Part = tuple[int, int, str, int | None]
 """(first block, one past the last, judgement, entry)."""
 DURING_START, LOGGING, DURING_END = "start", "logging", "end"
 
+Effect = Callable[[Change, int, int], str]
+"""Whether a command changed a part of its range: SAME, MAYBE or CHANGED."""
+Lacking = list[tuple[Change, int, int, bool]]
+"""What a log lacks: (change, first block, one past the last, whether it may be no change)."""
 Allocated = Callable[[Change, int, int], bool | None]
 """Whether a later report on allocated blocks tells of a part of a change; None where there is none."""
 
 
-def compare(sheet: Sheet, changes: Changes, complete: bool, allocated: Allocated) -> None:
+def compare(
+    sheet: Sheet, changes: Changes, complete: bool, allocated: Allocated, effect: Effect
+) -> None:  # fmt: skip
     """Write what each period of a queue holds and lacks. ``complete`` says that every command was seen."""
     for period in sheet.log.periods:
-        missing = _period(sheet, period, changes, allocated)
-        _end(sheet, period, missing)
+        logged, lacking = _period(sheet, period, changes, allocated, effect)
+        _end(sheet, period, logged, lacking)
     _entries(sheet, changes, complete)
 
 
 # -- changes ----------------------------------------------------------------------------------------------------
 
 
-def _period(sheet: Sheet, period: Period, changes: Changes, allocated: Allocated) -> list[tuple[Change, int, int]]:
-    """Write a row for each range that was changed in a period; return those its log lacks."""
+def _period(
+    sheet: Sheet, period: Period, changes: Changes, allocated: Allocated, effect: Effect
+) -> tuple[int, Lacking]:  # fmt: skip
+    """Write a row for each range that was changed in a period; return how many its log has, and those it lacks."""
     mine = [one for one in _within(period, changes) if one.succeeded]
-    lacking: list[tuple[Change, int, int]] = []
+    lacking: Lacking = []
+    logged = 0
     for change, parts in zip(mine, _covered(period, mine), strict=True):
         phase, why = _standing(sheet, period, change)
         for start, end, judgement, entry in parts:
-            reason = None
+            reason, doubtful = None, False
+            logged += judgement == LOGGED
             if judgement != LOGGED:
                 if phase == DURING_START and why is None:
                     told = allocated(change, start, end)
@@ -47,9 +58,14 @@ def _period(sheet: Sheet, period: Period, changes: Changes, allocated: Allocated
                 elif why is not None:
                     judgement, reason = UNKNOWN, why
                 else:
-                    lacking.append((change, start, end))
-            sheet.change(period, change, start, end, judgement, phase, entry, reason, change.asks or change.zeroes)
-    return lacking
+                    changed = effect(change, start, end)
+                    doubtful = changed == MAYBE
+                    if changed == SAME:
+                        judgement, reason = UNKNOWN, "the command wrote what was there already"
+                    else:
+                        lacking.append((change, start, end, doubtful))
+            sheet.change(period, change, start, end, judgement, phase, entry, reason, doubtful)
+    return logged, lacking
 
 
 def _standing(sheet: Sheet, period: Period, change: Change) -> tuple[str, str | None]:
@@ -122,14 +138,22 @@ def _elsewhere(part: Part, late: Spans[int], earlier: Spans[int]) -> Iterator[Pa
             yield a, b, MISSED if other is None else EARLY, other
 
 
-def _end(sheet: Sheet, period: Period, lacking: list[tuple[Change, int, int]]) -> None:
-    """Write what the last entry of a suspended controller's log leaves behind."""
+def _end(sheet: Sheet, period: Period, logged: int, lacking: Lacking) -> None:
+    """Write what the last entry of a suspended controller's log leaves behind, and whether a resumed log went on."""
     entry = period.last_entry
-    if period.closed_by != "suspend" or entry is None:
+    if entry is None:
+        return
+    certain = [one for one, _, _, doubtful in lacking if not doubtful]
+    shown = certain[0] if certain else lacking[0][0] if lacking else None
+    if period.opened_by == "resume" and (logged or certain) and not sheet.lost(period):
+        sheet.add(
+            period, "resumed", LOGGED if logged else MISSED, missing=len(lacking), time_ps=entry["time_ps"],
+            tlp_id=entry["last_tlp_id"], cdq_entry_id=entry["id"], slot=entry["slot"],
+            transaction_id=None if logged or shown is None else shown.transaction,
+        )  # fmt: skip
+    if period.closed_by != "suspend":
         return
     judgement = UNKNOWN if sheet.lost(period) else MISSED if lacking else LOGGED
-    certain = [one for one, _, _ in lacking if not (one.asks or one.zeroes)]
-    shown = certain[0] if certain else lacking[0][0] if lacking else None
     sheet.add(
         period, "end", judgement, reason=LOST if judgement == UNKNOWN else None, doubtful=bool(lacking) and not certain,
         time_ps=entry["time_ps"], tlp_id=entry["last_tlp_id"], cdq_entry_id=entry["id"], slot=entry["slot"],

@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
-from lmtrace.spec.nvme import Admin
+from lmtrace.pieces import Pieces
+from lmtrace.spec.nvme import Admin, Cns
 from lmtrace.stage import decoder
 from lmtrace.store import Capture, Store, Where
 from lmtrace_decoders.dirty_log.allocated import Reports
 from lmtrace_decoders.dirty_log.changes import Changes, changes_of
 from lmtrace_decoders.dirty_log.compare import compare
+from lmtrace_decoders.dirty_log.contents import Contents
 from lmtrace_decoders.dirty_log.copying import copied
 from lmtrace_decoders.dirty_log.periods import logs_of
 from lmtrace_decoders.dirty_log.sheet import UNKNOWN, Sheet
 
+LBAMQF = 24
+"""Byte of Identify I/O Command Set specific Controller (CNS 06h) that tells the format of entries."""
+
 
 @decoder(
-    "dirty-log", takes=("transactions", "command_data", "cdq_entries", "controllers", "migrations"),
+    "dirty-log",
+    takes=("tlps", "tlp_transactions", "transactions", "command_data", "cdq_entries", "controllers", "migrations"),
     gives=("dirty_log",),
 )  # fmt: skip
 def dirty_log(store: Store) -> None:
@@ -39,11 +45,13 @@ def _link(store: Store, capture: Capture, link: str) -> None:
     if not logs:
         return
     lives = store.read("controllers", ("function", "controller", "enabled_tlp_id", "learnt"), place).to_pylist()
-    reports = Reports(store, place)
+    reports, contents = Reports(store, place), Contents(store, capture, link)
     known: dict[int, Changes] = {}
     lost = [time for name, time in capture.troubles.losses if name in (None, link)]
     sheets = []
     for log in logs:
+        if _other_format(store, place, log.owner):
+            continue
         owner = next((row["controller"] for row in lives if row["function"] == log.owner), None)
         sheet = Sheet(store, capture, link, log, owner, min(lost, default=None))
         sheets.append(sheet)
@@ -55,8 +63,27 @@ def _link(store: Store, capture: Capture, link: str) -> None:
             since = min(one.created[0] for one in logs if one.target == log.target)
             known[log.target] = changes_of(store, place, log.target, since)
         complete = mine[0]["enabled_tlp_id"] is not None and all(row["learnt"] != "inferred" for row in mine)
-        compare(sheet, known[log.target], complete, reports.tell)
+        compare(sheet, known[log.target], complete, reports.tell, contents.effect)
     copied(sheets, store, capture, link, place)
+
+
+def _other_format(store: Store, place: Where, owner: int) -> bool:
+    """Whether the owner of a queue told that its entries are not of Type 0 (LBAMQF)."""
+    terms = [
+        *place,
+        ("sqid", "==", 0),
+        ("opcode", "==", int(Admin.IDENTIFY)),
+        ("function", "==", owner),
+        ("sc", "==", 0),
+    ]
+    rows = store.read("transactions", ("id", "cdw10", "cdw11", "sct"), terms).to_pylist()
+    ids = [
+        row["id"] for row in rows
+        if row["cdw10"] & 0xFF == Cns.IO_CONTROLLER and not row["cdw11"] >> 24 and not row["sct"]
+    ]  # fmt: skip
+    kept = store.read("command_data", None, [("transaction_id", "in", ids)]).to_pylist() if ids else []
+    told = (Pieces.of(row["data"], row["seen"]).bytes(LBAMQF, LBAMQF + 1) for row in kept)
+    return any(one is not None and one[0] for one in told)
 
 
 def _unseen(sheet: Sheet) -> None:

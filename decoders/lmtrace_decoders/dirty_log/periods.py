@@ -5,23 +5,25 @@ Whatever a command does to a log it does at some moment between its fetch and it
 
 from __future__ import annotations
 
+from bisect import bisect_left, bisect_right
+from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from itertools import zip_longest
 from typing import Any
 
-from lmtrace.spec.migration import HMLM_OPCODES, CdqSelect, EntrySequence, MigrationSelect, TrackSelect
-from lmtrace.spec.nvme import Admin
+from lmtrace.spec.migration import CDQ_ENTRY_SIZE, HMLM_OPCODES, CdqSelect, EntrySequence, MigrationSelect, TrackSelect
+from lmtrace.spec.nvme import Admin, Feature
 from lmtrace.store import Store, Where
 from lmtrace_decoders.dirty_log.changes import NEVER
 
-MOST_QUEUES = 1 << 16
+MOST_QUEUES = 1 << 12
 """Lives of data queues on one link that are looked at."""
 RANGE, WHOLE_NAMESPACE = 0, 1
 SECONDARY_OFFLINE = 7
 CLOSED = ("stop", "suspend", "full", "end")
 """What ends a period; ``end`` is anything after which the log may go on or not, and the end of the capture."""
-_OPCODES = sorted(map(int, (*HMLM_OPCODES, Admin.VIRTUALIZATION_MANAGEMENT)))
+_OPCODES = sorted(map(int, (*HMLM_OPCODES, Admin.VIRTUALIZATION_MANAGEMENT, Admin.SET_FEATURES)))
 _CLOSING = {EntrySequence.STOPPED: "stop", EntrySequence.SUSPENDED: "suspend", EntrySequence.FULL: "full"}
 
 
@@ -51,25 +53,29 @@ class QueueLog:
     owner: int
     cdqid: int
     target: int
+    slots: int
     created: tuple[int, int]
-    ended: int = NEVER
     periods: list[Period] = field(default_factory=list)
 
 
 @dataclass(slots=True)
 class _Moment:
-    """Something that begins or ends periods: ``what`` is start, stop, suspend, resume, end or gone."""
+    """Something that begins or ends periods, or moves the head of the queue.
+
+    ``what`` is start, stop, suspend, resume, end, gone or head.
+    """
 
     what: str
     fetched: int
     done: int
+    head: int = 0
 
 
 def logs_of(store: Store, place: Where) -> list[QueueLog]:
     """Return every data queue of a link whose creation was seen, with the periods in which it was logged to."""
     commands = store.read(
         "transactions",
-        ("function", "opcode", "cdw10", "cdw11", "fetch_tlp_id", "cqe_tlp_id", "sct", "sc", "dnr", "dw0"),
+        ("function", "opcode", "cdw10", "cdw11", "cdw12", "fetch_tlp_id", "cqe_tlp_id", "sct", "sc", "dnr", "dw0"),
         [*place, ("sqid", "==", 0), ("opcode", "in", _OPCODES)],
     ).to_pylist()
     commands = [row for row in commands if row["fetch_tlp_id"] is not None]
@@ -79,22 +85,42 @@ def logs_of(store: Store, place: Where) -> list[QueueLog]:
         return []
     lives = store.read("controllers", ("function", "controller", "ended_tlp_id"), list(place)).to_pylist()
     lives = [row for row in lives if row["ended_tlp_id"] is not None]
-    entries: dict[tuple[int, int], list[dict[str, Any]]] = {}
+    entries: defaultdict[tuple[int, int], list[dict[str, Any]]] = defaultdict(list)
     for row in store.read("cdq_entries", None, list(place)).to_pylist():
-        entries.setdefault((row["function"], row["cdqid"]), []).append(row)
-    for log in logs:
-        moments = sorted(_moments(log, commands, lives), key=lambda one: one.fetched)
-        for one in moments:
-            if one.what == "gone":
-                log.ended = min(log.ended, one.done)
-        heirs = [one.created[0] for one in logs if one is not log and (one.owner, one.cdqid) == (log.owner, log.cdqid)]
-        until = min((at for at in heirs if at > log.created[0]), default=NEVER)
-        mine = [
-            row for row in entries.get((log.owner, log.cdqid), ()) if log.created[0] < row["last_tlp_id"] < until
-        ]  # fmt: skip
-        mine.sort(key=lambda row: row["last_tlp_id"])
-        _divide(log, [one for one in moments if log.created[0] < one.fetched < until], mine)
+        entries[row["function"], row["cdqid"]].append(row)
+    about = _Commands(commands)
+    heirs: dict[tuple[int, int], int] = {}
+    for log in reversed(logs):
+        key = log.owner, log.cdqid
+        until, heirs[key] = heirs.get(key, NEVER), log.created[0]
+        mine = sorted(entries[key], key=_posted)
+        first = bisect_right(mine, log.created[0], key=_posted)
+        entries[key], mine = mine[:first], mine[first:]
+        moments = sorted(_moments(log, about, lives), key=lambda one: one.fetched)
+        _divide(log, [one for one in moments if log.created[0] < one.fetched < until], _Entries(mine))
     return logs
+
+
+def _posted(row: dict[str, Any]) -> int:
+    order: int = row["last_tlp_id"]
+    return order
+
+
+class _Commands:
+    """Admin commands by what they are about: a data queue of their controller, or another controller."""
+
+    def __init__(self, commands: list[dict[str, Any]]) -> None:
+        self.queues: defaultdict[tuple[int, int], list[dict[str, Any]]] = defaultdict(list)
+        self.targets: defaultdict[int, list[dict[str, Any]]] = defaultdict(list)
+        for row in commands:
+            self.queues[row["function"], row["cdw11"] & 0xFFFF].append(row)
+            offline = row["opcode"] == Admin.VIRTUALIZATION_MANAGEMENT
+            self.targets[row["cdw10"] >> 16 if offline else row["cdw11"] & 0xFFFF].append(row)
+
+    def of(self, log: QueueLog) -> list[dict[str, Any]]:
+        """Return those about a queue or the controller that it logs."""
+        own = {id(row): row for row in self.queues[log.owner, log.cdqid]}
+        return [*own.values(), *(row for row in self.targets[log.target] if id(row) not in own)]
 
 
 def _succeeded(row: dict[str, Any]) -> bool:
@@ -107,24 +133,28 @@ def _created(commands: list[dict[str, Any]]) -> Iterator[QueueLog]:
         creates = row["opcode"] == Admin.CONTROLLER_DATA_QUEUE and row["cdw10"] & 0xFF00FF == CdqSelect.CREATE
         if creates and _succeeded(row) and not row["dnr"]:
             yield QueueLog(
-                row["function"], row["dw0"] & 0xFFFF, row["cdw11"] >> 16, (row["fetch_tlp_id"], row["cqe_tlp_id"])
+                row["function"],
+                row["dw0"] & 0xFFFF,
+                row["cdw11"] >> 16,
+                row["cdw12"] // (CDQ_ENTRY_SIZE // 4),
+                (row["fetch_tlp_id"], row["cqe_tlp_id"]),
             )
 
 
-def _moments(log: QueueLog, commands: list[dict[str, Any]], lives: list[dict[str, Any]]) -> Iterator[_Moment]:
+def _moments(log: QueueLog, commands: _Commands, lives: list[dict[str, Any]]) -> Iterator[_Moment]:
     """Yield what begins and ends the periods of a queue; a command without a completion may have done it or not."""
     for row in lives:
         if row["ended_tlp_id"] > log.created[0] and (row["function"] == log.owner or row["controller"] == log.target):
             what = "gone" if row["function"] == log.owner else "end"
             yield _Moment(what, row["ended_tlp_id"], row["ended_tlp_id"])
-    for row in commands:
+    for row in commands.of(log):
         effect = _effect(log, row)
         if effect is None or row["fetch_tlp_id"] <= log.created[0]:
             continue
         if row["cqe_tlp_id"] is None:
-            yield _Moment("end", row["fetch_tlp_id"], NEVER)
+            yield _Moment("head" if effect == "head" else "end", row["fetch_tlp_id"], NEVER, row["cdw12"])
         elif _succeeded(row):
-            yield _Moment(effect, row["fetch_tlp_id"], row["cqe_tlp_id"])
+            yield _Moment(effect, row["fetch_tlp_id"], row["cqe_tlp_id"], row["cdw12"])
             if effect == "suspend" and row["cdw11"] >> 31:
                 own = row["function"] == log.owner
                 yield _Moment("gone" if own else "end", row["cqe_tlp_id"], row["cqe_tlp_id"])
@@ -139,6 +169,8 @@ def _effect(log: QueueLog, row: dict[str, Any]) -> str | None:
             return {0: "stop", 1: "start"}.get(row["cdw10"] >> 16 & 0xF, "end")
         case Admin.CONTROLLER_DATA_QUEUE if select == CdqSelect.DELETE and own:
             return "gone"
+        case Admin.SET_FEATURES if select == Feature.CONTROLLER_DATA_QUEUE and own:
+            return "head"
         case Admin.MIGRATION_SEND if cdw11 & 0xFFFF == log.target:
             if select == MigrationSelect.SUSPEND:
                 return "suspend" if cdw11 >> 16 & 0xFF == 1 else None
@@ -148,17 +180,55 @@ def _effect(log: QueueLog, row: dict[str, Any]) -> str | None:
     return None
 
 
-def _divide(log: QueueLog, moments: list[_Moment], entries: list[dict[str, Any]]) -> None:
+@dataclass(slots=True)
+class _Entries:
+    """The entries of one life of a queue in order of posting, and where those that begin or end a log stand."""
+
+    rows: list[dict[str, Any]]
+    orders: list[int] = field(init=False)
+    firsts: list[int] = field(init=False)
+    fulls: list[int] = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.orders = [row["last_tlp_id"] for row in self.rows]
+        self.firsts, self.fulls = (
+            [row["last_tlp_id"] for row in self.rows if row["esa"] == sequence]
+            for sequence in (EntrySequence.FIRST, EntrySequence.FULL)
+        )
+
+    def between(self, after: int, before: int) -> list[dict[str, Any]]:
+        """Return the entries between two orders."""
+        return self.rows[bisect_right(self.orders, after) : bisect_left(self.orders, before)]
+
+    def tail(self, order: int, slots: int) -> int:
+        """Return the slot that was next at an order."""
+        at = bisect_left(self.orders, order)
+        return (self.rows[at - 1]["slot"] + 1) % slots if at and slots else 0
+
+
+def _next(orders: list[int], after: int, before: int) -> int | None:
+    """Return the first of ascending orders between two, None without one."""
+    at = bisect_right(orders, after)
+    return orders[at] if at < len(orders) and orders[at] < before else None
+
+
+def _divide(log: QueueLog, moments: list[_Moment], entries: _Entries) -> None:
     """Divide the life of a queue into periods, and its entries among them."""
     current: Period | None = None
     suspended: Period | None = None
-    for one in moments:
-        full = _full(current, entries, one.fetched)
+    heads: list[_Moment] = []
+    for one in [*moments, None]:
+        until = NEVER if one is None else one.fetched
+        full = None if current is None else _next(entries.fulls, current.opened[0], until)
         if current is not None and full is not None:
-            current.closed_by, current.closed = "full", (full["last_tlp_id"], full["last_tlp_id"])
+            current.closed_by, current.closed = "full", (full, full)
             current = None
-        if one.what == "start" or (one.what == "resume" and suspended is not None):
-            if current is None:
+        if one is None:
+            break
+        if one.what == "head":
+            heads.append(one)
+        elif one.what == "start" or (one.what == "resume" and suspended is not None):
+            if current is None and not _is_full(log, heads, entries.tail(one.fetched, log.slots), one.fetched):
                 current = Period(len(log.periods), one.what, (one.fetched, one.done))
                 log.periods.append(current)
             suspended = None
@@ -169,33 +239,30 @@ def _divide(log: QueueLog, moments: list[_Moment], entries: list[dict[str, Any]]
             current = None
         elif one.what in ("stop", "end", "gone"):
             suspended = None
-    full = _full(current, entries, NEVER)
-    if current is not None and full is not None:
-        current.closed_by, current.closed = "full", (full["last_tlp_id"], full["last_tlp_id"])
     for period, after in zip_longest(log.periods, log.periods[1:]):
         _share(period, after, entries)
 
 
-def _full(period: Period | None, entries: list[dict[str, Any]], until: int) -> dict[str, Any] | None:
-    """Return the entry that told, within a period, that the queue had become full."""
-    if period is None:
-        return None
-    return next(
-        (row for row in entries
-         if row["esa"] == EntrySequence.FULL and period.opened[0] < row["last_tlp_id"] < until), None,
-    )  # fmt: skip
+def _is_full(log: QueueLog, heads: list[_Moment], tail: int, order: int) -> bool:
+    """Whether a queue may be full at an order, so that a log that begins there cannot tell of anything."""
+    possible = [0]
+    for one in reversed(heads):
+        if one.done < order:
+            possible[0] = one.head
+            break
+        possible.append(one.head)
+    return log.slots < 2 or (tail + 1) % log.slots in possible
 
 
-def _share(period: Period, after: Period | None, entries: list[dict[str, Any]]) -> None:
+def _share(period: Period, after: Period | None, entries: _Entries) -> None:
     """Give a period its entries: from the fetch that began it to its last entry, or to where the next one begins."""
     limit = NEVER
     if after is not None:
-        firsts = (row["last_tlp_id"] for row in entries if row["esa"] == EntrySequence.FIRST)
-        limit = min((at for at in firsts if after.opened[0] < at < after.closed[0]), default=after.opened[1])
-    mine = [row for row in entries if period.opened[0] < row["last_tlp_id"] < limit]
+        limit = _next(entries.firsts, after.opened[0], after.closed[0]) or after.opened[1]
+    mine = entries.between(period.opened[0], limit)
     for row in mine:
-        closing = _CLOSING.get(row["esa"]) == period.closed_by and row["last_tlp_id"] >= period.closed[0]
-        if closing and period.last_entry is None:
+        if _CLOSING.get(row["esa"]) == period.closed_by and row["last_tlp_id"] >= period.closed[0]:
             period.last_entry, period.ends, period.ends_ps = row, row["last_tlp_id"], row["time_ps"]
+            break
     period.entries = [row for row in mine if row["last_tlp_id"] <= period.ends]
     period.late = [row for row in mine if row["last_tlp_id"] > period.ends]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from lmtrace.events import CdqEntry, Suspend
+from lmtrace.events import CdqEntry, DirtyRange, Suspend
 from lmtrace.known import Known
 from lmtrace.rule import Severity, Verdict, broken, expect, held, not_observable, rule
 from lmtrace.session import DataQueue, Place, Session
@@ -148,7 +148,7 @@ def started_log_without_first_entry(event: CdqEntry, session: Session) -> Iterat
 
 
 @rule("HMLM-5.1.17.1.2-n15", spec="NVM Command Set 1.2, 5.6", party="controller")
-def resumed_log_without_first_entry(event: CdqEntry, session: Session) -> Iterator[Verdict]:
+def resumed_log_without_first_entry(event: CdqEntry | DirtyRange, session: Session) -> Iterator[Verdict]:
     """A log that ran when its controller was suspended goes on with the Resume, and its first entry says so.
 
     By it the host knows that the log follows the controller again after a migration that was given up.
@@ -173,6 +173,14 @@ def resumed_log_without_first_entry(event: CdqEntry, session: Session) -> Iterat
         6us resume target=1
         7us cdq_entry slot=2 esa=0 function=01:00.1
 
+    Holds::
+
+        7us dirty_range about=resumed judgement=logged opened_by=resume
+
+    Breaks::
+
+        7us dirty_range about=resumed judgement=missed opened_by=resume missing=3
+
     Silent::
 
         1us create_cdq target=1 cdqid=1 cdqsize=64 pc=1 prp1=0x10000
@@ -192,7 +200,14 @@ def resumed_log_without_first_entry(event: CdqEntry, session: Session) -> Iterat
         7us log_user_data_changes cdqid=1 lact=1
         8us cdq_entry slot=1 esa=1
     """
-    yield from _begins(event, session, Opened.RESUME)
+    if isinstance(event, CdqEntry):
+        yield from _begins(event, session, Opened.RESUME)
+    elif event.about == "resumed":
+        yield expect(
+            event.judgement == "logged",
+            f"nothing that CNTLID {event.target:X}h changed after its Resume, {event.missing} ranges of blocks, is in "
+            f"{event.queue}", event,
+        )  # fmt: skip
 
 
 @rule("HMLM-NCS.5.6-n9", spec=SPEC, party="controller")

@@ -129,7 +129,7 @@ def tail_event_count(event: Command | EndOfCapture, session: Session) -> Iterato
 
 @rule("HMLM-5.1.25.1.23-n10", spec="NVMe Base 2.1, 5.1.25.1.23", party="controller")
 def tail_event_not_asked_for(event: Command, session: Session) -> Iterator[Verdict]:
-    """A Tail Pointer event comes only for a queue whose trigger was armed.
+    """A Tail Pointer event comes only for a queue whose trigger is armed.
 
     It takes a request for events that something else may need.
 
@@ -145,6 +145,23 @@ def tail_event_not_asked_for(event: Command, session: Session) -> Iterator[Verdi
         1us create_cdq target=1 cdqid=3 cdqsize=64 pc=1 prp1=0x10000
         3us cdq_entry cdqid=3 slot=0 esa=1
         4us command opc=0x0c dw0=4 dw1=3 fetch=1.5us
+
+    Breaks::
+
+        1us create_cdq target=1 cdqid=3 cdqsize=64 pc=1 prp1=0x10000
+        2us set_features_cdq cdqid=3 hp=0 etpt=1 tpt=0
+        3us cdq_entry cdqid=3 slot=0 esa=1
+        4us command opc=0x0c dw0=4 dw1=3 fetch=1.5us
+        5us set_features_cdq cdqid=3 hp=1
+        7us command opc=0x0c dw0=4 dw1=3 fetch=6us cid=2
+
+    Silent::
+
+        1us create_cdq target=1 cdqid=3 cdqsize=64 pc=1 prp1=0x10000
+        2us set_features_cdq cdqid=3 hp=0 etpt=1 tpt=0
+        3us cdq_entry cdqid=3 slot=0 esa=1
+        5us set_features_cdq cdqid=3 hp=1
+        7us command opc=0x0c dw0=4 dw1=3 fetch=6us
 
     Silent::
 
@@ -169,9 +186,15 @@ def tail_event_not_asked_for(event: Command, session: Session) -> Iterator[Verdi
     armed = any(
         one.armed for one in session.data_queues if (one.owner, one.cdqid) == (queue.owner, queue.cdqid)
     )  # fmt: skip
-    if not armed and not sets_in_flight(queue, session):
+    if sets_in_flight(queue, session):
+        return
+    if not armed:
         yield broken(f"a Tail Pointer event named {queue.title}, whose trigger was never armed", event)
-    elif armed:
+    elif queue.accepted is not None and not queue.accepted.field("ETPT") and queue.settled(event):
+        yield broken(
+            f"a Tail Pointer event named {queue.title}, whose trigger {queue.accepted.title} had cleared", event
+        )
+    else:
         yield held(event)
 
 

@@ -213,6 +213,20 @@ def last_changes_behind_marker(world: World) -> None:
     change_logged_behind_stop(world)
 
 
+@fault("log-ends-with-resume", "HMLM-5.1.17.1.2-n15", "log-of-all-kinds")
+def log_ends_with_resume(world: World) -> None:
+    """After a Resume the log begins anew, and nothing is logged any more."""
+    manager = world.sides[0].manager
+    resumed: list[Controller] = []
+
+    def resume(original: Callable[[Controller], None], target: Controller) -> None:
+        resumed.append(target)
+        original(target)
+
+    instead(manager, "resume", resume)
+    leave_out(world, lambda controller, _: controller in resumed)
+
+
 @fault("entry-of-nothing", "HMLM-NCS.5.6-n14", "log-of-all-kinds")
 def entry_of_nothing(world: World) -> None:
     """Some entries tell of blocks that no command has touched."""
