@@ -108,7 +108,8 @@ def test_a_rollback_and_a_migration_of_the_same_bytes(tmp_path: Path) -> None:
 def test_every_block_of_a_clean_copy_is_accounted_for(tmp_path: Path, name: str) -> None:
     run = played(tmp_path, name, seed=3)
     rows = run.table("user_data").to_pylist()
-    assert {row["finding"] for row in rows} == {"copied"}
+    assert {row["finding"] for row in rows} <= {"copied", "unknown"}, "a block that was made uncorrectable has no bytes"
+    assert sum(row["blocks"] for row in rows if row["finding"] == "copied") > 10
     size = int(items(run, "capability")["namespace 1 blocks"]["first"] or 0)
     assert sum(row["blocks"] for row in rows) == size
 
@@ -123,7 +124,7 @@ def test_every_block_of_a_clean_copy_is_accounted_for(tmp_path: Path, name: str)
 )  # fmt: skip
 def test_what_goes_wrong_with_user_data_is_named(tmp_path: Path, fault: str, finding: str) -> None:
     run = played(tmp_path, "migration-two-captures", fault)
-    rows = [row for row in run.table("user_data").to_pylist() if row["finding"] != "copied"]
+    rows = [row for row in run.table("user_data").to_pylist() if row["finding"] not in ("copied", "unknown")]
     assert {row["finding"] for row in rows} == {finding}
     assert all(row["blocks"] and row["reason"] for row in rows)
     if finding == "altered":

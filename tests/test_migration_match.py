@@ -106,3 +106,12 @@ def test_bytes_that_were_read_two_ways_do_not_count() -> None:
     for entry in range(3):
         source.reads[0].changed.mark(140 + 24 * entry, 144 + 24 * entry)
     assert matched([source], [End(seen(state(tail=5)), "b")]) == [(0, 0, "bytes in part", 0)]
+
+
+def test_the_same_tenant_at_another_time_is_not_a_damaged_state() -> None:
+    assert matched([End(seen(state(head=3, tail=5)))], [End(seen(state(head=4, tail=6)), "b")]) == []
+
+
+def test_a_state_without_queues_matches_nothing_across_captures() -> None:
+    bare = bytearray(state_bytes({"header": [], "nvme": [{}], "sq": [], "cq": [], "vendor": []}))
+    assert matched([End(seen(bare))], [End(seen(bytearray(bare)), "b")]) == []

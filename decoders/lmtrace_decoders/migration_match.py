@@ -184,16 +184,33 @@ def _resembles(read: Pieces, written: Pieces, common: int, differing: int) -> bo
     """Whether two structures are the same state in spite of differences.
 
     They are where hardly a byte differs, or where queues and all bases but one agree and half of the entries are equal.
+    Not so where a submission queue and its completion queue both moved: that is the same tenant at another time.
     """
     if common < _HEADER:
         return False
     ours, theirs = _queues(read), _queues(written)
+    if ours and theirs and _moved_on(ours, theirs):
+        return False
     if differing <= 8 and 16 * differing <= common:
         return not ours or not theirs or _bases(ours, theirs) >= 1
     if not ours or not theirs or [(one.kind, one.qid) for one in ours] != [(one.kind, one.qid) for one in theirs]:
         return False
     equal = sum(a == b for a, b in zip(ours, theirs, strict=True))
     return _bases(ours, theirs) >= len(ours) - 1 and 2 * equal >= len(ours)
+
+
+def _moved_on(ours: list[QueueState], theirs: list[QueueState]) -> bool:
+    """Whether some submission queue was fetched from, and its completion queue posted to, between two states."""
+    there = {(one.kind, one.qid): one for one in theirs}
+    for one in ours:
+        other = there.get(("SQ", one.qid))
+        if one.kind != "SQ" or other is None or one.cqid is None:
+            continue
+        queues = [next((queue for queue in side if (queue.kind, queue.qid) == ("CQ", one.cqid)), None)
+                  for side in (ours, theirs)]  # fmt: skip
+        if None not in queues and one.head != other.head and queues[0].tail != queues[1].tail:  # type: ignore[union-attr]
+            return True
+    return False
 
 
 def _queues(pieces: Pieces) -> list[QueueState]:

@@ -11,6 +11,7 @@ import pyarrow.compute as pc
 
 from lmtrace.arrow import to_numpy
 from lmtrace.pieces import ControllerState, Pieces
+from lmtrace.session import Options
 from lmtrace.spec.nvme import Admin
 from lmtrace.store import Capture, Store
 
@@ -180,6 +181,17 @@ class Handover:
     def same_link(self) -> bool:
         """Whether both ends are on one link."""
         return self.one_clock and self.source.link.name == self.destination.link.name  # type: ignore[union-attr]
+
+    def seen_to_the_end(self, tlp: int, time: int) -> bool:
+        """Whether the source's capture surely reaches as far as the Resume at the destination.
+
+        Its own reset after everything that was done, the last of it at ``tlp`` and ``time``, shows that; so does one
+        clock, or time enough afterwards.
+        """
+        assert self.source is not None
+        if self.one_clock or any((life["ended_tlp_id"] or -1) > tlp for life in self.source.lives):
+            return True
+        return self.source.link.capture.duration_ps - time > Options().window_ps
 
     def command(self, name: str) -> dict[str, Any] | None:
         """Return the command that a column of `migrations` names."""

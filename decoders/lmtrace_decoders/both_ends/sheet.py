@@ -23,6 +23,8 @@ class Sheet:
     first: int | None = None
     """The command that the first value comes from."""
     second: int | None = None
+    doubt: str = ""
+    """Why what differs may be right."""
 
     def add(
         self, item: str, first: Value, second: Value, judgement: str | None = None, reason: str = "",
@@ -35,6 +37,8 @@ class Sheet:
         if judgement is None:
             known = first is not None and second is not None
             judgement = UNKNOWN if not known else EQUAL if first == second else DIFFERS
+        if judgement == DIFFERS and self.doubt:
+            judgement, reason = UNKNOWN, self.doubt
         here, there = texts or (_text(item, first), _text(item, second))
         self.store.writer("state_comparison").add({
             "capture": self.place.link.capture.name, "link": self.place.link.name, "controller": self.place.cntlid,

@@ -30,7 +30,6 @@ from lmtrace_decoders.both_ends.digests import digest_of
 from lmtrace_decoders.both_ends.ends import NEVER, End, Handover, numbers
 from lmtrace_decoders.both_ends.states import identify
 
-WINDOW_PS = 1_000_000_000
 TOO_MANY = "more was moved than is followed one by one"
 MOST_NAMESPACES, MOST_ROWS = 64, 4096
 ALL = 0xFFFFFFFF
@@ -151,7 +150,9 @@ class Copy:
             finding[both & (read_at < self.log.started)] = _CODE[EARLY]
         if self.log.since_full is not None:
             finding[both & (read_at < self.log.since_full)] = _CODE[AFTER_FULL]
-        if not self._source_seen_to_the_end(here):
+        last = max(int(here["cqe_tlp_id"].max(initial=-1)), self.handover.tlp("get_transaction_id", "cqe") or -1)
+        time = max(int(here["cqe_ps"].max(initial=0)), self.handover.row["state_read_end_ps"] or 0)
+        if not self.handover.seen_to_the_end(last, time):
             finding[np.isin(finding, [_CODE[name] for name in (NOT_READ, EARLY, AFTER_FULL)])] = _CODE[UNKNOWN]
         if self.doubt or not same.any() or 2 * int(altered.sum()) > int(known.sum()):
             # Nothing that agrees, or hardly anything, is no copy.
@@ -161,19 +162,6 @@ class Copy:
             "read_transaction_id": reads.value("command", read), "write_transaction_id": writes.value("command", write),
         }  # fmt: skip
         self._ranges(blocks, finding, evidence)
-
-    def _source_seen_to_the_end(self, here: Commands) -> bool:
-        """Whether the source's capture surely reaches as far as the Resume at the destination.
-
-        Its own reset afterwards shows that, and so does one clock, or time enough after the last thing that was done.
-        """
-        if self.handover.one_clock:
-            return True
-        last = max(int(here["cqe_tlp_id"].max(initial=-1)), self.handover.tlp("get_transaction_id", "cqe") or -1)
-        if any(life["ended_tlp_id"] is not None and life["ended_tlp_id"] > last for life in self.source.lives):
-            return True
-        time = max(int(here["cqe_ps"].max(initial=0)), self.handover.row["state_read_end_ps"] or 0)
-        return self.source.link.capture.duration_ps - time > WINDOW_PS
 
     def _foreign(self, reads: Moves, writes: Moves, here: Commands, there: Commands) -> None:
         """Tell of writes by controllers that neither are the tenant's nor copy."""

@@ -20,6 +20,7 @@ AT_DESTINATION = "state and wire at the destination"
 NOT_USED = "nothing on the wire shows it"
 _LOSS = "the capture shows a loss before"
 _GUESSED = "the queue was inferred"
+_MIDWAY = "the capture starts after the controller was enabled"
 
 
 @dataclass(slots=True)
@@ -109,7 +110,7 @@ def compare_source(handover: Handover) -> None:
         for one in source.queues
         if (life := life_at(source, one["kind"], one["qid"], until)) is one
     }
-    doubt = _LOSS if source.link.lost_before(read["cqe_ps"]) else "" if source.from_start else _GUESSED
+    doubt = _LOSS if source.link.lost_before(read["cqe_ps"]) else "" if source.from_start else _MIDWAY
     for kind in ("SQ", "CQ"):
         count = sum(one.kind == kind for one in queues)
         there = sum(key[0] == kind for key in alive)
@@ -214,7 +215,7 @@ def _destination_queue(sheet: Sheet, end: End, one: QueueState, resumed: int, un
     again = life is not None and life["origin"] != "state data"
     first = None if again or not len(mine) else int(mine[0])
     sheet.second = None if first is None else int(traffic.ids[first])
-    doubt = _LOSS if end.link.lost_before(end.ended(resumed)[1]) else ""
+    doubt = _LOSS if end.link.lost_before(end.ended(resumed)[1]) else "" if end.from_start else _MIDWAY
     prefix = "IOSQ" if submission else "IOCQ"
     slot = None if first is None else int(traffic["sq_slot" if submission else "cq_slot"][first])
     slots = [] if slot is None or slot < 0 else [slot]
