@@ -1,22 +1,29 @@
 """The generated parts of the documentation; ``python tests/documentation.py`` writes them anew.
 
-A generated part stands between ``<!-- generated: NAME -->`` and ``<!-- end -->``.
+A generated part stands between ``<!-- generated: NAME -->`` and ``<!-- end -->``. With ``--measure`` the self-test is
+played whole; without, faults that are new since it was stored are.
 """
 
 from __future__ import annotations
 
 import inspect
+import json
 import re
 import sys
 from collections.abc import Callable, Iterator
 from enum import StrEnum
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any, get_args, get_origin, get_type_hints
+from typing import TYPE_CHECKING, Any, get_args, get_origin, get_type_hints
+
+if TYPE_CHECKING:
+    from lmtrace.selftest import Result
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGES = ("README.md", "analyzer/TABLES.md", "rules/README.md", "samples/README.md")
 PART = re.compile(r"(<!-- generated: (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
+MEASURED = ROOT / "rules" / "selftest.json"
+"""What ``python tests/documentation.py --measure`` found, which takes a minute or two."""
 SAMPLE = "samples/captures/nvme_hmlm_full_life/nvme_hmlm_full_life.pcapng.zst"
 
 
@@ -100,6 +107,52 @@ def scenarios() -> str:
     return "\n".join(lines) + "\n\n"
 
 
+def selftest() -> str:
+    """Return what the self-test found when it was last measured."""
+    from lmtrace.report.selftest import render
+
+    return "\n" + render(measured(), "markdown") + "\n"
+
+
+def measured() -> Result:
+    """Return the stored result of the self-test."""
+    from lmtrace.selftest import Result
+
+    return Result.from_dict(json.loads(MEASURED.read_text(encoding="utf-8")))
+
+
+def measure(whole: bool) -> None:
+    """Store what the self-test finds: all of it, or what is new or gone since it was stored."""
+    from lmtrace.scenario import scenarios as every
+    from lmtrace.selftest import Job, Result
+    from lmtrace.selftest import measure as play
+    from lmtrace.selftest import selftest as test
+
+    if whole:
+        store(test())
+        return
+    old = measured()
+    declared = {(name, fault.name): fault.rule for name, one in every().items() for fault in one.faults}
+    kept = [
+        one for one in old.played if one.kind == "random" or declared.pop((one.scenario, one.fault), None) in one.rules
+    ]
+    if declared or len(kept) < len(old.played):
+        found = play([Job(scenario, 1, (fault,)) for scenario, fault in declared])
+        store(Result(old.clean, (*kept, *found.played)))
+
+
+def store(result: Result) -> None:
+    """Write a result of the self-test, a line for each run."""
+    data = result.to_dict()
+    played = sorted(data["played"], key=lambda one: (one["kind"], one["scenario"], one["seed"], one["fault"]))
+    parts = [
+        f'"{key}": [\n' + ",\n".join(json.dumps(one) for one in rows) + "\n]"
+        for key, rows in (("clean", data["clean"]), ("played", played))
+    ]
+    text = "{" + f'"schema": {data["schema"]},\n' + ",\n".join(parts) + "}\n"
+    MEASURED.write_text(text, encoding="utf-8", newline="\n")
+
+
 def tables() -> str:
     """Return every table with its columns."""
     from lmtrace.tables import TABLES
@@ -116,6 +169,7 @@ GENERATORS: dict[str, Callable[[], str]] = {
     "cli": cli,
     "rules": rules,
     "scenarios": scenarios,
+    "selftest": selftest,
     "tables": tables,
 }
 
@@ -133,5 +187,8 @@ def written(page: str) -> str:
 
 
 if __name__ == "__main__":
-    for name in sys.argv[1:] or PAGES:
+    asked = [word for word in sys.argv[1:] if word != "--measure"]
+    if not asked or len(asked) < len(sys.argv) - 1:
+        measure(len(asked) < len(sys.argv) - 1)
+    for name in asked or PAGES:
         (ROOT / name).write_text(written(name), encoding="utf-8", newline="\n")

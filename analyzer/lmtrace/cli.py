@@ -393,7 +393,7 @@ def synth(
         str | None, typer.Argument(metavar="SCENARIO", help="A scenario of --list.", show_default=False)
     ] = None,
     fault: Annotated[
-        str | None, typer.Option(metavar="NAME", help="One of the scenario's faults.", show_default=False)
+        str | None, typer.Option(metavar="NAME", help="One of the scenario's faults, or random.", show_default=False)
     ] = None,
     seed: Annotated[int, typer.Option(help="Seed of everything random.")] = 1,
     commands: Annotated[
@@ -434,6 +434,40 @@ def synth(
         raise UsageError("name the capture to write with -o, as sample.vcd or sample.pcapng")
     for file in model.synth(scenario, output, fault=fault, seed=seed, commands=commands, bus=bus, framing=framing):
         _say(str(file))
+    if fault == model.RANDOM:
+        drawn = model.named(scenario).fault(model.Options(seed, commands, fault))
+        assert drawn is not None
+        _say(f"{drawn.name} ({', '.join(drawn.rules)}; {drawn.party}): {drawn.text}")
+
+
+@app.command()
+def selftest(
+    seed: Annotated[int, typer.Option(help="Seed of the named faults, and first one of the others.")] = 1,
+    clean: Annotated[int, typer.Option(metavar="N", help="How many runs without fault.")] = 200,
+    random: Annotated[int, typer.Option(metavar="N", help="How many random faults.")] = 300,
+    scenario: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Only this scenario.", show_default=False)
+    ] = None,
+    processes: Annotated[
+        int | None, typer.Option(metavar="N", help="How many at once.", show_default="one a core")
+    ] = None,
+    format: Annotated[ListFormat, typer.Option(help="What to print.")] = ListFormat.TEXT,
+) -> None:
+    """Play faults and clean scenarios, and see which are caught.
+
+    Exits with 1 when a named fault is not caught, too few random ones are, or a clean run is accused of an error.
+
+    Example: lmtrace selftest --random 50 --clean 20
+    """
+    from lmtrace.report.selftest import render
+    from lmtrace.selftest import selftest as measured
+
+    with _progress() as progress:
+        result = measured(
+            seed=seed, clean=clean, random=random, scenario=scenario, processes=processes, progress=progress
+        )
+    _say(render(result, format.value), end="")
+    raise typer.Exit(result.exit_status)
 
 
 def main() -> None:

@@ -27,34 +27,69 @@ class WireTlp:
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """One named way to break a rule: who breaks it, which rule says so, and what happens, in a sentence."""
+    """One way to break a rule: who breaks it, which rule says so, and what happens, in a sentence."""
 
     name: str
     rule: str
     party: str
     text: str
+    also: tuple[str, ...] = ()
+    """Further rules that the same act breaks: any of them finds it."""
+    info: bool = False
+    """Whether the specification leaves so much open that saying so as an information is all that can be asked."""
+    shared: bool = False
+    """Whether the other party has to break a rule too, so that this can happen."""
+
+    @property
+    def rules(self) -> tuple[str, ...]:
+        """Every rule that may say so, the nearest first."""
+        return (self.rule, *self.also)
 
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """What a user may ask of a scenario. ``commands`` scales the I/O; ``fault`` is one of the scenario's, or None."""
+    """What a user may ask of a scenario.
+
+    ``commands`` scales the I/O; ``fault`` is one of the scenario's, ``random`` for one that the seed draws, or None.
+    """
 
     seed: int = 1
     commands: int | None = None
     fault: str | None = None
 
 
+RANDOM = "random"
+"""The fault of which a scenario draws another one for each seed."""
+
 Play = Callable[[Options], Mapping[str, Iterator[WireTlp]]]
+Draw = Callable[[Options], Fault]
+"""Says which fault ``random`` is. Raises UsageError where there is nothing to break."""
 
 
 @dataclass(frozen=True, slots=True)
 class Scenario:
-    """A named model run. ``play`` returns the captures by name; one capture has the name ``""``."""
+    """A named model run. ``play`` returns the captures by name; one capture has the name ``""``.
+
+    ``draw`` is None for a scenario without random faults.
+    """
 
     name: str
     text: str
     play: Play
     faults: tuple[Fault, ...] = ()
+    draw: Draw | None = None
+
+    def fault(self, options: Options) -> Fault | None:
+        """Return the fault that options ask for. Raises UsageError for one that this scenario does not have."""
+        if options.fault is None:
+            return None
+        if options.fault == RANDOM and self.draw is not None:
+            return self.draw(options)
+        for one in self.faults:
+            if one.name == options.fault:
+                return one
+        names = [*(one.name for one in self.faults), *([RANDOM] if self.draw else [])]
+        raise UsageError(f"scenario {self.name} has no fault {options.fault!r}; it has: {', '.join(names) or 'none'}")
 
 
 Writer = Callable[[Iterator[WireTlp], Path, str, int], None]
@@ -71,12 +106,12 @@ class _Register:
 _register = _Register()
 
 
-def scenario(name: str, faults: tuple[Fault, ...] = ()) -> Callable[[Play], Play]:
+def scenario(name: str, faults: tuple[Fault, ...] = (), draw: Draw | None = None) -> Callable[[Play], Play]:
     """Register a function as the scenario ``name``; the first line of its docstring says what it plays."""
 
     def add(play: Play) -> Play:
         text = (play.__doc__ or "").strip().splitlines()[0]
-        _register.scenarios[name] = Scenario(name, text, play, faults)
+        _register.scenarios[name] = Scenario(name, text, play, faults, draw)
         return play
 
     return add
@@ -101,6 +136,14 @@ def scenarios() -> dict[str, Scenario]:
     return dict(sorted(_register.scenarios.items()))
 
 
+def named(name: str) -> Scenario:
+    """Return a scenario. Raises UsageError for a name that none has."""
+    known = scenarios()
+    if name not in known:
+        raise UsageError(f"no scenario {name!r}; there are: {', '.join(known)}")
+    return known[name]
+
+
 def synth(
     name: str, output: Path, *, fault: str | None = None, seed: int = 1, commands: int | None = None,
     bus: str = "tlp-stream", framing: str | None = None,
@@ -111,13 +154,8 @@ def synth(
     waveform, ``framing`` that of a capture of packets. Raises UsageError for an unknown scenario, fault, suffix, bus
     or framing.
     """
-    known = scenarios()
-    if name not in known:
-        raise UsageError(f"no scenario {name!r}; there are: {', '.join(known)}")
-    chosen = known[name]
-    names = [one.name for one in chosen.faults]
-    if fault is not None and fault not in names:
-        raise UsageError(f"scenario {name} has no fault {fault!r}; it has: {', '.join(names) or 'none'}")
+    chosen, options = named(name), Options(seed, commands, fault)
+    chosen.fault(options)
     suffix = max((one for one in _register.writers if output.name.endswith(one)), key=len, default="")
     if not suffix:
         raise UsageError(f"cannot write {output.name}: a capture ends in {', '.join(sorted(_register.writers))}")
@@ -126,7 +164,7 @@ def synth(
         taking = ", ".join(sorted(one for one, (_, each) in _register.writers.items() if each == "framing"))
         raise UsageError(f"{output.name} holds no packets; a framing is for {taking}")
     files: list[Path] = []
-    for capture, tlps in chosen.play(Options(seed, commands, fault)).items():
+    for capture, tlps in chosen.play(options).items():
         file = output.with_name(f"{stem}.{capture}{suffix}") if capture else output
         write(tlps, file, bus if shape == "bus" else framing or "", seed)
         files.append(file)

@@ -14,6 +14,7 @@ from lmtrace_samples.tlp import PAGE
 from lmtrace_samples.world import Side
 
 SET_PIECE = 8192
+LARGEST_STATE = 4096
 
 
 class LogReader:
@@ -274,4 +275,6 @@ class Manager:
 
 
 def _total(state: bytes) -> int:
-    return 48 + 4 * (int.from_bytes(state[16:32], "little") + int.from_bytes(state[32:48], "little"))
+    """Return how long a state says that it is; no host believes in one of more than ``LARGEST_STATE``."""
+    total = 48 + 4 * (int.from_bytes(state[16:32], "little") + int.from_bytes(state[32:48], "little"))
+    return min(total, LARGEST_STATE)

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import lru_cache
 
-from lmtrace.scenario import Options, WireTlp, scenario
+from lmtrace.scenario import RANDOM, Fault, Options, WireTlp, scenario
 from lmtrace_samples.faults import apply, faults_of
+from lmtrace_samples.mutation import Plan
+from lmtrace_samples.mutations import offer
 from lmtrace_samples.record import Record
 from lmtrace_samples.simulation import Steps
 from lmtrace_samples.world import World
@@ -26,8 +29,10 @@ class Plot:
     def capture(self, links: tuple[str, ...], options: Options, record: Record) -> Iterator[WireTlp]:
         """Yield what one capture shows. Every capture is a run of its own: the same, because the seed is."""
         every = tuple(dict.fromkeys(link for shown in self.captures.values() for link in shown))
-        world = World(options, every, self.controllers, record)
-        if options.fault is not None:
+        world = World(self.name, options, every, self.controllers, record)
+        if options.fault == RANDOM:
+            offer(world, Plan(self.name, options.seed, _drawn(self.name, options)[0]))
+        elif options.fault is not None:
             apply(options.fault, world)
         for tlp in world.play(self.script(world)):
             if tlp.link in links:
@@ -42,8 +47,26 @@ class Plot:
         }
         return captures, record
 
+    def rehearse(self, options: Options) -> Plan:
+        """Play without fault and return everything that could have gone wrong."""
+        every = tuple(dict.fromkeys(link for shown in self.captures.values() for link in shown))
+        world = World(self.name, replace(options, fault=None), every, self.controllers, Record())
+        plan = Plan(self.name, options.seed)
+        offer(world, plan)
+        for _ in world.play(self.script(world)):
+            pass
+        return plan
+
 
 plots: dict[str, Plot] = {}
+
+
+@lru_cache(maxsize=64)
+def _drawn(name: str, options: Options) -> tuple[int, Fault]:
+    """Return the random fault of a run: the number of its offer, and what it is."""
+    plan = plots[name].rehearse(options)
+    number = plan.drawn()
+    return number, plan.offers[number][1]
 
 
 def plot(
@@ -58,7 +81,11 @@ def plot(
             return made.play(options)[0]
 
         play.__doc__ = script.__doc__
-        scenario(name, faults_of(name))(play)
+
+        def draw(options: Options) -> Fault:
+            return _drawn(name, options)[1]
+
+        scenario(name, faults_of(name), draw)(play)
         return script
 
     return add

@@ -12,6 +12,7 @@ from lmtrace.spec.migration import (
 from lmtrace.spec.nvme import INVALID_FIELD, NOT_ENOUGH_RESOURCES
 from lmtrace_samples.commands import QUEUES, Controller
 from lmtrace_samples.engine import CompletionQueue, Engine, Refused, SubmissionQueue
+from lmtrace_samples.tlp import PAGE
 
 VENDOR_UUID = bytes.fromhex("6c6d74726163652073746174652031ff")
 HEADER = CONTROLLER_STATE_HEADER.size
@@ -104,6 +105,8 @@ def load(target: Engine, state: bytes, manager: Engine) -> None:
         raise Refused(NOT_ENOUGH_RESOURCES)
     submissions = [IO_SQ_STATE.decode(state, at + 24 * index) for index in range(sqs)]
     completions = [IO_CQ_STATE.decode(state, at + 24 * (sqs + index)) for index in range(cqs)]
+    if not sound(submissions, completions):
+        raise Refused(INVALID_FIELD)
     for cq in completions:
         queue = target.completion_queue(cq["IOCQQID"], cq["IOCQPRP1"], cq["IOCQQSIZE"] + 1, bool(cq["IEN"]), cq["IV"])
         queue.head, queue.tail = cq["IOCQHP"], cq["IOCQTP"]
@@ -113,3 +116,19 @@ def load(target: Engine, state: bytes, manager: Engine) -> None:
         restored = SubmissionQueue(sq["IOSQQID"], sq["IOSQPRP1"], sq["IOSQQSIZE"] + 1, sq["IOSQCQID"], sq["QPRIO"])
         restored.head, restored.tail = sq["IOSQHP"], sq["IOSQTP"]
         target.sqs[restored.qid] = restored
+
+
+def sound(submissions: list[dict[str, int]], completions: list[dict[str, int]]) -> bool:
+    """Whether there can be such queues: numbered, on pages, with pointers inside, each bound to one that is there."""
+    sqids = [one["IOSQQID"] for one in submissions]
+    cqids = [one["IOCQQID"] for one in completions]
+    return (
+        all(0 < qid <= QUEUES for qid in [*sqids, *cqids])
+        and len({*sqids}) == len(sqids)
+        and len({*cqids}) == len(cqids)
+        and all(one["IOSQCQID"] in cqids for one in submissions)
+        and not any(one["IOSQPRP1"] % PAGE for one in submissions)
+        and not any(one["IOCQPRP1"] % PAGE for one in completions)
+        and all(0 < one["IOSQQSIZE"] >= max(one["IOSQHP"], one["IOSQTP"]) for one in submissions)
+        and all(0 < one["IOCQQSIZE"] >= max(one["IOCQHP"], one["IOCQTP"]) for one in completions)
+    )

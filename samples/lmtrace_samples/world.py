@@ -77,7 +77,10 @@ class Side:
 class World:
     """A run. ``script`` is what the host does; everything else follows."""
 
-    def __init__(self, options: Options, links: tuple[str, ...], controllers: int | None, record: Record) -> None:
+    def __init__(
+        self, name: str, options: Options, links: tuple[str, ...], controllers: int | None, record: Record
+    ) -> None:
+        self.name = name
         self.options = options
         self.rng = Random(options.seed)
         self.choices = Choices.draw(options.seed)

@@ -18,11 +18,11 @@ forgets(
 )  # fmt: skip
 forgets(
     "data-queue-with-offset", "HMLM-5.1.4.1.1-n1", "refusals", "cdq-offset",
-    "A data queue whose PRP1 is not the start of a memory page is created.",
+    "A data queue whose PRP1 is not the start of a memory page is created.", shared=True,
 )  # fmt: skip
 forgets(
     "data-queue-list-with-offset", "HMLM-5.1.4.1.1-n2", "refusals", "cdq-list-offset",
-    "A data queue is created although an entry of its PRP List is not the start of a memory page.",
+    "A data queue is created although an entry of its PRP List is not the start of a memory page.", shared=True,
 )  # fmt: skip
 forgets(
     "data-queue-in-controller-memory", "HMLM-5.1.4.1.1-n4", "refusals", "cdq-memory",

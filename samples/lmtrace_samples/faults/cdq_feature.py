@@ -73,13 +73,13 @@ def _reports(world: World, dw0: int, times: int = 1, beside: int = 0) -> None:
     instead(world.sides[0].manager, "report_event", report_event)
 
 
-@fault("head-of-empty-data-queue-moved", "HMLM-5.1.25.1.23-n2", "refusals")
+@fault("head-of-empty-data-queue-moved", "HMLM-5.1.25.1.23-n2", "refusals", shared=True)
 def head_of_empty_queue_moved(world: World) -> None:
     """The controller lets the head of an empty data queue be moved."""
     _head_anywhere(world, marker=False)
 
 
-@fault("head-beyond-entries", "HMLM-5.1.25.1.23-n3", "refusals")
+@fault("head-beyond-entries", "HMLM-5.1.25.1.23-n3", "refusals", shared=True)
 def head_beyond_entries(world: World) -> None:
     """The controller lets the head of a data queue be moved to a slot without an entry."""
     _head_anywhere(world, marker=True)

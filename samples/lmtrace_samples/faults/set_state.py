@@ -27,7 +27,7 @@ forgets(
 )  # fmt: skip
 forgets(
     "state-set-over-queues", "HMLM-5.1.17.1.3-n13", "refusals", "set-queues",
-    "Set Controller State succeeds although the target has I/O queues.",
+    "Set Controller State succeeds although the target has I/O queues.", shared=True,
 )  # fmt: skip
 forgets(
     "state-set-in-nobody", "HMLM-5.1.17.1.3-n14", "refusals", "set-unknown",
@@ -39,7 +39,7 @@ forgets(
 )  # fmt: skip
 forgets(
     "state-set-unaligned", "HMLM-5.1.17.1.3-n15", "refusals", "set-offset",
-    "Set Controller State at an offset inside a dword succeeds.",
+    "Set Controller State at an offset inside a dword succeeds.", shared=True,
 )  # fmt: skip
 forgets(
     "state-set-beyond-its-end", "HMLM-5.1.17.1.3-n16", "refusals", "set-beyond",
@@ -47,7 +47,7 @@ forgets(
 )  # fmt: skip
 forgets(
     "empty-part-taken", "HMLM-5.1.17.1.3-n18", "refusals", "set-empty",
-    "Set Controller State without data succeeds in the middle of a sequence.",
+    "Set Controller State without data succeeds in the middle of a sequence.", shared=True,
 )  # fmt: skip
 forgets(
     "part-without-first-taken", "HMLM-5.1.17.1.3-n19", "refusals", "set-sequence",
