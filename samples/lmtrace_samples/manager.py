@@ -147,6 +147,7 @@ class Manager:
         """Read blocks of the source through the managing controller and write them to the destination."""
         size = self.world.choices.block_size
         step = max(1, SET_PIECE // size)
+        count = min(count, self.side.subsystem.namespaces[nsid].blocks - first)
         for block in range(first, first + count, step):
             length = min(step, first + count - block) * size
             data = yield from self.transfer(Nvm.READ, nsid, block, length)

@@ -12,6 +12,7 @@ from lmtrace.spec.migration import (
 from lmtrace.spec.nvme import INVALID_FIELD, NOT_ENOUGH_RESOURCES
 from lmtrace_samples.commands import QUEUES, Controller
 from lmtrace_samples.engine import CompletionQueue, Engine, Refused, SubmissionQueue
+from lmtrace_samples.function import VECTORS
 from lmtrace_samples.tlp import PAGE
 
 VENDOR_UUID = bytes.fromhex("6c6d74726163652073746174652031ff")
@@ -129,6 +130,7 @@ def sound(submissions: list[dict[str, int]], completions: list[dict[str, int]]) 
         and all(one["IOSQCQID"] in cqids for one in submissions)
         and not any(one["IOSQPRP1"] % PAGE for one in submissions)
         and not any(one["IOCQPRP1"] % PAGE for one in completions)
+        and all(one["IV"] < VECTORS for one in completions)
         and all(0 < one["IOSQQSIZE"] >= max(one["IOSQHP"], one["IOSQTP"]) for one in submissions)
         and all(0 < one["IOCQQSIZE"] >= max(one["IOCQHP"], one["IOCQTP"]) for one in completions)
     )

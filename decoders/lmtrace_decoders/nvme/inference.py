@@ -76,6 +76,7 @@ class Inference:
         self._heads: dict[tuple[int, int], list[tuple[int, int, int]]] = {}
         self._strange: dict[int, int] = {}
         self._reads: dict[int, Guess] = {}
+        self._read_ps: dict[int, int] = {}
         self._unsure: dict[int, list[tuple[bool, int, int, int, int]]] = {}
         self._near: dict[tuple[int, int], int] = {}
 
@@ -148,6 +149,8 @@ class Inference:
         _, row, space, length, address, index, tlp, _, _, _ = event
         address &= (1 << 64) - 1
         self._stray(row, space, address)
+        if space >= 0 and length and length % 64 == 0:
+            self._read_ps[space] = event[7]
         if space < 0 or not run.walk.watch[space] or not length or length % 64 or address % 64:
             return
         pool = run.walk.opens.pool[index]
@@ -165,6 +168,10 @@ class Inference:
             if len(self._reads) >= MOST_READS:
                 del self._reads[next(iter(self._reads))]
             self._reads[tlp] = guess
+
+    def read_elsewhere(self, space: int, since: int) -> bool:
+        """Whether the device has read, since a time, where no region is, as much as one entry or several have."""
+        return self._read_ps.get(space, -1) >= since
 
     def strange_data(self, event: tuple[int, ...]) -> None:
         """Data arrive for a read that may have fetched entries: they are believed if they look like entries."""

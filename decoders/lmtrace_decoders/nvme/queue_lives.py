@@ -37,7 +37,7 @@ class QueueLives:
         if isinstance(queue, SubmissionQueue):
             queue.fetched_ps = time
         elif isinstance(queue, CompletionQueue):
-            queue.posted_ps = time
+            queue.posted_ps = time + 1  # nothing was posted before, nor by what created it
         self.lay(queue, queue.slots * queue.entry_size)
 
     def lay(self, queue: Queue, size: int) -> None:

@@ -520,7 +520,7 @@ class Reconstruction:
         if command is None:
             unseen = cq.controller.sqs.get(cqe[10] | cqe[11] << 8)
             lost_ps = unseen.unseen_since() if unseen is not None and unseen.cqid == cq.qid else None
-            if unseen is not None and lost_ps is not None:
+            if unseen is not None and lost_ps is not None and not self._misread(unseen, lost_ps):
                 losses.lost(
                     self, losses.UNSEEN_FETCH, cq.controller.function, lost_ps, tlp, f"a command of SQ {unseen.qid}"
                 )
@@ -559,6 +559,10 @@ class Reconstruction:
         self.scoreboard.completed(command, command.digests, tlp)
         if function.resumed_as is not None:
             self.migration.first_completion(function, time, tlp, number)
+
+    def _misread(self, sq: SubmissionQueue, since: int) -> bool:
+        """Whether a restored queue was read, but somewhere else than the state says: then no fetch is missing."""
+        return sq.origin == "state data" and self.inference.read_elsewhere(sq.controller.function.space, since)
 
     def _match(self, cq: CompletionQueue, cqe: bytes) -> tuple[Command | None, float]:
         """Return (the command that an entry completes, confidence): by SQID and CID, else by CID alone."""

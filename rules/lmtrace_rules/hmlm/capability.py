@@ -23,7 +23,7 @@ from lmtrace.session import Session
 from lmtrace.session.subsystem import entry_format
 from lmtrace.spec.nvme import INVALID_FIELD, INVALID_OPCODE, Admin
 from lmtrace.spec.pcie import bdf_text
-from lmtrace_rules.hmlm.causes import any_cause
+from lmtrace_rules.hmlm.causes import cause_of_status
 from lmtrace_rules.hmlm.data_queues import USER_DATA, same_subsystem
 from lmtrace_rules.hmlm.identify import THMCS, TUDCS, manages
 
@@ -123,11 +123,25 @@ def claimed_logging_missing(
             data oacs=0x800 trattr=1 cmmrtd=4 nmmrtd=4
         5us track_receive target=1 numdl=3 status=0/01h
 
+    Breaks::
+
+        1us identify_controller
+            data oacs=0x800 trattr=2 mcudmq=2 mnsudmq=2
+        3us create_cdq target=1 cdqid=3 cdqsize=64 pc=1 prp1=0x10000
+        5us log_user_data_changes cdqid=3 lact=1 status=0/02h
+
     Silent::
 
         1us identify_controller
             data oacs=0x800 trattr=2 mcudmq=2 mnsudmq=2
         5us create_cdq target=1 cdqsize=63 pc=1 prp1=0x10000 status=0/02h
+
+    Silent::
+
+        1us identify_controller
+            data oacs=0x800 trattr=2 mcudmq=2 mnsudmq=2
+        3us create_cdq target=1 cdqid=3 cdqsize=64 pc=1 prp1=0x10000
+        5us log_user_data_changes cdqid=3 lact=7 status=0/02h
 
     Silent::
 
@@ -149,7 +163,7 @@ def claimed_logging_missing(
         return
     if attributes & (TUDCS if logs else THMCS):
         missing = command.status == INVALID_OPCODE or (
-            logs and command.status == INVALID_FIELD and any_cause(command, session) is Known.NO
+            logs and command.status == INVALID_FIELD and cause_of_status(command, session) is Known.NO
         )
         claim = "TUDCS" if logs else "THMCS"
         yield expect(

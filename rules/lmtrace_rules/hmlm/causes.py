@@ -109,3 +109,8 @@ def excused(command: Command, session: Session, id: str) -> bool:
 def any_cause(command: Command, session: Session) -> Known:
     """Whether any registered condition holds for the command."""
     return Known.any(one.holds(command, session) for one in causes_of(command))
+
+
+def cause_of_status(command: Command, session: Session) -> Known:
+    """Whether a registered condition that asks for the command's own status code holds for it."""
+    return Known.any(one.holds(command, session) for one in causes_of(command) if command.status in one.codes)

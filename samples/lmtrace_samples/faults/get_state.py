@@ -130,6 +130,17 @@ def state_read_before_suspend(world: World) -> None:
     instead(world, "read_state", read_state)
 
 
+@fault("source-resumed-before-its-state-is-read", "HMLM-5.1.16.1.1-n9", "state-in-one", party="host")
+def source_resumed_before_its_state_is_read(world: World) -> None:
+    """The host resumes the source and reads its state then, while it goes on."""
+
+    def read_state(original: Callable[..., Steps[bytes]], manager: Manager, cntlid: int, *how: int) -> Steps[bytes]:
+        yield from manager.resume(cntlid)
+        return (yield from original(manager, cntlid, *how))
+
+    instead(world, "read_state", read_state)
+
+
 @fault("properties-written-while-state-is-read", "HMLM-5.1.16.1.1-n9", "migration", party="host")
 def properties_written_while_state_is_read(world: World) -> None:
     """The host writes a property of the source while its state is read."""

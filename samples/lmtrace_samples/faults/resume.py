@@ -20,7 +20,7 @@ forgets(
 )  # fmt: skip
 forgets(
     "resume-uncommitted", "HMLM-5.1.17.1.2-n2", "refusals", "resume-open",
-    "Resume succeeds while the state received for the controller is not complete.",
+    "Resume succeeds while the state received for the controller is not complete.", shared=True,
 )  # fmt: skip
 forgets(
     "resume-nobody", "HMLM-5.1.17.1.2-n4", "refusals", "resume-unknown",
@@ -73,6 +73,16 @@ def fetch_skips_slot(world: World) -> None:
         target.sqs[1].head = (target.sqs[1].head + 1) % target.sqs[1].size
 
     once_committed(world, skip)
+
+
+@fault("queue-restored-elsewhere", "HMLM-5.1.17.1.2-n7", "migration")
+def queue_restored_elsewhere(world: World) -> None:
+    """The destination fetches from other memory than the state says, and completes what it finds there."""
+
+    def move(target: Engine) -> None:
+        target.sqs[1].base ^= 1 << 22
+
+    once_committed(world, move)
 
 
 @fault("restored-command-lost", "HMLM-5.1.17.1.2-n7", "migration")

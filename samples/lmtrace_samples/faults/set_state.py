@@ -115,7 +115,7 @@ def committed_heads_behind(world: World) -> None:
     once_committed(world, move)
 
 
-@fault("resumed-after-broken-off-transfer", "HMLM-5.1.17.1.3-n34", "refusals")
+@fault("resumed-after-broken-off-transfer", "HMLM-5.1.17.1.3-n34", "refusals", shared=True)
 def resumed_after_broken_off_transfer(world: World) -> None:
     """Resume succeeds after a part of the state was refused."""
     world.sides[0].manager.forgotten.add("resume-open")

@@ -23,7 +23,7 @@ def posted(world: World, chance: Chance) -> None:
         for controller in side.subsystem.controllers.values():
             if isinstance(controller, ManagementController):
                 instead(controller, "post", _managing(controller, chance))
-                instead(controller, "report_event", _event(controller, chance))
+                instead(controller, "report_event", _event(chance))
             else:
                 instead(controller, "post", _serving(chance))
 
@@ -111,7 +111,7 @@ def _serving(chance: Chance) -> Callable[..., None]:
     return post
 
 
-def _event(manager: ManagementController, chance: Chance) -> Callable[..., None]:
+def _event(chance: Chance) -> Callable[..., None]:
     def report_event(original: Callable[[int, int], None], dw0: int, dw1: int) -> None:
         rng = chance.rng()
         if dw0 & 7 != ONE_SHOT:
@@ -129,9 +129,6 @@ def _event(manager: ManagementController, chance: Chance) -> Callable[..., None]
         text = f"The {kind} event of a data queue comes twice."
         if chance.strikes("event-twice", CONTROLLER, twice, text):
             original(dw0, dw1)
-        text = f"The {kind} event of a data queue never comes."
-        if manager.requests and chance.strikes("event-missing", CONTROLLER, twice, text):
-            return
         original(dw0, dw1)
 
     return report_event

@@ -20,6 +20,11 @@ GAP = "HMLM-5.1.17.1.3-n23"
 WHOLE = "HMLM-5.1.17.1.3-n24"
 TOGETHER = "HMLM-5.1.17.1.3-n22"
 TOO_EARLY = "HMLM-5.1.16.1.1-n9"
+WITH_ONE_STATE = frozenset({
+    "migration", "state-in-one", "state-in-pieces", "migration-two-captures", "migration-two-links",
+    "migration-after-full-log",
+})  # fmt: skip
+"""Scenarios in which a source is suspended once, and its state is set."""
 CSATTR = 2
 """The byte of a state that may differ at the destination."""
 
@@ -30,7 +35,7 @@ def suspension(world: World, chance: Chance) -> None:
     early: list[bytes] = []
 
     def suspend(original: Callable[..., Steps[None]], manager: Manager, cntlid: int, delete: bool) -> Steps[None]:
-        if world.name in ("migration", "state-in-one", "state-in-pieces", "migration-two-captures"):
+        if world.name in WITH_ONE_STATE:
             text = "The host reads the state before it suspends the source."
             if chance.strikes("state-read-early", HOST, TOO_EARLY, text):
                 early.append((yield from manager.get_state(cntlid, 1, int(world.choices.vendor_state > 0))))
@@ -54,7 +59,7 @@ def suspension(world: World, chance: Chance) -> None:
             yield 1 * NS
             return early[0]
         text = "The host resumes the source before it reads its state."
-        if chance.strikes("resumed-too-early", HOST, TOO_EARLY, text):
+        if world.name in WITH_ONE_STATE and chance.strikes("resumed-too-early", HOST, TOO_EARLY, text):
             yield from manager.resume(cntlid)
         others = [one.cntlid for one in manager.side.subsystem.controllers.values() if one.cntlid and one.enabled]
         other = chance.rng().choice([one for one in others if one != cntlid] or [cntlid])
@@ -63,7 +68,7 @@ def suspension(world: World, chance: Chance) -> None:
             cntlid = other
         instead(manager, "get", _get(pieces, chance))
         state = yield from original(manager, cntlid, pieces, vendor)
-        vars(manager).pop("get")
+        vars(manager).pop("get", None)
         return state
 
     instead(world, "suspend", suspend)
@@ -94,7 +99,7 @@ def sending(world: World, chance: Chance) -> None:
         state = _spoilt(state, chance)
         instead(manager, "set", _set(state, chance))
         yield from original(manager, cntlid, state, pieces, vendor)
-        vars(manager).pop("set")
+        vars(manager).pop("set", None)
         text = "The host sends the state again, over the queues that it has just restored."
         queues = CONTROLLER_STATE_HEADER["NVMECSS"].of(state) > 2
         if queues and chance.strikes("state-sent-twice", HOST, "HMLM-5.1.17.1.3-n12", text):
@@ -192,7 +197,8 @@ def ending(world: World, chance: Chance) -> None:
             yield from manager.resume(cntlid)
         queue = manager.side.subsystem.queue_of(cntlid)
         text = "The host ends without deleting the data queue of the source."
-        if queue is not None and chance.strikes("data-queue-left", HOST, "HMLM-5.1.4.1.2-n4", text):
+        seen = world.sides[0] is world.sides[-1]
+        if seen and queue is not None and chance.strikes("data-queue-left", HOST, "HMLM-5.1.4.1.2-n4", text):
             yield world.clock.signal()
 
     def before_reset(original: Callable[..., Steps[None]], manager: Manager, cntlid: int) -> Steps[None]:

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from lmtrace.spec.nvme import OACS_HMLMS, Cns
+from lmtrace.spec.nvme import OACS_HMLMS, Admin, Cns
 from lmtrace_samples.commands import CONTROLLER_SCOPE, Controller
+from lmtrace_samples.driver import Driver
 from lmtrace_samples.fault import instead
 from lmtrace_samples.management import ManagementController
 from lmtrace_samples.mutation import CONTROLLER, HOST, Chance, mutation
@@ -26,7 +27,7 @@ def claims(world: World, chance: Chance) -> None:
             instead(controller, "identify_fields", _fields(controller, chance))
         instead(side.manager, "identify_data", _data(chance))
         instead(side.manager, "feature_scopes", _scopes(chance))
-        instead(side.drivers[0], "identify", _identify(chance))
+        instead(side.drivers[0], "identify", _identify(side.drivers[0], chance))
 
 
 def _fields(controller: Controller, chance: Chance) -> Callable[..., dict[str, int]]:
@@ -96,17 +97,26 @@ def _scopes(chance: Chance) -> Callable[..., dict[int, int]]:
     return scopes
 
 
-def _identify(chance: Chance) -> Callable[..., Steps[bytes]]:
+def _identify(driver: Driver, chance: Chance) -> Callable[..., Steps[bytes]]:
     unread = {
-        Cns.CONTROLLER_STATE_FORMATS: "HMLM-5.1.13.2.21-n3",
-        Cns.IO_CONTROLLER: "HMLM-5.1.13.2.1-n11",
+        Cns.CONTROLLER_STATE_FORMATS: ("HMLM-5.1.13.2.21-n3", Admin.MIGRATION_RECEIVE),
+        Cns.IO_CONTROLLER: ("HMLM-5.1.13.2.1-n11", Admin.CONTROLLER_DATA_QUEUE),
     }
+    relied: set[int] = set()
+
+    def entry(original: Callable[[int, bytes], bytes], qid: int, sqe: bytes) -> bytes:
+        made = original(qid, sqe)
+        relied.update(made[:1] if qid == 0 else b"")
+        return made
 
     def identify(original: Callable[..., Steps[bytes]], cns: int, *more: Any, **named: Any) -> Steps[bytes]:
-        text = f"The host does not read Identify data {cns:X}h before it relies on them."
-        if cns in unread and chance.strikes("not-read", HOST, unread[Cns(cns)], text, info=True):
-            yield 100 * NS
-            return bytes(PAGE)
+        if cns in unread:
+            rules, opcode = unread.pop(Cns(cns))
+            text = f"The host does not read Identify data {cns:X}h before it relies on them."
+            if chance.strikes("not-read", HOST, rules, text, info=True, proof=lambda: opcode in relied):
+                yield 100 * NS
+                return bytes(PAGE)
         return (yield from original(cns, *more, **named))
 
+    instead(driver, "entry", entry)
     return identify

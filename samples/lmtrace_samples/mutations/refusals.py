@@ -39,7 +39,6 @@ UNFOUNDED = {
     "resume-open": (COMMAND_SEQUENCE_ERROR, "HMLM-5.1.17.1.2-n3"),
     "track-suspended": (CONTROLLER_SUSPENDED, "HMLM-5.1.27.1.1-n4 HMLM-5.1.17.1.2-n16"),
     "head-slot": (INVALID_FIELD, "HMLM-5.1.25.1.23-n4"),
-    "cdq-all-ranges": (INVALID_FIELD, "HMLM-5.1.13.2.1-n9"),
     "track-full": (INVALID_FIELD, "HMLM-5.1.13.2.1-n9"),
 }
 """Refusals without a reason that break a requirement, each at the last check of its command."""

@@ -190,4 +190,4 @@ def _restored_completions(target: Controller, cq: CompletionQueue, chance: Chanc
         cq.vector ^= 2
     text = f"CQ {cq.qid} is restored with interrupts although it has none."
     if not cq.enabled and chance.strikes("restored-cq-interrupts", CONTROLLER, "HMLM-5.1.17.1.2-n11", text):
-        cq.enabled, cq.vector = True, 1
+        cq.enabled, cq.vector = True, 3
