@@ -268,6 +268,7 @@ cq_slot_due uint16 Slot of the completion queue that was next when its entry was
 phase_due bool Phase tag that was next, where the entry went to the slot that was; null where not known.
 sqhd_in_range bool SQHD lies between the one before and the newest entry fetched; null where not known.
 sqhd_past_entry bool SQHD lies behind the command's own entry; null where not known.
+cid_in_use bool Another command of its queue with its identifier was outstanding when it was fetched.
 """,
 )
 
@@ -399,6 +400,12 @@ qid uint16 Queue identifier.
 value uint32 New tail or head.
 time_ps int64 Time.
 tlp_id uint64 The TLP.
+reserved uint16 Bits 31:16 of what was written.
+enabled bool The controller was enabled; null while not known.
+exists bool The queue existed; null where the capture does not show every queue.
+entries uint32 Entries of the queue; null while not known.
+moved uint32 Entries that the tail or head moved over; null while not known.
+room uint32 Entries that a tail could move over by the last SQHD; null while not known, and for heads.
 """,
 )
 
@@ -431,6 +438,7 @@ cqid uint16 Completion queue.
 cq_slot uint16 Slot.
 sqid uint16 Submission queue that the entry names.
 cid uint16 Command that the entry names.
+completed_before bool A command of that name is among the last ones of its queue, and was completed.
 sqhd uint16 SQ head pointer of the entry.
 phase bool Phase tag of the entry.
 sct uint8 Status code type.

@@ -113,7 +113,7 @@ class Inference:
         for is_cq, qid, value, time, tlp in self._unsure.pop(function.number, ()):
             if controller.first_tlp is None:
                 controller.first_tlp = tlp
-            run.output.doorbell(controller, is_cq, qid, value, time, tlp)
+            run.output.doorbell(controller, is_cq, qid, value, time, tlp, (-1, -1, -1, -1))
             run.role(tlp, _CQ_DOORBELL if is_cq else _SQ_DOORBELL, -1)
 
     def head_doorbell(self, controller: Controller, qid: int, value: int, time: int, tlp: int) -> None:

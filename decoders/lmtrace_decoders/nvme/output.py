@@ -42,6 +42,12 @@ class Region:
     to_ps: int | None = None
 
 
+def _completed_before(cq: CompletionQueue, cqe: bytes) -> bool:
+    """Whether a command that an entry names is among the last ones of its submission queue, completed."""
+    sq, cid = cq.controller.sqs.get(int.from_bytes(cqe[10:12], "little")), int.from_bytes(cqe[12:14], "little")
+    return sq is not None and any(one.cid == cid and one.cqe is not None for one in sq.by_slot.values())
+
+
 class Output:
     """The rows of one capture."""
 
@@ -87,12 +93,16 @@ class Output:
         self.spills["tlp_transactions"].extend(records)
         self._links.clear()
 
-    def doorbell(self, controller: Controller, is_cq: bool, qid: int, value: int, time: int, tlp: int) -> None:
-        """Add one doorbell write."""
-        function = controller.function
+    def doorbell(
+        self, controller: Controller, is_cq: bool, qid: int, word: int, time: int, tlp: int,
+        move: tuple[int, int, int, int],
+    ) -> None:  # fmt: skip
+        """Add one doorbell write of a dword; ``move`` is (exists, entries, moved, room), -1 for what is not known."""
+        function, enabled = controller.function, controller.enabled
         self.spills["doorbells"].append(
-            (function.link, function.bdf, -1, controller.epoch, int(is_cq), qid, value, time, tlp)
-        )
+            (function.link, function.bdf, -1, controller.epoch, int(is_cq), qid, word & 0xFFFF, time, tlp, word >> 16,
+             -1 if enabled is None else int(enabled), *move)
+        )  # fmt: skip
 
     def unmatched_completion(self, cq: CompletionQueue, slot: int, cqe: bytes, time: int, tlp: int) -> None:
         """Add one entry of a completion queue that completes no command known."""
@@ -102,6 +112,7 @@ class Output:
             "capture": self.capture.name, "link": self.links[function.link], "function": function.bdf,
             "controller": function.cntlid, "epoch": cq.controller.epoch, "cqid": cq.qid, "cq_slot": slot,
             "sqid": int.from_bytes(cqe[10:12], "little"), "cid": int.from_bytes(cqe[12:14], "little"),
+            "completed_before": _completed_before(cq, cqe),
             "sqhd": int.from_bytes(cqe[8:10], "little"), "phase": bool(cqe[14] & 1), "sct": status >> 8 & 7,
             "sc": status & 0xFF, "time_ps": time, "tlp_id": tlp, "learnt": spool.LEARNT[cq.learnt],
         })  # fmt: skip
@@ -157,7 +168,7 @@ class Output:
                 command.cq_doorbell_ps, command.unmask_ps, *result,
                 -1 if command.expected is None else command.expected, to_device, from_device, command.outcome,
                 int(command.data_decoded), learnt, command.fetch_tlp, command.cqe_tlp, command.first_tlp,
-                command.last_tlp, *command.due,
+                command.last_tlp, *command.due, int(command.cid_in_use),
             ),
         )  # fmt: skip
         number = self.first_transaction + command.number

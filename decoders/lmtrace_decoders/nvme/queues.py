@@ -26,7 +26,7 @@ class Command:
     """One command from the fetch of its entry on. Times are ps, -1 where nothing was seen."""
 
     __slots__ = (
-        "buffer", "children", "cid", "controller", "cq", "cq_doorbell_ps", "cq_slot", "cqe", "cqe_ps",
+        "buffer", "children", "cid", "cid_in_use", "controller", "cq", "cq_doorbell_ps", "cq_slot", "cqe", "cqe_ps",
         "cqe_tlp", "csi", "data_decoded", "digests", "due", "dwords", "expected", "fetch_ps", "fetch_tlp", "first_tlp",
         "interrupt_ps",
         "last_tlp", "list_ps", "mapped", "masked_ps", "metadata", "metadata_transfer", "moved", "number", "opcode",
@@ -52,6 +52,7 @@ class Command:
         self.cq: CompletionQueue | None = None
         self.expected: int | None = 0
         self.metadata = 0
+        self.cid_in_use = False
         self.csi = -1
         """Command set of its namespace, -1 while not known and for admin commands."""
         self.data_decoded = True

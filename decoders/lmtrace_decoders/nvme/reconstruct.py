@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from lmtrace.pieces import Pieces
-from lmtrace.spec.nvme import DOORBELL_BASE, doorbell
+from lmtrace.spec.nvme import DOORBELL_BASE
 from lmtrace.store import Capture, Store
 from lmtrace.tables import ROLES
 from lmtrace_decoders.migration import Migration
@@ -17,8 +17,9 @@ from lmtrace_decoders.nvme import losses, spool
 from lmtrace_decoders.nvme.admin import Admin
 from lmtrace_decoders.nvme.attribution import Walk
 from lmtrace_decoders.nvme.buffers import Buffers
-from lmtrace_decoders.nvme.controller import Controller, Function
+from lmtrace_decoders.nvme.controller import Function
 from lmtrace_decoders.nvme.discovery import Discovery
+from lmtrace_decoders.nvme.doorbells import Doorbells
 from lmtrace_decoders.nvme.inference import Inference
 from lmtrace_decoders.nvme.interrupts import Interrupts
 from lmtrace_decoders.nvme.lives import Lives
@@ -70,6 +71,7 @@ class Reconstruction:
         self.lives = Lives(self)
         self.namespaces = Namespaces()
         self.scoreboard = Scoreboard(self)
+        self.doorbells = Doorbells(self)
         self.buffers = Buffers(self)
         self.admin = Admin(self)
         self.interrupts = Interrupts(self)
@@ -172,13 +174,14 @@ class Reconstruction:
         handlers: dict[int, Callable[[tuple[int, ...]], None]] = {
             at.SQE_BYTES: self._sqe_bytes, at.CQE_WRITE: self._cqe_write, at.LIST_BYTES: self.buffers.list_bytes,
             at.PROPERTY_WRITE: self.lives.property_write, at.PROPERTY_READ: self.lives.property_read,
-            at.PROPERTY_VALUE: self.lives.property_value, at.DOORBELL_WRITE: self._doorbell,
+            at.PROPERTY_VALUE: self.lives.property_value, at.DOORBELL_WRITE: self.doorbells.written,
             at.MSIX_WRITE: self.interrupts.table_write, at.INTERRUPT_WRITE: self.interrupts.message,
             at.CDQ_WRITE: self.migration.entry_write, at.DATA_BYTES: self.buffers.data_bytes,
-            at.SHADOW_BYTES: self._shadow_bytes, at.CONFIG_WRITE: self.lives.config_write,
+            at.SHADOW_BYTES: self.doorbells.shadow_read, at.CONFIG_WRITE: self.lives.config_write,
             at.STRANGE_READ: self.inference.strange_read, at.STRANGE_WRITE: self.inference.strange_write,
             at.STRANGE_HOST: self.inference.strange_host, at.STRANGE_DATA: self.inference.strange_data,
-            at.CMB_WRITE: self._memory_write, at.CMB_DATA: self._memory_read, at.PIN: self.interrupts.pin,
+            at.CMB_WRITE: self.doorbells.memory_written, at.CMB_DATA: self.doorbells.memory_read,
+            at.PIN: self.interrupts.pin,
         }  # fmt: skip
         table = [handlers[code] for code in range(len(handlers))]
         for first, rows in self.store.tlp_chunks(self.capture):
@@ -220,127 +223,6 @@ class Reconstruction:
                 if away < distance:
                     best, distance = one.text, away
         return best
-
-    # -- doorbells --------------------------------------------------------------------------------------------
-
-    def _doorbell(self, event: tuple[int, ...]) -> None:
-        _, row, owner, length, offset, _, tlp, time, _, _ = event
-        function: Function = self.objects[owner]
-        found = doorbell(DOORBELL_BASE + offset, function.facts.stride)
-        if not function.confirmed:
-            self.rows["role"][row] = _UNRELATED
-        if found is None or length < 2:
-            return
-        qid, is_cq = found
-        value = int.from_bytes(self.bytes_of(event)[:4], "little") & 0xFFFF
-        controller = function.controller
-        if not function.confirmed:
-            self.inference.unsure_doorbell(controller, is_cq, qid, value, time, tlp)
-            return
-        self.rows["role"][row] = _CQ_DOORBELL if is_cq else _SQ_DOORBELL
-        self.output.doorbell(controller, is_cq, qid, value, time, tlp)
-        if is_cq:
-            cq = controller.cqs.get(qid)
-            if cq is None:
-                self.inference.head_doorbell(controller, qid, value, time, tlp)
-                return
-            self.rows["owner"][row] = cq.text
-            since = None if controller.shadow and qid else cq.unseen_since(value)
-            if since is not None:
-                losses.lost(self, losses.UNSEEN_ENTRY, function, since, tlp, f"an entry of CQ {qid}")
-            self._head_moved(cq, value, function.doorbell(qid, True), time, tlp)
-            return
-        sq = controller.sqs.get(qid)
-        if sq is None:
-            self.inference.tail_doorbell(controller, qid, value, time, tlp)
-            return
-        self.rows["owner"][row] = sq.text
-        self._tail_moved(sq, value, function.doorbell(qid, False), time, tlp)
-
-    def _shadow_bytes(self, event: tuple[int, ...]) -> None:
-        """The controller read shadow doorbells; the admin queues keep their doorbells (5.2.5)."""
-        _, row, owner, _, offset, _, _, _, since, _ = event
-        controller: Controller = self.objects[owner]
-        data, stride, tlp = self.bytes_of(event), 4 << controller.function.facts.stride, self.first + row
-        for start in range(-offset % 4, len(data) - 3, 4):
-            number, within = divmod(offset + start, stride)
-            value = int.from_bytes(data[start : start + 4], "little") & 0xFFFF
-            sq, cq = controller.sqs.get(number >> 1), controller.cqs.get(number >> 1)
-            address = controller.shadow_base + offset + start
-            if within or number < 2:
-                continue
-            if number & 1 and cq is not None:
-                self._head_moved(cq, value, address, since, tlp)
-            elif not number & 1 and sq is not None and (sq.tail is None or (value - sq.tail) % sq.modulus):
-                self._tail_moved(sq, value, address, since, tlp)
-
-    def _tail_moved(self, sq: SubmissionQueue, value: int, address: int, time: int, tlp: int) -> None:
-        """The tail of a queue was told at ``address``."""
-        sq.ring(value, address, time, tlp)
-        if sq.learnt != spool.SEEN:
-            self.inference.tail_moved(sq)
-        if sq.early:
-            self._promote(sq)
-        for index in [one for one in sq.unrung if sq.tail is not None and one < sq.tail]:
-            self._rung(sq.unrung.pop(index), address, time, tlp)
-        if sq.in_cmb:
-            self._take_posted(sq, time, tlp)
-
-    def _take_posted(self, sq: SubmissionQueue, time: int, tlp: int) -> None:
-        """Take the entries that a tail exposed from the controller's own memory: it fetches them by no TLP."""
-        memory = sq.controller.function.memory
-        while sq.tail is not None and sq.fetched < sq.tail:
-            slot = sq.fetched % sq.modulus
-            found = memory.read(sq.base + slot * sq.entry_size, sq.entry_size)
-            if found is None:
-                sq.fetched += 1
-                continue
-            sqe, by = found
-            self._create(sq, slot, sq.fetched, sqe, time, by, time, [by, tlp])
-
-    def _memory_write(self, event: tuple[int, ...]) -> None:
-        """The host wrote to the controller's memory."""
-        _, row, owner, _, offset, _, _, _, _, _ = event
-        self.objects[owner].memory.write(offset, self.bytes_of(event), self.first + row)
-
-    def _memory_read(self, event: tuple[int, ...]) -> None:
-        """The host read the controller's memory: it may have looked for completions there."""
-        _, row, owner, _, offset, _, _, time, _, _ = event
-        function: Function = self.objects[owner]
-        start = function.memory.start
-        if start is None:
-            return
-        data, address = self.bytes_of(event), start + offset
-        for cq in [one for one in function.controller.cqs.values() if one.in_cmb]:
-            while cq.due_slot is not None:
-                place = cq.base + cq.due_slot * cq.entry_size - address
-                entry = data[place : place + 16] if 0 <= place <= len(data) - 16 else b""
-                if not entry or entry[14] & 1 != cq.due_phase:
-                    break
-                self.cqe_bytes(cq, cq.due_slot * cq.entry_size, entry, time, self.first + row)
-
-    def _head_moved(self, cq: CompletionQueue, value: int, address: int, time: int, tlp: int) -> None:
-        """The head of a queue was told at ``address``."""
-        for command in cq.consumed(value):
-            self._consumed(command, address, time, tlp)
-        self.inference.head_moved(cq, value)
-
-    def _consumed(self, command: Command, address: int, time: int, tlp: int) -> None:
-        command.cq_doorbell_ps = time
-        command.children.append((spool.CQ_DOORBELL, time, time, address, 4, tlp, tlp, 1.0))
-        self.output.link((tlp, self.output.first_transaction + command.number, spool.CQ_DOORBELL))
-        command.touch(tlp)
-        command.waiting &= ~2
-        if not command.waiting:
-            self.output.transaction(command)
-
-    def _promote(self, sq: SubmissionQueue) -> None:
-        """Take entries read beyond the tail for commands now that the tail passed them."""
-        for slot in sorted(sq.early, key=lambda one: (one - sq.fetched) % sq.modulus):
-            index, exposed = sq.position(slot)
-            if exposed:
-                sqe, since, request, end, tlps = sq.early.pop(slot)
-                self._create(sq, slot, index, sqe, since, request, end, tlps)
 
     # -- submission -------------------------------------------------------------------------------------------
 
@@ -391,7 +273,7 @@ class Reconstruction:
             if live or not any(sqe) or (before is not None and before.sqe == sqe):
                 sq.early[slot] = (sqe, since, request, time, tlps)
                 return
-        self._create(sq, slot, index, sqe, since, request, time, tlps)
+        self.create(sq, slot, index, sqe, since, request, time, tlps)
 
     def _fetch_links(self, command: Command, request: int, tlps: list[int]) -> None:
         number = self.output.first_transaction + command.number
@@ -399,10 +281,11 @@ class Reconstruction:
             self.output.link((tlp, number, spool.SQE_FETCH))
             command.touch(tlp)
 
-    def _create(
+    def create(
         self, sq: SubmissionQueue, slot: int, index: int, sqe: bytes, since: int, request: int, time: int,
         tlps: list[int],
     ) -> Command:  # fmt: skip
+        """A controller fetched an entry: bytes, time and TLP of the read, its end, the TLPs that brought it."""
         sq.early.pop(slot, None)
         command = Command(self.next_number, sq, slot, index, sqe)
         self.next_number += 1
@@ -416,7 +299,7 @@ class Reconstruction:
             sq.holes.pop(index, None)
         rung = sq.exposing(index)
         if rung is not None:
-            self._rung(command, *rung[1:])
+            self.doorbells.rung(command, *rung[1:])
         elif sq.tail is not None and index >= sq.exposed and len(sq.unrung) < sq.modulus:
             sq.unrung[index] = command
         command.fetch_ps, command.fetch_tlp = since, request
@@ -427,6 +310,7 @@ class Reconstruction:
         self._fetch_links(command, request, tlps)
         before = sq.outstanding.pop(command.cid, None)
         if before is not None:
+            command.cid_in_use = True
             self.end(before, spool.OUTSTANDING)
         sq.outstanding[command.cid] = command
         sq.by_slot[slot] = command
@@ -434,15 +318,6 @@ class Reconstruction:
         if sq.qid:
             self.scoreboard.began(command)
         return command
-
-    def _rung(self, command: Command, address: int, time: int, tlp: int) -> None:
-        """A tail told at ``address`` exposed a command."""
-        if command.outcome == spool.COMPLETED and not command.waiting:
-            return
-        command.sq_doorbell_ps = time
-        command.children.append((spool.SQ_DOORBELL, time, time, address, 4, tlp, tlp, 1.0))
-        self.output.link((tlp, self.output.first_transaction + command.number, spool.SQ_DOORBELL))
-        command.touch(tlp)
 
     def take_work(self, command: Command, keep: int) -> int:
         """Return a place among the kernel's counters for a command's data."""
@@ -576,7 +451,7 @@ class Reconstruction:
             for slot, (sqe, since, request, end, tlps) in list(sq.early.items()):
                 if int.from_bytes(sqe[2:4], "little") == cid:
                     index, _ = sq.position(slot)
-                    return self._create(sq, slot, index, sqe, since, request, end, tlps), 0.8
+                    return self.create(sq, slot, index, sqe, since, request, end, tlps), 0.8
         if sq is not None and sq.cqid != cq.qid and cid in sq.outstanding:
             return sq.outstanding[cid], min(cq.confidence, 0.7)
         others = [one.outstanding[cid] for one in sqs.values() if one.cqid == cq.qid and cid in one.outstanding]

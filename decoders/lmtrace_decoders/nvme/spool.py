@@ -56,7 +56,7 @@ TRANSACTION = np.dtype([
     ("bytes_to_device", "<i8"), ("bytes_from_device", "<i8"), ("outcome", "<i4"), ("data_decoded", "<i4"),
     ("learnt", "<i4"), ("fetch_tlp_id", "<i8"), ("cqe_tlp_id", "<i8"), ("first_tlp_id", "<i8"),
     ("last_tlp_id", "<i8"), ("cq_slot_due", "<i4"), ("phase_due", "<i4"), ("sqhd_in_range", "<i4"),
-    ("sqhd_past_entry", "<i4"),
+    ("sqhd_past_entry", "<i4"), ("cid_in_use", "<i4"),
 ])  # fmt: skip
 CHILD = np.dtype([
     ("transaction_id", "<i8"), ("kind", "<i4"), ("time_ps", "<i8"), ("end_ps", "<i8"), ("address", "<u8"),
@@ -65,7 +65,8 @@ CHILD = np.dtype([
 TLP_LINK = np.dtype([("tlp_id", "<i8"), ("transaction_id", "<i8"), ("kind", "<i4"), ("offset", "<i8")])
 DOORBELL_ROW = np.dtype([
     ("link", "<i4"), ("function", "<i4"), ("controller", "<i4"), ("epoch", "<i4"), ("kind", "<i4"), ("qid", "<i4"),
-    ("value", "<i8"), ("time_ps", "<i8"), ("tlp_id", "<i8"),
+    ("value", "<i8"), ("time_ps", "<i8"), ("tlp_id", "<i8"), ("reserved", "<i4"), ("enabled", "<i4"),
+    ("exists", "<i4"), ("entries", "<i4"), ("moved", "<i4"), ("room", "<i4"),
 ])  # fmt: skip
 PROPERTY_ROW = np.dtype([
     ("link", "<i4"), ("function", "<i4"), ("controller", "<i4"), ("epoch", "<i4"), ("time_ps", "<i8"),

@@ -1,0 +1,174 @@
+"""Doorbells: tails and heads as the host tells them, by register, in shadow doorbells, or for queues in the CMB."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from lmtrace.spec.nvme import DOORBELL_BASE, doorbell
+from lmtrace.tables import ROLES
+from lmtrace_decoders.nvme import losses, spool
+from lmtrace_decoders.nvme.queues import Command, CompletionQueue, Queue, SubmissionQueue
+
+if TYPE_CHECKING:
+    from lmtrace_decoders.nvme.controller import Controller, Function
+    from lmtrace_decoders.nvme.reconstruct import Reconstruction
+
+_SQ_DOORBELL, _CQ_DOORBELL, _UNRELATED = (ROLES.index(one) for one in ("sq_doorbell", "cq_doorbell", "unrelated"))
+
+
+def _move(controller: Controller, queue: Queue | None, value: int) -> tuple[int, int, int, int]:
+    """Return (is there a queue, its entries, entries moved over, entries that may be), -1 for what is not known.
+
+    A tail may move over the slots that the last SQHD freed, but one (NVMe Base 2.1, 3.3.1.4, 3.3.1.5).
+    """
+    if queue is None:
+        whole = controller.enabled_ps is not None or controller.enabled is False
+        return (0 if whole else -1), -1, -1, -1
+    if queue.learnt != spool.SEEN or not queue.slots or value >= queue.slots:
+        return 1, queue.slots or -1, -1, -1
+    shadowed = controller.shadow and queue.qid
+    if isinstance(queue, SubmissionQueue):
+        if queue.tail is None:
+            return 1, queue.slots, -1, -1
+        known = queue.sqhd is not None and not shadowed and queue.exposed <= queue.tail
+        room = queue.slots - 1 - (queue.tail - (queue.sqhd or 0)) if known else -1
+        return 1, queue.slots, -1 if shadowed else (value - queue.tail) % queue.slots, max(room, -1)
+    head = queue.head if isinstance(queue, CompletionQueue) and not shadowed else None
+    return 1, queue.slots, -1 if head is None else (value - head) % queue.slots, -1
+
+
+class Doorbells:
+    """Follows what exposes entries to controllers and hands completions back."""
+
+    def __init__(self, run: Reconstruction) -> None:
+        self._run = run
+
+    def written(self, event: tuple[int, ...]) -> None:
+        """The host wrote a doorbell."""
+        _, row, owner, length, offset, _, tlp, time, _, _ = event
+        function: Function = self._run.objects[owner]
+        found = doorbell(DOORBELL_BASE + offset, function.facts.stride)
+        if not function.confirmed:
+            self._run.rows["role"][row] = _UNRELATED
+        if found is None or length < 2:
+            return
+        qid, is_cq = found
+        word = int.from_bytes(self._run.bytes_of(event)[:4], "little")
+        value, controller = word & 0xFFFF, function.controller
+        if not function.confirmed:
+            self._run.inference.unsure_doorbell(controller, is_cq, qid, value, time, tlp)
+            return
+        self._run.rows["role"][row] = _CQ_DOORBELL if is_cq else _SQ_DOORBELL
+        queue = (controller.cqs if is_cq else controller.sqs).get(qid)
+        self._run.output.doorbell(controller, is_cq, qid, word, time, tlp, _move(controller, queue, value))
+        if is_cq:
+            cq = controller.cqs.get(qid)
+            if cq is None:
+                self._run.inference.head_doorbell(controller, qid, value, time, tlp)
+                return
+            self._run.rows["owner"][row] = cq.text
+            since = None if controller.shadow and qid else cq.unseen_since(value)
+            if since is not None:
+                losses.lost(self._run, losses.UNSEEN_ENTRY, function, since, tlp, f"an entry of CQ {qid}")
+            self.head_moved(cq, value, function.doorbell(qid, True), time, tlp)
+            return
+        sq = controller.sqs.get(qid)
+        if sq is None:
+            self._run.inference.tail_doorbell(controller, qid, value, time, tlp)
+            return
+        self._run.rows["owner"][row] = sq.text
+        self.tail_moved(sq, value, function.doorbell(qid, False), time, tlp)
+
+    def shadow_read(self, event: tuple[int, ...]) -> None:
+        """The controller read shadow doorbells; the admin queues keep their doorbells (5.2.5)."""
+        _, row, owner, _, offset, _, _, _, since, _ = event
+        controller: Controller = self._run.objects[owner]
+        data, stride, tlp = self._run.bytes_of(event), 4 << controller.function.facts.stride, self._run.first + row
+        for start in range(-offset % 4, len(data) - 3, 4):
+            number, within = divmod(offset + start, stride)
+            value = int.from_bytes(data[start : start + 4], "little") & 0xFFFF
+            sq, cq = controller.sqs.get(number >> 1), controller.cqs.get(number >> 1)
+            address = controller.shadow_base + offset + start
+            if within or number < 2:
+                continue
+            if number & 1 and cq is not None:
+                self.head_moved(cq, value, address, since, tlp)
+            elif not number & 1 and sq is not None and (sq.tail is None or (value - sq.tail) % sq.modulus):
+                self.tail_moved(sq, value, address, since, tlp)
+
+    def tail_moved(self, sq: SubmissionQueue, value: int, address: int, time: int, tlp: int) -> None:
+        """The tail of a queue was told at ``address``."""
+        sq.ring(value, address, time, tlp)
+        if sq.learnt != spool.SEEN:
+            self._run.inference.tail_moved(sq)
+        if sq.early:
+            self._promote(sq)
+        for index in [one for one in sq.unrung if sq.tail is not None and one < sq.tail]:
+            self.rung(sq.unrung.pop(index), address, time, tlp)
+        if sq.in_cmb:
+            self._take_posted(sq, time, tlp)
+
+    def _take_posted(self, sq: SubmissionQueue, time: int, tlp: int) -> None:
+        """Take the entries that a tail exposed from the controller's own memory: it fetches them by no TLP."""
+        memory = sq.controller.function.memory
+        while sq.tail is not None and sq.fetched < sq.tail:
+            slot = sq.fetched % sq.modulus
+            found = memory.read(sq.base + slot * sq.entry_size, sq.entry_size)
+            if found is None:
+                sq.fetched += 1
+                continue
+            sqe, by = found
+            self._run.create(sq, slot, sq.fetched, sqe, time, by, time, [by, tlp])
+
+    def memory_written(self, event: tuple[int, ...]) -> None:
+        """The host wrote to the controller's memory."""
+        _, row, owner, _, offset, _, _, _, _, _ = event
+        self._run.objects[owner].memory.write(offset, self._run.bytes_of(event), self._run.first + row)
+
+    def memory_read(self, event: tuple[int, ...]) -> None:
+        """The host read the controller's memory: it may have looked for completions there."""
+        _, row, owner, _, offset, _, _, time, _, _ = event
+        function: Function = self._run.objects[owner]
+        start = function.memory.start
+        if start is None:
+            return
+        data, address = self._run.bytes_of(event), start + offset
+        for cq in [one for one in function.controller.cqs.values() if one.in_cmb]:
+            while cq.due_slot is not None:
+                place = cq.base + cq.due_slot * cq.entry_size - address
+                entry = data[place : place + 16] if 0 <= place <= len(data) - 16 else b""
+                if not entry or entry[14] & 1 != cq.due_phase:
+                    break
+                self._run.cqe_bytes(cq, cq.due_slot * cq.entry_size, entry, time, self._run.first + row)
+
+    def head_moved(self, cq: CompletionQueue, value: int, address: int, time: int, tlp: int) -> None:
+        """The head of a queue was told at ``address``."""
+        for command in cq.consumed(value):
+            self._consumed(command, address, time, tlp)
+        self._run.inference.head_moved(cq, value)
+
+    def _consumed(self, command: Command, address: int, time: int, tlp: int) -> None:
+        command.cq_doorbell_ps = time
+        command.children.append((spool.CQ_DOORBELL, time, time, address, 4, tlp, tlp, 1.0))
+        self._run.output.link((tlp, self._run.output.first_transaction + command.number, spool.CQ_DOORBELL))
+        command.touch(tlp)
+        command.waiting &= ~2
+        if not command.waiting:
+            self._run.output.transaction(command)
+
+    def _promote(self, sq: SubmissionQueue) -> None:
+        """Take entries read beyond the tail for commands now that the tail passed them."""
+        for slot in sorted(sq.early, key=lambda one: (one - sq.fetched) % sq.modulus):
+            index, exposed = sq.position(slot)
+            if exposed:
+                sqe, since, request, end, tlps = sq.early.pop(slot)
+                self._run.create(sq, slot, index, sqe, since, request, end, tlps)
+
+    def rung(self, command: Command, address: int, time: int, tlp: int) -> None:
+        """A tail told at ``address`` exposed a command."""
+        if command.outcome == spool.COMPLETED and not command.waiting:
+            return
+        command.sq_doorbell_ps = time
+        command.children.append((spool.SQ_DOORBELL, time, time, address, 4, tlp, tlp, 1.0))
+        self._run.output.link((tlp, self._run.output.first_transaction + command.number, spool.SQ_DOORBELL))
+        command.touch(tlp)
