@@ -65,6 +65,7 @@ def judge(streams: Mapping[str, Mapping[str, Signal]], straddle: str) -> Judgeme
         segments = roles["valid"].width
         lanes = roles["data"].width // segments // 32
         widths = {
+            "valid": (1, 2, 4),
             "data": tuple(bits * segments for bits in SEGMENT_BITS), "hdr": (128 * segments,), "sop": (segments,),
             "eop": (segments,), "empty": (max(lanes.bit_length() - 1, 1) * segments,), "bar_range": (3 * segments,),
             "tlp_abort": (segments,), "err": (1, segments), "vf_active": (segments,), "func_num": (3 * segments,),
