@@ -94,7 +94,7 @@ def begins_without_icresp(batch: pa.RecordBatch) -> Broken:
 
 @column_rule(
     "TCP-Xtcp-n2", table="pdus", columns=("kind", "direction", "phase"), spec="NVMe TCP Transport 1.1, 3.1",
-    party="host", local=False,
+    party="both", local=False,
 )  # fmt: skip
 def data_before_icresp(batch: pa.RecordBatch) -> Broken:
     """A host sends nothing between its ICReq and the ICResp.
