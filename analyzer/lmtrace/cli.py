@@ -423,7 +423,8 @@ def synth(
     from lmtrace import scenario as model
 
     if list_:
-        for one in model.scenarios().values():
+        every: list[model.Scenario | model.NetworkScenario] = [*model.scenarios().values(), *model.networks().values()]
+        for one in every:
             _say(f"{one.name}\n    {one.text}")
             for each in one.faults:
                 _say(f"    --fault {each.name}  ({each.rule}, {each.party})\n        {each.text}")

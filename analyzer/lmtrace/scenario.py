@@ -1,4 +1,4 @@
-"""What a scenario is: an executable model that plays PCIe traffic, and the writers that put it into a capture.
+"""What a scenario is: an executable model that plays traffic, and the writers that put it into a capture.
 
 Scenario packs are found through the entry point group ``lmtrace.scenarios``; each names a package, which is walked.
 A scenario plays bytes on the wire and nothing else: no table, event or rule of lmtrace is known to it.
@@ -22,6 +22,14 @@ class WireTlp:
     time_ps: int
     link: str
     direction: Direction
+    data: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class WireFrame:
+    """One Ethernet frame as it crosses a network, without its check sequence."""
+
+    time_ps: int
     data: bytes
 
 
@@ -62,6 +70,7 @@ RANDOM = "random"
 """The fault of which a scenario draws another one for each seed."""
 
 Play = Callable[[Options], Mapping[str, Iterator[WireTlp]]]
+PlayFrames = Callable[[Options], Mapping[str, Iterator[WireFrame]]]
 Draw = Callable[[Options], Fault]
 """Says which fault ``random`` is. Raises UsageError where there is nothing to break."""
 
@@ -92,14 +101,40 @@ class Scenario:
         raise UsageError(f"scenario {self.name} has no fault {options.fault!r}; it has: {', '.join(names) or 'none'}")
 
 
+@dataclass(frozen=True, slots=True)
+class NetworkScenario:
+    """A named model run of NVMe over fabrics; otherwise as `Scenario`."""
+
+    name: str
+    text: str
+    play: PlayFrames
+    faults: tuple[Fault, ...] = ()
+
+    def fault(self, options: Options) -> Fault | None:
+        """Return the fault that options ask for. Raises UsageError for one that this scenario does not have."""
+        if options.fault is None:
+            return None
+        for one in self.faults:
+            if one.name == options.fault:
+                return one
+        names = ", ".join(one.name for one in self.faults)
+        raise UsageError(f"scenario {self.name} has no fault {options.fault!r}; it has: {names or 'none'}")
+
+
 Writer = Callable[[Iterator[WireTlp], Path, str, int], None]
 """Writes TLPs to a file: the TLPs in time order, the file, the bus convention (or the framing of packets, empty for the
 file's own), the seed of the idle signals."""
 
 
+FrameWriter = Callable[[Iterator[WireFrame], Path], None]
+"""Writes frames to a file, in time order."""
+
+
 @dataclass(slots=True)
 class _Register:
     scenarios: dict[str, Scenario] = field(default_factory=dict)
+    networks: dict[str, NetworkScenario] = field(default_factory=dict)
+    frame_writers: dict[str, FrameWriter] = field(default_factory=dict)
     writers: dict[str, tuple[Writer, str]] = field(default_factory=dict)
 
 
@@ -113,6 +148,27 @@ def scenario(name: str, faults: tuple[Fault, ...] = (), draw: Draw | None = None
         text = (play.__doc__ or "").strip().splitlines()[0]
         _register.scenarios[name] = Scenario(name, text, play, faults, draw)
         return play
+
+    return add
+
+
+def network_scenario(name: str, faults: tuple[Fault, ...] = ()) -> Callable[[PlayFrames], PlayFrames]:
+    """Register a function as the scenario ``name`` of a network; otherwise as `scenario`."""
+
+    def add(play: PlayFrames) -> PlayFrames:
+        text = (play.__doc__ or "").strip().splitlines()[0]
+        _register.networks[name] = NetworkScenario(name, text, play, faults)
+        return play
+
+    return add
+
+
+def frame_writer(suffix: str) -> Callable[[FrameWriter], FrameWriter]:
+    """Register a function as the writer of network captures that end in ``suffix``."""
+
+    def add(write: FrameWriter) -> FrameWriter:
+        _register.frame_writers[suffix] = write
+        return write
 
     return add
 
@@ -140,8 +196,14 @@ def named(name: str) -> Scenario:
     """Return a scenario. Raises UsageError for a name that none has."""
     known = scenarios()
     if name not in known:
-        raise UsageError(f"no scenario {name!r}; there are: {', '.join(known)}")
+        raise UsageError(f"no scenario {name!r}; there are: {', '.join(sorted({**known, **networks()}))}")
     return known[name]
+
+
+def networks() -> dict[str, NetworkScenario]:
+    """Return every scenario of a network by name, in order of name."""
+    load_packs("lmtrace.scenarios")
+    return dict(sorted(_register.networks.items()))
 
 
 def synth(
@@ -154,7 +216,12 @@ def synth(
     waveform, ``framing`` that of a capture of packets. Raises UsageError for an unknown scenario, fault, suffix, bus
     or framing.
     """
-    chosen, options = named(name), Options(seed, commands, fault)
+    options = Options(seed, commands, fault)
+    network = networks().get(name)
+    if network is not None:
+        network.fault(options)
+        return _synth_frames(network, output, options)
+    chosen = named(name)
     chosen.fault(options)
     suffix = max((one for one in _register.writers if output.name.endswith(one)), key=len, default="")
     if not suffix:
@@ -167,5 +234,19 @@ def synth(
     for capture, tlps in chosen.play(options).items():
         file = output.with_name(f"{stem}.{capture}{suffix}") if capture else output
         write(tlps, file, bus if shape == "bus" else framing or "", seed)
+        files.append(file)
+    return files
+
+
+def _synth_frames(chosen: NetworkScenario, output: Path, options: Options) -> list[Path]:
+    """Play a scenario of a network into capture files."""
+    suffix = max((one for one in _register.frame_writers if output.name.endswith(one)), key=len, default="")
+    if not suffix:
+        kinds = ", ".join(sorted(_register.frame_writers))
+        raise UsageError(f"cannot write {output.name}: a capture of a network ends in {kinds}")
+    stem, files = output.name.removesuffix(suffix), []
+    for capture, frames in chosen.play(options).items():
+        file = output.with_name(f"{stem}.{capture}{suffix}") if capture else output
+        _register.frame_writers[suffix](frames, file)
         files.append(file)
     return files

@@ -19,11 +19,11 @@ def _block(kind: int, body: bytes) -> bytes:
 
 
 class Pcapng:
-    """A little-endian pcapng; an interface is described when its first packet comes. Times in picoseconds."""
+    """A little-endian pcapng; an interface is described when its first packet comes."""
 
-    def __init__(self, file: BinaryIO) -> None:
-        """Write the section header, of unknown length."""
-        self._file = file
+    def __init__(self, file: BinaryIO, digits: int = PICO) -> None:
+        """Write the section header, of unknown length; times count 10**-digits seconds."""
+        self._file, self._digits = file, digits
         self._numbers: dict[tuple[int, str], int] = {}
         options = _option(_OPT_USERAPPL, b"lmtrace synth") + _option(0, b"")
         file.write(_block(0x0A0D0D0A, struct.pack("<IHHq", 0x1A2B3C4D, 1, 0, -1) + options))
@@ -35,9 +35,10 @@ class Pcapng:
             number = self._numbers[link_type, name] = len(self._numbers)
             options = _option(_IF_NAME, name.encode()) if name else b""
             options += _option(_IF_DESCRIPTION, text.encode()) if text else b""
-            options += _option(_IF_TSRESOL, bytes([PICO])) + _option(0, b"")
+            options += _option(_IF_TSRESOL, bytes([self._digits])) + _option(0, b"")
             self._file.write(_block(1, struct.pack("<HHI", link_type, 0, 0) + options))
-        head = struct.pack("<IIIII", number, time_ps >> 32, time_ps & 0xFFFFFFFF, len(data), len(data))
+        time = time_ps // 10 ** (PICO - self._digits)
+        head = struct.pack("<IIIII", number, time >> 32, time & 0xFFFFFFFF, len(data), len(data))
         options = _option(_EPB_FLAGS, struct.pack("<I", flags)) + _option(0, b"") if flags else b""
         self._file.write(_block(6, head + data + bytes(-len(data) % 4) + options))
 

@@ -31,7 +31,9 @@ def expected_bytes(command: Command) -> int | None:
         )
     entry = Entry(command.opcode, command.dword(1), *(command.dword(n) for n in (10, 11, 12, 13, 15)))
     connection = command.connection
-    if not connection.qid:
+    if connection.qid is None:
+        return None
+    if connection.qid == 0:
         return admin_bytes(entry)
     block = None
     if connection.association is not None and moves_blocks(command.opcode):

@@ -28,8 +28,6 @@ LOST = declare(
     "network-bytes-lost", "data-loss",
     "The receiver acknowledged bytes that were not recorded; nothing that needs them is judged.",
 )  # fmt: skip
-OUTSTANDING_LOST = 64
-_CLOSERS = ("FIN", "RST", "DisconnectRequest")
 
 
 class Row(NamedTuple):
@@ -130,10 +128,7 @@ class Fabrics:
     def _gap(self, connection: Connection, row: Row) -> None:
         """Something of a connection was not recorded: what is under way on it is uncertain."""
         self.lost.append((connection.number, row.time, row.packet, row.size))
-        connection.complete = False
-        for command in connection.commands.values():
-            command.sure = False
-            command.r2ts.clear()
+        connection.doubt()
 
     # -- capsules ---------------------------------------------------------------------------------------------
 

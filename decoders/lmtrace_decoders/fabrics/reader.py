@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Literal
 
+from lmtrace.compressed import head
 from lmtrace.errors import CaptureError
 from lmtrace.spec.fabrics import ROCE_PORT, TCP_PORTS
-from lmtrace.stage import CONTAINER, CONTENT, Format, Link, Request, TlpChunk, register_format
+from lmtrace.stage import CONTAINER, CONTENT, HEAD_BYTES, Format, Link, Request, TlpChunk, register_format
 from lmtrace.trouble import declare
 from lmtrace_decoders.fabrics import tshark
 from lmtrace_decoders.fabrics.batch import Batch, Place
 from lmtrace_decoders.fabrics.roce import Roce
 from lmtrace_decoders.fabrics.tcp import ICREQ_START, Connection
-from lmtrace_decoders.pcap.peek import first_packets, is_pcap
+from lmtrace_decoders.pcap.peek import PCAPNG, first_packets, is_pcap, options
 
 BACKWARDS = declare(
     "packet-time-backwards", "info", "Packets are not in the order of their times; the order of the file is taken."
@@ -21,6 +23,10 @@ NOTHING = (
     "no NVMe over fabrics is in it (TCP ports 4420 and 8009, TCP connections that begin with an ICReq, UDP port 4791); "
     "where packets carry TLPs, say how with --framing"
 )
+FINE_TIMES = declare(
+    "times-finer-than-nanoseconds", "data-loss",
+    "tshark counts such times wrong: write the file anew with nanoseconds. What rests on order is not judged.",
+)  # fmt: skip
 MOST_PS = 1 << 62
 MOST_CONNECTIONS = 1 << 16
 NETWORK_LINKS = frozenset((0, 1, 101, 108, 113, 228, 229, 276))
@@ -48,6 +54,8 @@ class FabricsReader:
     def chunks(self) -> Iterator[TlpChunk]:
         """Yield the PDUs in the order in which they were complete."""
         batch = self._batch
+        if too_fine(head(self._request.path, HEAD_BYTES)):
+            self._request.troubles.add(FINE_TIMES, "an interface counts time in less than nanoseconds", time_ps=0)
         roce = Roce(batch, self._request)
         streams: dict[bytes, Connection] = {}
         ends: dict[bytes, tuple[bytes, bytes]] = {}
@@ -109,11 +117,29 @@ def _end(address: bytes, port: bytes) -> str:
     return f"[{text}]:{port.decode()}" if ":" in text else f"{text}:{port.decode()}"
 
 
-def matches(head: bytes) -> int:
+def too_fine(first: bytes) -> bool:
+    """Whether an interface described in the first bytes of a pcapng has a time resolution finer than nanoseconds."""
+    if first[:4] != PCAPNG:
+        return False
+    order: Literal["little", "big"] = "big" if first[8:12] == b"\x1a\x2b\x3c\x4d" else "little"
+    at = 0
+    while at + 12 <= len(first):
+        kind, length = (int.from_bytes(first[at + n : at + n + 4], order) for n in (0, 4))
+        if length < 12 or at + length > len(first):
+            break
+        if kind == 1:
+            for code, value in options(first[at + 8 : at + length - 4], 8, order):
+                if code == 9 and value and 10 ** (value[0] & 127) > 10**9 and not value[0] >> 7:
+                    return True
+        at += length
+    return False
+
+
+def matches(first: bytes) -> int:
     """Tell how surely a file is a network capture with NVMe over fabrics."""
-    if not is_pcap(head):
+    if not is_pcap(first):
         return 0
-    packets = [one for one in first_packets(head) if one.interface.link_type in NETWORK_LINKS]
+    packets = [one for one in first_packets(first) if one.interface.link_type in NETWORK_LINKS]
     return max((_sure(one.data) for one in packets), default=0)
 
 

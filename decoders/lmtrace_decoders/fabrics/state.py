@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from lmtrace.pieces import Pieces
 from lmtrace.spec.fabrics import FABRICS_OPCODE, SGL_KEYED, SGL_KEYED_INVALIDATE, SGL_OFFSET
 from lmtrace.spec.nvme import Admin
+from lmtrace_decoders.fabrics.records import IS_CONNECTED, NEW, REQUESTED
 from lmtrace_decoders.nvme.transfer import BlockFormat
 
 MOST_REMEMBERED = 256
@@ -206,6 +207,17 @@ class Connection:
     def target(self) -> str:
         """The address of the controller's end."""
         return self.text.rpartition(" > ")[2]
+
+    def doubt(self) -> None:
+        """Something on it was not seen: what is under way is uncertain, and so is what it did not know yet."""
+        self.complete = False
+        if self.connected != IS_CONNECTED:
+            self.connected = None
+        if self.phase in (NEW, REQUESTED):
+            self.phase = None
+        for command in self.commands.values():
+            command.sure = False
+            command.r2ts.clear()
 
     def remember(self, command: Command, how: int) -> None:
         """Note that a command completed."""

@@ -36,7 +36,7 @@ class TcpPdus:
     def _any(self, connection: Connection, row: Row) -> None:
         """Note what any PDU meets."""
         note = self._run.note
-        if connection.phase is None and connection.started:
+        if connection.started and connection.complete and connection.phase is None:
             connection.phase, connection.connected = records.NEW, records.NOT_CONNECTED
         note(phase=connection.phase)
         if row.upstream in connection.terminated:
@@ -118,17 +118,11 @@ class TcpPdus:
     def _garbage(self, connection: Connection, row: Row) -> None:
         self._any(connection, row)
         self._fatal(connection, row, FatalError.INVALID_HEADER_FIELD)
-        self._doubt(connection)
+        connection.doubt()
 
     def _reserved(self, connection: Connection, row: Row) -> None:
         self._any(connection, row)
         self._fatal(connection, row, FatalError.INVALID_HEADER_FIELD)
-
-    @staticmethod
-    def _doubt(connection: Connection) -> None:
-        connection.complete = False
-        for command in connection.commands.values():
-            command.sure = False
 
     # -- capsules ---------------------------------------------------------------------------------------------
 
