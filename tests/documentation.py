@@ -96,10 +96,11 @@ def rules() -> str:
 
 def scenarios() -> str:
     """Return the scenarios with their faults."""
+    from lmtrace.scenario import networks
     from lmtrace.scenario import scenarios as every
 
     lines = []
-    for one in every().values():
+    for one in [*every().values(), *networks().values()]:
         lines += ["", f"**`{one.name}`** {one.text}", ""]
         if one.faults:
             lines += ["| fault | rule | who | what happens |", "|---|---|---|---|"]

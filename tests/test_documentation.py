@@ -11,7 +11,7 @@ import pytest
 
 import documentation
 from documentation import PAGES, ROOT
-from lmtrace.scenario import scenarios
+from lmtrace.scenario import networks, scenarios
 from lmtrace.tables import TABLES
 
 PROSE = [
@@ -72,6 +72,6 @@ def test_the_rule_in_the_readme_works(tmp_path: Path) -> None:
 
 
 def test_every_scenario_and_fault_says_what_it_is() -> None:
-    for one in scenarios().values():
+    for one in [*scenarios().values(), *networks().values()]:
         assert one.text.endswith("."), one.name
         assert all(fault.text.endswith(".") and fault.rule for fault in one.faults), one.name
