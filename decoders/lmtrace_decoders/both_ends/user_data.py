@@ -222,19 +222,29 @@ class Copy:
 
 
 def foreign_writes(copy: Copy, here: Commands, until: int) -> None:
-    """Write a row for each change of the source's namespace, after its suspension, by one who never wrote it before.
+    """Write a row for each change of what the tenant used, after its suspension, by one who never wrote before.
 
-    One who did shares the namespace with the tenant, and goes on.
+    One who did shares the namespace with the tenant, and goes on; so does one who keeps to blocks of its own.
     """
     changes = here.of(CHANGES).where(here.of(CHANGES)["function"] != copy.source.function)
     before = np.unique(changes["function"][changes["fetch_tlp_id"] < copy.suspended])
     late = (changes["fetch_tlp_id"] > copy.suspended) & (changes["fetch_tlp_id"] < until)
     late &= np.isin(changes["function"], before, invert=True)
+    tenant = here.where(here["function"] == copy.source.function)
+    late &= _overlaps(changes.first, changes.blocks, tenant.first, tenant.blocks)
     for number in np.flatnonzero(late)[:MOST_ROWS].tolist():
         copy._row(
             int(changes.first[number]), int(changes.blocks[number]), UNKNOWN if copy.doubt else FOREIGN, "",
             change_transaction_id=int(changes["id"][number]),
         )  # fmt: skip
+
+
+def _overlaps(first: np.ndarray, count: np.ndarray, others: np.ndarray, counts: np.ndarray) -> np.ndarray:
+    """Return which ranges share a block with some of the others."""
+    order = np.argsort(others, kind="stable")
+    starts, reach = others[order], np.maximum.accumulate((others + counts)[order]) if len(others) else others
+    at = np.searchsorted(starts, first + count) - 1
+    return (at >= 0) & (reach[np.maximum(at, 0)] > first) if len(others) else np.zeros(len(first), np.bool_)
 
 
 def _at(values: np.ndarray, places: np.ndarray) -> np.ndarray:

@@ -7,10 +7,11 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from lmtrace.arrow import to_numpy
+from lmtrace.arrow import column, to_numpy
 from lmtrace.spec.nvme import Nvm
 from lmtrace.store import Store
 from lmtrace_decoders.numbers.facts import FOREVER, Place
@@ -146,7 +147,8 @@ def _batches(store: Store, places: set[Place]) -> Iterator[tuple[Place, dict[str
     with pq.ParquetFile(file) as parquet:
         for batch in parquet.iter_batches(1 << 16, columns=list(_COLUMNS)):
             for place in sorted(places):
-                mine = pc.and_(pc.equal(batch.column("capture"), place[0]), pc.equal(batch.column("link"), place[1]))
+                names = column(place, pa.string())
+                mine = pc.and_(pc.equal(batch.column("capture"), names[0]), pc.equal(batch.column("link"), names[1]))
                 part = batch.filter(mine)
                 if not part.num_rows:
                     continue
