@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from datetime import date
 from pathlib import Path
@@ -11,8 +11,8 @@ from lmtrace import bindings, config
 from lmtrace.bindings import Binding
 from lmtrace.config import Config
 from lmtrace.errors import ConfigError, UsageError
-from lmtrace.inputs import STANDARD_INPUT, STANDARD_INPUT_NAME, Paths, expand, named, spooled
-from lmtrace.replay import replay
+from lmtrace.inputs import STANDARD_INPUT, STANDARD_INPUT_NAME, Paths, as_given, expand, named, spooled
+from lmtrace.replay import Waiver, replay
 from lmtrace.rule import Rule, rules, select
 from lmtrace.run import Run, open_run
 from lmtrace.session import Options
@@ -43,23 +43,82 @@ def check(
     further rule files. ``first`` and ``last`` (``"5us"``, or picoseconds) bound what is judged; all of the capture is
     decoded. ``strict`` makes a broken warning break the verdict. Raises LmtraceError for what the user can mend.
     """
+    return carried_out(prepared(
+        paths, output=output, binding=binding, config=config, select=select, ignore=ignore, profile=profile,
+        rules=rules, first=first, last=last, payload=payload, strict=strict, framing=framing, columns=columns,
+        progress=progress,
+    ))  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class _How:
+    """How captures are read."""
+
+    binding: Binding | None
+    layouts: Mapping[str, str]
+    payload: Payload
+    progress: Progress | None
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What a check is to do: the captures by name, how to read them, what to ask, where to put it."""
+
+    files: Mapping[str, Path]
+    target: Path
+    how: _How
+    rules: Sequence[Rule]
+    limits: Options
+    waivers: Sequence[Waiver]
+    said: Settings
+
+
+def prepared(
+    paths: Paths, *, output: str | Path | None = None, binding: str | Path | Binding | None = None,
+    config: str | Path | Config | None = None, select: str | None = None, ignore: str | None = None,
+    profile: str | None = None, rules: str | Path | None = None, first: str | int | None = None,
+    last: str | int | None = None, payload: Payload = "control", strict: bool = False, framing: str | None = None,
+    columns: str | None = None, progress: Progress | None = None,
+) -> Plan:  # fmt: skip
+    """Return the plan of a check; the parameters are those of `check`. Raises LmtraceError as it does."""
     files = named(expand(paths))
     settings = _config(config, files)
-    chosen = _chosen(settings, select, ignore, profile, None if rules is None else Path(rules))
     window = _window(first, last)
-    limits = _options(settings)
     waivers, expired = settings.waivers_on(date.today())
-    how = _How(_binding(binding, settings), _layouts(framing, columns), payload, progress)
-    target = _target(files, output)
-    with Store(target) as store, spooled(files, target) as places:
-        seen = _decode(store, places, how)
-        _tell(progress, "judging")
-        replay(store, chosen, first_ps=window[0], last_ps=window[1], options=limits, waivers=waivers)
-        said = Settings(
-            strict=strict, select=select, ignore=ignore, profile=profile, first_ps=window[0],
-            last_ps=window[1], config=settings.source, waivers=waivers, expired=expired,
-        )  # fmt: skip
-        return _finish(store, seen, said, progress)
+    said = Settings(
+        strict=strict, select=select, ignore=ignore, profile=profile, first_ps=window[0],
+        last_ps=window[1], config=settings.source, waivers=waivers, expired=expired,
+    )  # fmt: skip
+    return Plan(
+        files, _target(files, output), _How(_binding(binding, settings), _layouts(framing, columns), payload, progress),
+        _chosen(settings, select, ignore, profile, None if rules is None else Path(rules)), _options(settings), waivers,
+        said,
+    )  # fmt: skip
+
+
+def carried_out(plan: Plan) -> Run:
+    """Do what a plan says and return the run."""
+    with spooled(plan.files, plan.target) as places:
+        return judged(plan, places)
+
+
+def judged(plan: Plan, places: Mapping[str, Path]) -> Run:
+    """Do what a plan says with captures at ``places`` and return the run."""
+    with Store(plan.target) as store:
+        seen = judge(store, plan, places)
+        return _finish(store, seen, plan.said, plan.how.progress)
+
+
+def judge(store: Store, plan: Plan, places: Mapping[str, Path]) -> Seen:
+    """Read, decode and judge captures into a store; afterwards every table but ``troubles`` can be read."""
+    seen = _decode(store, places, plan.how)
+    _tell(plan.how.progress, "judging")
+    replay(
+        store, plan.rules, first_ps=plan.said.first_ps, last_ps=plan.said.last_ps, options=plan.limits,
+        waivers=plan.waivers,
+    )  # fmt: skip
+    store.finish_tables()
+    return seen
 
 
 def decode(
@@ -85,18 +144,8 @@ def find_interfaces(path: str | Path, *, framing: str | None = None, columns: st
     with spooled(files, Path.cwd() / STANDARD_INPUT_NAME) as places:
         (file,) = places.values()
         layouts = _layouts(framing, columns)
-        (form,) = _forms(places, layouts).values()
-        return form.find(Request(file, None, Troubles(file.name), layout=layouts.get(form.layout)))
-
-
-@dataclass(frozen=True, slots=True)
-class _How:
-    """How captures are read."""
-
-    binding: Binding | None
-    layouts: Mapping[str, str]
-    payload: Payload
-    progress: Progress | None
+        (form,) = _forms(places, layouts, None).values()
+        return form.find(Request(file, None, Troubles(file.name), None, layouts.get(form.layout), as_given(file)))
 
 
 def _layouts(framing: str | None, columns: str | None) -> dict[str, str]:
@@ -105,9 +154,10 @@ def _layouts(framing: str | None, columns: str | None) -> dict[str, str]:
     return {name: text for name, text in given.items() if text is not None}
 
 
-def _forms(files: Mapping[str, Path], layouts: Mapping[str, str]) -> dict[str, Format]:
+def _forms(files: Mapping[str, Path], layouts: Mapping[str, str], binding: Binding | None) -> dict[str, Format]:
     """Return the format of each capture. Raises UsageError for a layout that none of them takes."""
-    found = {name: format_of(file, layouts) for name, file in files.items()}
+    wanted = {*layouts, "framing"} if binding and binding.framing else set(layouts)
+    found = {name: format_of(file, wanted) for name, file in files.items()}
     for option in layouts:
         if all(form.layout != option for form in found.values()):
             kinds = ", ".join(f"{name} is {form.name}" for name, form in found.items())
@@ -118,7 +168,7 @@ def _forms(files: Mapping[str, Path], layouts: Mapping[str, str]) -> dict[str, F
 
 def _decode(store: Store, files: Mapping[str, Path], how: _How) -> Seen:
     """Read every capture and run every decoder; afterwards all tables but the judgement's can be read."""
-    forms = _forms(files, how.layouts)
+    forms = _forms(files, how.layouts, how.binding)
     for name, file in files.items():
         store.captures.append(_read(store, name, file, forms[name], how))
     return _derive(store, how)
@@ -143,7 +193,7 @@ def _read(store: Store, name: str, file: Path, form: Format, how: _How) -> Captu
     def told(done: int, total: int) -> None:
         _tell(how.progress, f"reading {name}", done, total)
 
-    reader = form.open(Request(file, how.binding, troubles, told, layout=how.layouts.get(form.layout)))
+    reader = form.open(Request(file, how.binding, troubles, told, how.layouts.get(form.layout), as_given(file)))
     capture = Capture(name, form.name, reader.links, troubles, first_tlp=store.tlp_count, unit=form.unit)
     for chunk in reader.chunks():
         store.append_tlps(chunk)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
 from collections.abc import Callable
 from enum import StrEnum
@@ -15,6 +16,7 @@ import typer
 from lmtrace.errors import LmtraceError, UsageError
 
 if TYPE_CHECKING:
+    from lmtrace.check import Plan
     from lmtrace.run import Run
 
 INTERRUPTED = 130
@@ -140,6 +142,9 @@ def check(
     first: First = None,
     last: Last = None,
     batch: Annotated[bool, typer.Option("--batch", help="Judge each capture by itself.")] = False,
+    follow: Annotated[
+        bool, typer.Option("--follow", help="Tell violations while the capture grows; Ctrl-C ends it.")
+    ] = False,
     payload: Keep = Payload.CONTROL,
     framing: Framing = None,
     columns: Columns = None,
@@ -153,21 +158,24 @@ def check(
 
     Example: lmtrace check capture.vcd.zst
     """
-    from lmtrace.check import check as judge
+    from lmtrace.check import carried_out, prepared
     from lmtrace.inputs import expand
 
     files = expand(captures)
+    if follow and batch:
+        raise UsageError("--follow takes one capture, --batch is for several")
     if batch and output is not None and len(files) > 1:
         raise UsageError("--batch leaves a folder beside each capture; leave -o out")
     status = 0
     for group in [[one] for one in files] if batch else [files]:
         try:
             with _progress() as progress:
-                run = judge(
+                plan = prepared(
                     group, output=output, binding=binding, config=config, select=select, ignore=ignore,
                     profile=profile, rules=rules, first=first, last=last, payload=payload.value,
-                    strict=strict, framing=framing, columns=columns, progress=progress,
+                    strict=strict, framing=framing, columns=columns, progress=None if follow else progress,
                 )  # fmt: skip
+                run = _followed(plan, format is ListFormat.TEXT) if follow else carried_out(plan)
         except LmtraceError as error:
             if not batch:
                 raise
@@ -531,6 +539,32 @@ def _paint() -> Callable[[str, str], str]:
     from lmtrace.report import text
 
     return text.coloured if _colour() else text.plain
+
+
+def _followed(plan: Plan, aloud: bool) -> Run:
+    """Follow a capture until an interrupt; violations come on stdout, or on stderr when that is for a report."""
+    from lmtrace.follow import Following
+    from lmtrace.report.text import live_line
+
+    def told(what: str, row: dict[str, Any]) -> None:
+        if not aloud:
+            print(live_line(what, row), file=sys.stderr, flush=True)
+        elif _say(live_line(what, row)):
+            _say("", end="")
+
+    def stop(number: int, frame: object) -> None:
+        for each in before:
+            signal.signal(each, before[each])
+        following.stop()
+
+    following = Following(plan, told)
+    print("lmtrace: following; an interrupt (Ctrl-C) ends it with the whole report", file=sys.stderr, flush=True)
+    before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        return following.run()
+    finally:
+        for each in before:
+            signal.signal(each, before[each])
 
 
 def _print_report(run: Run, format: str) -> None:

@@ -42,13 +42,12 @@ def opened(path: Path) -> Iterator[BinaryIO]:
 
 def blocks(
     path: Path, size: int = 1 << 22, progress: Callable[[int, int], None] | None = None,
-    damage: Callable[[int, str], None] | None = None, more: Callable[[], bool] | None = None,
+    damage: Callable[[int, str], None] | None = None,
 ) -> Iterator[bytes]:  # fmt: skip
     """Yield the uncompressed bytes of a capture in blocks of at most ``size``.
 
     ``progress`` is told (bytes of the file read, bytes of the file). A stream that is cut or corrupt ends at the last
-    good byte; ``damage`` is then told the offset in the uncompressed stream and the reason. Of a plain file that
-    grows, ``more`` is called at each end of what is there, until it returns False.
+    good byte; ``damage`` is then told the offset in the uncompressed stream and the reason.
     """
     total = path.stat().st_size if path.exists() else 0
     position = 0
@@ -74,8 +73,6 @@ def blocks(
             if block:
                 yield block
             elif reason is None:
-                if more is not None and more():
-                    continue
                 reason = _cut_zstandard(path)
                 if reason is None:
                     return

@@ -9,6 +9,8 @@ import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from threading import Thread
+from typing import BinaryIO
 
 from lmtrace.errors import UsageError
 from lmtrace.stage import capture_suffixes
@@ -18,6 +20,7 @@ Paths = str | Path | Sequence[str | Path]
 STANDARD_INPUT = Path("-")
 STANDARD_INPUT_NAME = "stdin"
 COPY_BYTES = 1 << 20
+_SPOOL = ".stdin."
 
 
 def expand(paths: Paths) -> list[Path]:
@@ -92,19 +95,43 @@ def spooled(files: Mapping[str, Path], beside: Path) -> Iterator[dict[str, Path]
 
     Readers look at a capture more than once. The copy lies beside ``beside``, where the tables go too.
     """
+    with spooling(files, beside) as (places, copying):
+        if copying is not None:
+            copying.join()
+        yield places
+
+
+@contextmanager
+def spooling(files: Mapping[str, Path], beside: Path) -> Iterator[tuple[dict[str, Path], Thread | None]]:
+    """As `spooled`, while standard input is still being copied, by the thread returned; None without standard input."""
     if STANDARD_INPUT not in files.values():
-        yield dict(files)
+        yield dict(files), None
         return
     try:
-        folder = tempfile.TemporaryDirectory(prefix=".stdin.", dir=_existing(beside.parent))
+        folder = tempfile.TemporaryDirectory(prefix=_SPOOL, dir=_existing(beside.parent))
     except OSError as error:
         raise UsageError(f"cannot write beside {beside}: {error.strerror or error}; use -o") from error
     with folder as place:
         copy = Path(place, STANDARD_INPUT_NAME)
-        with copy.open("wb") as file:
-            while block := sys.stdin.buffer.read(COPY_BYTES):
+        file = copy.open("wb", buffering=0)
+        thread = Thread(target=_copy, args=(file,), daemon=True)
+        thread.start()
+        yield {name: copy if one == STANDARD_INPUT else one for name, one in files.items()}, thread
+
+
+def as_given(file: Path) -> str:
+    """Return how a user names a file that `spooled` gave."""
+    return str(STANDARD_INPUT) if file.parent.name.startswith(_SPOOL) else str(file)
+
+
+def _copy(file: BinaryIO) -> None:
+    """Copy standard input to its end; what cannot be written any more is left."""
+    try:
+        with file:
+            while block := os.read(sys.stdin.fileno(), COPY_BYTES):
                 file.write(block)
-        yield {name: copy if one == STANDARD_INPUT else one for name, one in files.items()}
+    except (OSError, ValueError):
+        return
 
 
 def _existing(folder: Path) -> Path:

@@ -6,6 +6,7 @@ those names are all the wiring there is.
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -129,10 +130,15 @@ class Request:
     troubles: Troubles
     progress: Callable[[int, int], None] | None = None
     """Called with (bytes read, bytes in all) from time to time."""
-    more: Callable[[], bool] | None = None
-    """For a file that still grows: called at its end, returns whether to look for more bytes again."""
     layout: str | None = None
     """How the user says that TLPs lie in the file; its words are the format's (``Format.layout``)."""
+    given: str | None = None
+    """How the user named the file, ``-`` for standard input."""
+
+    @property
+    def words(self) -> str:
+        """The file as it stands in a command that a user can copy."""
+        return shlex.quote(str(self.path) if self.given is None else self.given)
 
 
 class Reader(Protocol):

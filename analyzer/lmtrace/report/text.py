@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import textwrap
 from collections.abc import Callable, Iterator
+from typing import Any
 
 from lmtrace.report.content import Content, Group, gather, waiver_lines
 from lmtrace.report.numbers import several_lines
@@ -39,6 +40,15 @@ def render(run: Run, paint: Paint = plain) -> str:
     """Return the report of a run as text."""
     content = gather(run)
     return "\n".join(_lines(run, content, paint)) + "\n"
+
+
+def live_line(what: str, row: dict[str, Any]) -> str:
+    """Return one line of a violation, found or withdrawn, of a capture that still grows."""
+    controller = f" controller {row['controller']}" if row["controller"] is not None else ""
+    head = "withdrawn" if what == "withdrawn" else row["severity"]
+    return (
+        f"{head:<9} {exact(row['time_ps'])} {row['rule']}{controller} on {clean(row['link'])}: {clean(row['message'])}"
+    )
 
 
 def _lines(run: Run, content: Content, paint: Paint) -> Iterator[str]:

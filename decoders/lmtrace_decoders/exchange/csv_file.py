@@ -51,7 +51,7 @@ class CsvReader:
         self._request = request
         self._name = request.path.name
         self._columns = parse_columns(request.layout) if request.layout else None
-        self._layout = _layout(self._name, head(request.path, HEAD_BYTES), self._columns)
+        self._layout = _layout(request, head(request.path, HEAD_BYTES), self._columns)
         self._builder = Builder(request, self._columns)
         self._cut: str | None = None
 
@@ -149,8 +149,9 @@ def _needed(columns: Columns | None) -> dict[str, str]:
     return dict(columns.names) if columns is not None else {"time_ps": "time_ps", "direction": "direction"}
 
 
-def _layout(name: str, first: bytes, columns: Columns | None) -> _Layout:
+def _layout(request: Request, first: bytes, columns: Columns | None) -> _Layout:
     """Find the line with the names. Raises CaptureError that shows the likeliest line when there is none."""
+    name, words = request.path.name, request.words
     lines = [_text(line, number == 0) for number, line in enumerate(first.split(b"\n")[:PREAMBLE])]
     wanted = _needed(columns)
     best: list[str] = []
@@ -171,7 +172,7 @@ def _layout(name: str, first: bytes, columns: Columns | None) -> _Layout:
     if columns is None:
         raise CaptureError(
             f"{name}: a CSV whose columns are {shown}; say which is which, as in\n"
-            f'    lmtrace check {name} --columns "time=TIME:us,dir=DIRECTION:DOWN/UP,data=DATA"\n'
+            f'    lmtrace check {words} --columns "time=TIME:us,dir=DIRECTION:DOWN/UP,data=DATA"\n'
             "lmtrace tlps schema shows what there is"
         )
     missing = [cell for cell in wanted.values() if cell not in best]

@@ -116,15 +116,18 @@ def contents(first: bytes) -> str:
     return "; ".join(words) or "no interface"
 
 
-def advice(name: str, first: bytes) -> str:
-    """Return what was found in a capture that does not say that it holds TLPs, with commands to copy."""
+def advice(words: str, first: bytes) -> str:
+    """Return what was found in a capture that does not say that it holds TLPs, with commands to copy.
+
+    ``words`` is the file as it stands in a command.
+    """
     found = guesses(first_packets(first))
     text = (
         f"found {contents(first)}, and nothing that says where TLPs are, as link type {OWN_TYPE} whose if_description "
         f'is "{OWN_DESCRIPTION}" would'
     )
     if found:
-        commands = "\n".join(f"    lmtrace check {name} --framing {one}" for one in found)
+        commands = "\n".join(f"    lmtrace check {words} --framing {one}" for one in found)
         return f"{text}; TLPs are there in this framing:\n{commands}"
-    example = f"    lmtrace check {name} --framing offset=4,dll"
+    example = f"    lmtrace check {words} --framing offset=4,dll"
     return f"{text}; if there are TLPs, say where, as in\n{example}\n{WORDS}".rstrip()

@@ -92,7 +92,7 @@ class Packets:
             cut = True
             self._note(CUT, f"the compressed stream ends at byte {offset}: {reason}", offset)
 
-        for block in blocks(self._request.path, size, self._request.progress, damaged, self._request.more):
+        for block in blocks(self._request.path, size, self._request.progress, damaged):
             data = rest + block
             at = 0
             if not begun:

@@ -95,7 +95,7 @@ class PcapReader:
         if carries_nettlp(first_packets(first)):
             self._own = False
             return NETTLP
-        raise CaptureError(f"{self._name}: {advice(self._name, first)}")
+        raise CaptureError(f"{self._name}: {advice(self._request.words, first)}")
 
     def _settle(self, first: bytes) -> None:
         """Find out how packets tell their direction, and name the links that the first ones show."""
@@ -105,7 +105,7 @@ class PcapReader:
             for interface in first_interfaces(first):
                 self._describe(interface)
             if not self.links and self.format == "pcap":
-                raise CaptureError(f"{self._name}: {advice(self._name, first)}")
+                raise CaptureError(f"{self._name}: {advice(self._request.words, first)}")
         if one.host is not None:
             self._way, self._host = headers.BY_HOST, one.host
         elif one.records == "agilent":
@@ -117,7 +117,7 @@ class PcapReader:
             if found is None:
                 raise CaptureError(
                     f"{self._name}: no packet says which way it went; name the host's requester id: "
-                    f"lmtrace check {self._name} --framing {one},host=00:00.0"
+                    f"lmtrace check {self._request.words} --framing {one},host=00:00.0"
                 )
             self._way, self._host = headers.BY_HOST, found
             self.links = [
@@ -134,7 +134,7 @@ class PcapReader:
                 a, b = undecided[0]
                 raise CaptureError(
                     f"{self._name}: {one.text} between {a} and {b}, and nothing says on which side the NVMe "
-                    f"device is; name it: lmtrace check {self._name} --framing {one},device={a} (or {b})"
+                    f"device is; name it: lmtrace check {self._request.words} --framing {one},device={a} (or {b})"
                 )
             for tlp in tlps:
                 self._flow_link(tlp.sender, tlp.receiver)
@@ -378,7 +378,7 @@ def _find(request: Request) -> str:
     else:
         lines = [
             f"# {name}: {reader.format}, {reader.framing.text}; read it with",
-            f"#     lmtrace check {name} --framing {reader.framing}",
+            f"#     lmtrace check {request.words} --framing {reader.framing}",
             f"framing = {quoted(str(reader.framing))}",
         ]
     for link in reader.links:
