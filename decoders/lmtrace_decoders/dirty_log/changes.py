@@ -8,12 +8,11 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from lmtrace.arrow import from_numpy, to_numpy
 from lmtrace.pieces import Pieces
 from lmtrace.spec.nvme import Admin, Nvm, command_name
-from lmtrace.store import Store, Where
+from lmtrace.store import Capture, Store, Where
 
 NEVER = 1 << 62
 END = 1 << 64
@@ -22,6 +21,10 @@ DEALLOCATE, NAMESPACE_ZEROES = 1 << 2, 1 << 23
 """AD of Dataset Management in dword 11; NSZ of Write Zeroes in dword 12."""
 ZONE_RESET, SELECT_ALL = 4, 1 << 8
 """ZSA of Zone Management Send in dword 13, and its bit that means every zone."""
+STEP = 1 << 22
+"""TLPs whose commands are merged at a time."""
+MOST_WINDOWS = 64
+"""Times of logging that are looked at each by itself."""
 VENDOR_IO, VENDOR_ADMIN = 0x80, 0xC0
 COPY_ENTRY = {0: 32, 1: 40, 2: 32, 3: 40}
 """Bytes of a source range by descriptor format; each has NLB, 0's based, in bytes 17:16."""
@@ -75,34 +78,49 @@ class Changes:
         return bool(self.others) and self.others[0] < order
 
 
-def changes_of(store: Store, place: Where, controller: int, since: int) -> Changes:
-    """Return what a controller changed: command by command where it lasted until ``since``, merged before that.
+def changes_of(
+    store: Store, capture: Capture, place: Where, controller: int, windows: list[tuple[int, int]]
+) -> Changes:  # fmt: skip
+    """Return what a controller changed: command by command where logs ran, and merged where none did.
 
-    Range lists are kept only while a data queue exists; of what was over before that, only plain ranges are told.
+    ``windows`` are the times of logging as (after, before), in TLPs. What was over before the last one is merged,
+    wherever it stands; of that only plain ranges are told.
     """
-    found = Changes()
+    found, last = Changes(), max(end for _, end in windows)
     opcodes = sorted(map(int, (*_PLAIN, *_LISTS, Nvm.ZONE_MANAGEMENT_SEND)))
-    table = store.read("transactions", COLUMNS, [
+    terms: Where = [
         *place, ("controller", "==", controller), ("sqid", ">", 0), ("opcode", "in", opcodes),
-        ("name", "in", [command_name(1, one) for one in opcodes]),
-    ])  # fmt: skip
-    table = table.filter(pc.is_valid(table.column("fetch_tlp_id")))
-    if table.num_rows:
-        over = (_orders(table, "fetch_tlp_id") < since) & (_orders(table, "cqe_tlp_id") < since)
-        found.before = _merged(table.filter(from_numpy(over, pa.bool_())))
-        rows = table.filter(from_numpy(~over, pa.bool_())).to_pylist()
-        rows.sort(key=lambda row: (row["fetch_tlp_id"], row["id"]))
-        lists = lists_of(store, [row["id"] for row in rows if row["opcode"] in _LISTS])
-        for row in rows:
-            found.ranges.extend(ranges_of(row, lists.get(row["id"])))
+        ("name", "in", [command_name(1, one) for one in opcodes]), ("fetch_tlp_id", "<", last),
+    ]  # fmt: skip
+    rows: dict[int, dict[str, Any]] = {}
+    for after, before in _joined(windows):
+        mine = [*terms, ("fetch_tlp_id", "<", before), ("cqe_tlp_id", ">", after)]
+        rows.update((row["id"], row) for row in store.read("transactions", COLUMNS, mine).to_pylist())
+    for row in store.read("transactions", COLUMNS, [*terms, ("outcome", "!=", "completed")]).to_pylist():
+        rows[row["id"]] = row
+    seen = np.array(sorted(rows), np.int64)
+    for start in range(capture.first_tlp, min(last, capture.end_tlp), STEP):
+        part = [*terms, ("fetch_tlp_id", ">=", start), ("fetch_tlp_id", "<", start + STEP)]
+        table = store.read("transactions", ("id", "opcode", "nsid", "cdw10", "cdw11", "cdw12"), part)
+        others = np.isin(to_numpy(table.column("id")).astype(np.int64), seen, invert=True)
+        found.before.extend(_merged(table.filter(from_numpy(others, pa.bool_()))))
+    ordered = sorted(rows.values(), key=lambda row: (row["fetch_tlp_id"], row["id"]))
+    lists = lists_of(store, [row["id"] for row in ordered if row["opcode"] in _LISTS])
+    for row in ordered:
+        found.ranges.extend(ranges_of(row, lists.get(row["id"])))
     found.others = _others(store, place, controller)
     return found
 
 
-def _orders(table: pa.Table, name: str) -> np.ndarray:
-    """Return a column of TLPs, NEVER for null."""
-    values = table.column(name)
-    return np.where(to_numpy(pc.is_valid(values)), to_numpy(values).astype(np.int64), NEVER)
+def _joined(windows: list[tuple[int, int]]) -> list[tuple[int, int]]:
+    """Return windows that do not overlap; one that holds all of them where there are very many."""
+    joined: list[tuple[int, int]] = []
+    for after, before in sorted(windows):
+        if joined and after <= joined[-1][1]:
+            joined[-1] = (joined[-1][0], max(before, joined[-1][1]))
+        else:
+            joined.append((after, before))
+    return joined if len(joined) <= MOST_WINDOWS else [(joined[0][0], joined[-1][1])]
 
 
 def _merged(table: pa.Table) -> list[tuple[int, int, int]]:

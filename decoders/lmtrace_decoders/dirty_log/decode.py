@@ -60,8 +60,8 @@ def _link(store: Store, capture: Capture, link: str) -> None:
             _unseen(sheet)
             continue
         if log.target not in known:
-            since = min(one.created[0] for one in logs if one.target == log.target)
-            known[log.target] = changes_of(store, place, log.target, since)
+            windows = [one.window for other in logs if other.target == log.target for one in other.periods]
+            known[log.target] = changes_of(store, capture, place, log.target, windows)
         complete = mine[0]["enabled_tlp_id"] is not None and all(row["learnt"] != "inferred" for row in mine)
         compare(sheet, known[log.target], complete, reports.tell, contents.effect)
     copied(sheets, store, capture, link, place)

@@ -45,6 +45,12 @@ class Period:
     late: list[dict[str, Any]] = field(default_factory=list)
     """Entries behind the last one and before the next period."""
 
+    @property
+    def window(self) -> tuple[int, int]:
+        """Return the orders between which its commands lie, and what its late entries may tell of."""
+        last = max([self.ends if self.ends < NEVER else 0, *(row["last_tlp_id"] for row in self.late[-1:])])
+        return self.opened[0], max(self.closed[1], last)
+
 
 @dataclass(slots=True)
 class QueueLog:
