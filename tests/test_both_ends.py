@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
+from struct import unpack_from
 from typing import Any
 
 import pytest
@@ -137,3 +138,33 @@ def test_one_capture_alone_accuses_nobody(tmp_path: Path) -> None:
         run = check(file, output=tmp_path / f"run{number}")
         assert not [row for row in run.table("violations").to_pylist() if row["severity"] != "info"]
         assert run.table("user_data").num_rows == 0
+
+
+def cut(path: Path, first: float, last: float) -> None:
+    """Keep a part of the packets of a capture, as a recorder that was started late or stopped early."""
+    data, head, packets, at = path.read_bytes(), b"", [], 0
+    while at < len(data):
+        kind, size = unpack_from("<II", data, at)
+        if kind == 6:
+            packets.append(data[at : at + size])
+        else:
+            head += data[at : at + size]
+        at += size
+    path.write_bytes(head + b"".join(packets[int(first * len(packets)) : int(last * len(packets))]))
+
+
+@pytest.mark.parametrize(
+    "parts",
+    [((0.3, 1), (0, 0.7)), ((0, 0.6), (0, 1)), ((0, 0.93), (0.4, 1)), ((0.5, 1), (0.5, 1)), ((0, 1), (0, 0.97))],
+)  # fmt: skip
+@pytest.mark.parametrize("name", ["migration-two-captures", "rollback-two-captures"])
+def test_captures_that_are_cut_accuse_nobody(tmp_path: Path, name: str, parts: tuple[tuple[float, float], ...]) -> None:
+    files = synth(name, tmp_path / "played.pcapng", seed=2)
+    for file, part in zip(files, parts, strict=True):
+        cut(file, *part)
+    run = check(files, output=tmp_path / "run")
+    assert not [row for row in run.table("state_comparison").to_pylist() if row["judgement"] == "differs"]
+    assert not {"lost", "doubled"} & {row["result"] for row in run.table("migrated_commands").to_pylist()}
+    assert {row["finding"] for row in run.table("user_data").to_pylist()} <= {"copied", "unknown"}
+    serious = {row["rule"] for row in run.table("violations").to_pylist() if row["severity"] != "info"}
+    assert not {rule for rule in serious if rule.startswith("HMLM-8.1.12.1")}

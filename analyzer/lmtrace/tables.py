@@ -670,7 +670,7 @@ match str Why source and destination belong together: `bytes`, `bytes in part`, 
 differing_bytes uint64 Bytes of the state that differ between what was read and what was set, CSATTR aside.
 get_transaction_id uint64 The Get Controller State that completed what was set, or the last one.
 set_transaction_id uint64 The Set Controller State that committed.
-tracking_ps int64 Completion of the command that began the memory tracking which lasted when the source was suspended.
+tracking_ps int64 Start of the memory tracking that lasted at the suspension; null where a report of it was not seen.
 final_report_ps int64 Completion of the report on memory that said SUSP and had no more to tell.
 source_resumed_ps int64 Completion of a Resume of the source that put none but its own state to work.
 """,

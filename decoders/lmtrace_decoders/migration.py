@@ -87,8 +87,9 @@ class Migration:
                     self.steps.tracked(function.link, cdw11 & 0xFFFF, function.number, time, start)
             case Admin.TRACK_RECEIVE if select == 0:
                 self._step(command, "read changes", cdw11 & 0xFFFF)
-                if command.succeeded and _is_final_report(command):
-                    self.steps.reported(command.controller.function.link, cdw11 & 0xFFFF, time)
+                if command.succeeded:
+                    link, final = command.controller.function.link, _is_final_report(command)
+                    self.steps.reported(link, cdw11 & 0xFFFF, time, final)
             case Admin.SET_FEATURES if select == Feature.CONTROLLER_DATA_QUEUE:
                 cdq = self._cdqs.get((command.controller.function.number, cdw11 & 0xFFFF))
                 self._step(command, "move CDQ head", cdq.target if cdq else None)
@@ -369,8 +370,8 @@ class Migration:
         self.steps.write(self._run.store)
 
 
-def _is_final_report(command: Command) -> bool:
-    """Whether a Track Receive reports a suspended controller of which nothing more is to be reported."""
+def _is_final_report(command: Command) -> bool | None:
+    """Whether a Track Receive reports a suspended controller and nothing more to come; None where that was not seen."""
     report = command.buffer or Pieces()
-    layout = TRACKED_MEMORY_HEADER
-    return report.field(layout, "SUSP") == 1 and report.field(layout, "MTR") == 0
+    suspended, more = (report.field(TRACKED_MEMORY_HEADER, name) for name in ("SUSP", "MTR"))
+    return None if suspended is None or more is None else bool(suspended and not more)

@@ -129,10 +129,17 @@ class Steps:
         else:
             self._tracking.pop((link, target), None)
 
-    def reported(self, link: int, target: int, time: int) -> None:
-        """A Track Receive said that its target is suspended and that there is no more to report."""
+    def reported(self, link: int, target: int, time: int, final: bool | None) -> None:
+        """A Track Receive succeeded; ``final`` says that its target is suspended and no more is to be reported.
+
+        With a report that was not seen it is not known whether tracking came to its end.
+        """
         found = self._suspended.get((link, target))
-        if found is not None and found[0].final_report_ps is None:
+        if found is None or found[0].final_report_ps is not None:
+            return
+        if final is None:
+            found[0].tracking_ps = None
+        elif final:
             found[0].final_report_ps = time
 
     def written(

@@ -105,7 +105,8 @@ class Copy:
             self._row(0, 0, UNKNOWN, "the blocks of both sides are not of one size")
             return
         fill_zeroes(writes, size)
-        self._judge(reads, writes, changes, size, bool(len(there.of(OTHER_CHANGES))), here)
+        others = np.sort(here.where(mine).of(OTHER_CHANGES)["fetch_tlp_id"])
+        self._judge(reads, writes, changes, size, bool(len(there.of(OTHER_CHANGES))), here, others)
         self._foreign(reads, writes, here, there)
 
     def _since(self) -> int:
@@ -119,14 +120,18 @@ class Copy:
         return int(done.max()) if len(done) else -1
 
     def _judge(
-        self, reads: Moves, writes: Moves, changes: Moves, size: int, deallocates: bool, here: Commands
+        self, reads: Moves, writes: Moves, changes: Moves, size: int, deallocates: bool, here: Commands,
+        others: np.ndarray,
     ) -> None:  # fmt: skip
         blocks = np.unique(np.concatenate([writes.block, self.log.block]))
         read, write, change = reads.last(blocks), writes.last(blocks), changes.last(blocks)
         entry = _last(self.log.block, blocks)
         entry_tlp, gone = _at(self.log.tlp, entry), _at(self.log.dealloc, entry) == 1
         read_at, read_done = reads.value("fetch", read), reads.value("done", read)
-        changed_at = changes.value("fetch", change)
+        # A change whose blocks are in its data, as Copy, may be that of an entry which came after it.
+        other = others[np.searchsorted(others, entry_tlp) - 1] if len(others) else np.full(len(blocks), -1)
+        other = np.where((entry >= 0) & (other < entry_tlp), other, -1)
+        changed_at = np.maximum(changes.value("fetch", change), other)
         both = (write >= 0) & (read >= 0)
         known = both & writes.value("known", write, 0) & reads.value("known", read, 0)
         content = writes.value("digest", write, 0)
