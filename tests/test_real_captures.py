@@ -79,8 +79,8 @@ def test_the_drive_that_is_not_compliant(capture: Callable[[str], Path], tmp_pat
     assert accused(run, "error") == {}, "what rests on inference is no error"
     assert accused(run, "warning") == {"PCIE-2.2.1-n4": 181}, "the lower address runs on past its seven bits"
     assert accused(run, "info") == {
-        "NVM21-4.2.1-n1": 5, "NVM21-4.2.4-n1": 5, "NVM21-4.2.1-n7": 7, "PCIE-2.2.7-n1": 7,
-    }, "every entry in one slot, phase 0, SQHD 0, and reads of 4 KiB"  # fmt: skip
+        "NVM21-4.2.1-n1": 5, "NVM21-4.2.1-n5": 7, "NVM21-4.2.4-n1": 5, "NVM21-4.2.1-n7": 7, "PCIE-2.2.7-n1": 7,
+    }, "every entry in one slot, phase 0, SQHD and SQID 0, and reads of 4 KiB"  # fmt: skip
 
 
 @pytest.mark.parametrize(
