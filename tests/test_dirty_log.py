@@ -19,8 +19,6 @@ from lmtrace_samples.commands import Controller
 from lmtrace_samples.engine import Command
 from lmtrace_samples.namespace import Namespace
 from lmtrace_samples.plots import plots
-from lmtrace_samples.record import Record
-from lmtrace_samples.world import World
 from lmtrace_samples.write_pcapng import write_pcapng
 
 scenarios()
@@ -126,16 +124,14 @@ def test_a_capture_from_the_middle_accuses_nobody(real: bytes, tmp_path: Path) -
     assert accused(checked(b"".join(kept), tmp_path)) == {}
 
 
-def played(world: World, name: str, folder: Path) -> Run:
-    """Play a scenario in a world that was changed by hand."""
+def played(name: str, seed: int, folder: Path) -> Run:
     path = folder / "played.pcapng"
-    write_pcapng(world.play(plots[name].script(world)), path, "", 1)
+    write_pcapng(plots[name].play(Options(seed=seed))[0][""], path, "", 1)
     return lmtrace.check(path, output=folder / "run")
 
 
 def test_writing_what_is_there_need_not_be_logged(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A controller that does not log what left every block as it was is not accused where the capture shows that."""
-    world = World(Options(seed=3), ("pcie0",), None, Record())
     same: dict[int, bool] = {}
     write = Namespace.write
 
@@ -165,7 +161,7 @@ def test_writing_what_is_there_need_not_be_logged(tmp_path: Path, monkeypatch: p
     monkeypatch.setattr(Namespace, "write", noting)
     monkeypatch.setattr(Controller, "changed", telling)
     monkeypatch.setattr("lmtrace_samples.tenant.Worker._write", fill)
-    run = played(world, "rollback", tmp_path)
+    run = played("rollback", 3, tmp_path)
     assert len(left_out) > 3
     reasons = Counter(row["reason"] for row in told(run, "change", "unknown"))
     assert reasons["the command wrote what was there already"] > 2
@@ -174,7 +170,7 @@ def test_writing_what_is_there_need_not_be_logged(tmp_path: Path, monkeypatch: p
 
 def test_every_change_of_the_model_is_judged_once(tmp_path: Path) -> None:
     """Each block that the model changed while it logged is told of in one row."""
-    run = played(World(Options(seed=4), ("pcie0",), None, Record()), "log-of-all-kinds", tmp_path)
+    run = played("log-of-all-kinds", 4, tmp_path)
     rows = told(run, "change")
     kinds = {row["cause"] for row in rows}
     assert kinds == {"Write", "Write Zeroes", "Write Uncorrectable", "Dataset Management", "Copy"}
