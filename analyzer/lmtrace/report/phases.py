@@ -170,13 +170,20 @@ def _chart(rounds: list[Row]) -> str:
     step = (CHART - 2 * left) / len(rounds)
     parts = [f'<svg viewBox="0 0 {CHART} {CHART_HEIGHT}" role="img" aria-label="dirty bytes of each round">']
     parts.append(f'<line class="axis" x1="{left}" y1="{base}" x2="{CHART - left}" y2="{base}"/>')
+    every = all(step > text_width(_label(one), 10) for one in rounds)
+    highest = max(range(len(rounds)), key=lambda at: rounds[at]["dirty_bytes"] or 0)
     for at, one in enumerate(rounds):
-        parts.extend(_round(one, left + step * at, step, base, (base - top) / most if most else 0.0, len(rounds)))
+        scale = (base - top) / most if most else 0.0
+        parts.extend(_round(one, left + step * at, step, base, scale, every or at == highest))
     parts.append("</svg>")
     return "".join(parts)
 
 
-def _round(one: Row, x: float, step: float, base: int, scale: float, number: int) -> Iterator[str]:
+def _label(one: Row) -> str:
+    return "?" if one["dirty_bytes"] is None else size(one["dirty_bytes"])
+
+
+def _round(one: Row, x: float, step: float, base: int, scale: float, labelled: bool) -> Iterator[str]:
     dirty = one["dirty_bytes"]
     height = max(1.0, (dirty or 0) * scale)
     words = (
@@ -196,9 +203,10 @@ def _round(one: Row, x: float, step: float, base: int, scale: float, number: int
         f'<rect class="bar {kind}" x="{x + pad:.1f}" y="{base - height:.1f}" width="{max(1.0, step - 2 * pad):.1f}" '
         f'height="{height:.1f}"/>'
     )
-    label = "?" if dirty is None else size(dirty)
-    if step > text_width(label, 10):
-        yield f'<text class="small" x="{x + step / 2:.1f}" y="{base - height - 3:.1f}">{safe(label)}</text>'
-    if step > 12 or one["round"] % 5 == 0 or number < 16:
+    if labelled:
+        half = text_width(_label(one), 10) / 2
+        middle = min(max(x + step / 2, half), CHART - half)
+        yield f'<text class="small" x="{middle:.1f}" y="{base - height - 3:.1f}">{safe(_label(one))}</text>'
+    if step > 16 or one["round"] % 5 == 0:
         yield f'<text class="small" x="{x + step / 2:.1f}" y="{base + 12}">{one["round"]}</text>'
     yield "</g>"
