@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from enum import StrEnum
 from io import TextIOWrapper
 from pathlib import Path
@@ -303,18 +303,30 @@ def show(
     ] = None,
     cdq: Annotated[int | None, typer.Option(metavar="CDQID", help="Of one data queue.", show_default=False)] = None,
     nsid: Annotated[int | None, typer.Option(metavar="NSID", help="Of one namespace.", show_default=False)] = None,
+    packet: Annotated[
+        list[int] | None,
+        typer.Option(metavar="N", min=1, help="Dissect this packet in full; may be repeated.", show_default=False),
+    ] = None,
+    capture: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="The capture, for packets.", show_default="beside the run")
+    ] = None,
     first: First = None,
     last: Last = None,
     limit: Annotated[int | None, typer.Option(metavar="N", min=1, help="Rows at most.", show_default=False)] = None,
     format: Annotated[ShowFormat, typer.Option(help="What to print.")] = ShowFormat.TEXT,
 ) -> None:
-    """Show decoded structures of a run, field by field.
+    """Show decoded structures of a run, field by field; or packets of a network capture as tshark dissects them.
+
+    ``packets`` with --transaction shows those of a command, --packet those of a number.
 
     Example: lmtrace show capture.vcd.lmtrace controller-state --diff
     """
     from lmtrace import show as shows
     from lmtrace.run import open_run
 
+    if packet or what == "packets":
+        _print(shows.packets(open_run(run), packet or [], frozenset(transaction or ()), capture, limit))
+        return
     if what is None:
         _say(shows.listing())
         return
@@ -327,7 +339,12 @@ def show(
     if format is ShowFormat.JSON:
         _say(shows.as_json(what, sheets), end="")
         return
-    for line in shows.text(sheets, _paint()):
+    _print(shows.text(sheets, _paint()))
+
+
+def _print(lines: Iterable[str]) -> None:
+    """Print lines until nobody reads them any more."""
+    for line in lines:
         if not _say(line):
             break
 

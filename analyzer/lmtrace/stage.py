@@ -7,7 +7,7 @@ those names are all the wiring there is.
 from __future__ import annotations
 
 import shlex
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
@@ -175,6 +175,8 @@ class Format:
     """Return a binding to start from, as TOML text with the confidence of each link in comments."""
     layout: str = ""
     """The option of the command line that says how TLPs lie in such a file, as ``framing``; empty for none."""
+    dissect: Callable[[Path, Sequence[int]], list[tuple[int, str]]] | None = None
+    """Return (number, full dissection) of some packets; None where rows are no packets of a network."""
     unit: str = "TLP"
     """What its rows are: ``TLP``, or ``PDU`` of PDU_ROW."""
     common: bool = False

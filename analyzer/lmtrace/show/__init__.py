@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING
 from lmtrace.errors import UsageError
 from lmtrace.show import both_ends, changes, commands, migrations, states
 from lmtrace.show.options import Options
+from lmtrace.show.packets import dissections as packets
 from lmtrace.show.sheet import WIDTH, Paint, Sheet
 
-__all__ = ["WHATS", "Options", "as_json", "listing", "shown", "text", "topics"]
+__all__ = ["WHATS", "Options", "as_json", "listing", "packets", "shown", "text", "topics"]
 
 if TYPE_CHECKING:
     from lmtrace.run import Run
@@ -41,7 +42,11 @@ WHATS: dict[str, Shower] = {
 
 def topics() -> list[tuple[str, str]]:
     """Return what can be shown: (name, a sentence)."""
-    return [(name, (shower.__doc__ or "").splitlines()[0]) for name, shower in WHATS.items()]
+    found = [(name, (shower.__doc__ or "").splitlines()[0]) for name, shower in WHATS.items()]
+    return [
+        *found,
+        ("packets", "Packets of a network capture in full, of --transaction or --packet."),
+    ]
 
 
 def listing() -> str:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Literal
 
 from lmtrace.compressed import head
@@ -174,4 +175,12 @@ def find(request: Request) -> str:
     return f"# {request.path.name}: a network capture; connections of NVMe over fabrics need no binding\n"
 
 
-register_format(Format("nvme-fabrics", (".pcap", ".pcapng"), matches, FabricsReader, find, unit="PDU"))
+def _dissect(path: Path, packets: Sequence[int]) -> list[tuple[int, str]]:
+    from lmtrace_decoders.fabrics.dissection import dissect
+
+    return dissect(path, packets)
+
+
+register_format(
+    Format("nvme-fabrics", (".pcap", ".pcapng"), matches, FabricsReader, find, dissect=_dissect, unit="PDU")
+)
