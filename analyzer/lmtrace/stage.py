@@ -76,6 +76,8 @@ class PduFlag:
     """The first of its direction, on a connection whose beginning the capture shows."""
     HOLES = 2
     """Some of its data were not recorded."""
+    UNSEEN = 4
+    """Something that the other side had sent before it was not recorded."""
 
 
 NO_FUNCTION = 0xFFFF

@@ -14,7 +14,7 @@ import numpy as np
 from lmtrace.pieces import Pieces
 from lmtrace.spec.fabrics import KIND, SGL_KEYED_INVALIDATE, Fctype
 from lmtrace.spec.nvme import CQE_SIZE, SQE_SIZE
-from lmtrace.stage import PDU_ROW
+from lmtrace.stage import PDU_ROW, PduFlag
 from lmtrace.store import Capture, Store
 from lmtrace.trouble import declare
 from lmtrace_decoders.fabrics import records
@@ -82,7 +82,8 @@ class Fabrics:
         self.admin.finish()
         for number, time, packet, size in self.lost:
             link = self.output.links[self.connections[number].link]
-            text = f"{size} bytes before packet {packet} of {self.connections[number].text}"
+            lost = f"{size} bytes" if size else "something"
+            text = f"{lost} before packet {packet} of {self.connections[number].text}"
             self.capture.troubles.add(LOST, text, time_ps=time, offset=packet, link=link)
         self.output.finish(self.connections, self.associations.every)
 
@@ -112,9 +113,12 @@ class Fabrics:
                 index, first + index, time, end, packet, direction == 1, size, count, body, head_digest, data_digest,
                 flags & 2 != 0,
             )  # fmt: skip
-            if flags & 1:
+            if flags & PduFlag.FIRST and not connection.started:
                 connection.started = connection.complete = True
+            if flags & PduFlag.UNSEEN and connection.complete:
+                self._gap(connection, row._replace(time=connection.heard.get(direction == 0, 0), size=0))
             self._handlers.get(kind, self._other)(connection, row)
+            connection.heard[row.upstream] = end
             if connection.qid is not None:
                 self.note(sqid=connection.qid)
         for name, (places, values) in self._notes.items():

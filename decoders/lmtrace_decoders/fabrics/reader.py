@@ -30,6 +30,8 @@ FINE_TIMES = declare(
 )  # fmt: skip
 MOST_PS = 1 << 62
 MOST_CONNECTIONS = 1 << 16
+CHECKSUMS = {b"0": False, b"Bad": False, b"1": True, b"Good": True}
+"""What tshark says of a checksum; anything else is not known."""
 NETWORK_LINKS = frozenset((0, 1, 101, 108, 113, 228, 229, 276))
 """Link types that carry IP packets: loopback, Ethernet, raw IP, Linux cooked."""
 
@@ -105,7 +107,7 @@ class FabricsReader:
             one.packet(
                 0 if ends[number] == source else 1, int(parts[tshark.SEQ] or 0), int(parts[tshark.ACK] or 0),
                 int(parts[tshark.FLAGS] or b"0", 16), int(parts[tshark.LENGTH] or 0), _bytes(parts[tshark.TCP_DATA]),
-                place,
+                place, CHECKSUMS.get(parts[tshark.CHECKSUM]),
             )  # fmt: skip
 
 

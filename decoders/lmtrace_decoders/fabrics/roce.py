@@ -92,6 +92,10 @@ class Lane:
     next: int | None = None
     waiting: dict[int, Waiting] = field(default_factory=dict)
     message: Message | None = None
+    latest: Place | None = None
+    """Where its latest packet was recorded, without a gap before it."""
+    unseen: int | None = None
+    """Sequence number of the latest packet that was acknowledged and not recorded, so far."""
     reads: list[Read] = field(default_factory=list)
 
     def ahead(self, psn: int) -> int:
@@ -143,13 +147,15 @@ class QueuePair:
         """The receiver has everything up to a sequence number: what is missing of it was not recorded."""
         if lane.next is None:
             return
+        if lane.ahead(psn) >= 0:
+            lane.unseen = psn
         while lane.waiting and lane.ahead(psn) >= min(map(lane.ahead, lane.waiting)):
             self._lost(lane, place)
 
     def _lost(self, lane: Lane, place: Place) -> None:
         """Go on with the first packet that waits: those before it were not recorded."""
         to = min(lane.waiting, key=lane.ahead)
-        self._batch.add(KIND["gap"], self.number, lane.upstream, place, place, size=lane.ahead(to))
+        self._batch.add(KIND["gap"], self.number, lane.upstream, lane.latest or place, place, size=lane.ahead(to))
         lane.message, lane.next = None, to
         self._drain(lane)
 
@@ -157,6 +163,7 @@ class QueuePair:
 
     def _request(self, lane: Lane, opcode: int, psn: int, body: bytes, whole: bool, place: Place) -> None:
         lane.next = (psn + 1) % _TURN
+        lane.latest = place
         reth = b""
         if opcode in WITH_RETH:
             reth, body = body[:RETH_SIZE], body[RETH_SIZE:]
@@ -175,6 +182,13 @@ class QueuePair:
         elif opcode in SENDS or opcode in WRITES:
             self._part(lane, opcode, reth, key, body, whole, place)
 
+    def _unseen(self, lane: Lane) -> int:
+        """Return the flag that says that the other side had sent something that was not recorded."""
+        other = self.lanes[not lane.upstream]
+        if other.unseen is None or other.next is None or other.ahead(other.unseen) < 0:
+            return 0
+        return PduFlag.UNSEEN
+
     def _part(self, lane: Lane, opcode: int, reth: bytes, key: bytes, body: bytes, whole: bool, place: Place) -> None:
         if opcode in FIRSTS:
             lane.message = Message(place, reth)
@@ -190,7 +204,7 @@ class QueuePair:
         if opcode not in LASTS:
             return
         lane.message = None
-        marks = 0 if message.whole else PduFlag.HOLES
+        marks = (0 if message.whole else PduFlag.HOLES) | self._unseen(lane)
         if opcode in SENDS:
             self._send(lane, key, message, marks, place)
             return
@@ -225,7 +239,9 @@ class QueuePair:
     def _read(self, lane: Lane, psn: int, reth: bytes, place: Place) -> None:
         length = int.from_bytes(reth[12:16], "big")
         count = max(1, -(-length // self._mtu)) if self._mtu else 1
-        self._batch.add(KIND["ReadRequest"], self.number, lane.upstream, place, place, reth, 0)
+        self._batch.add(
+            KIND["ReadRequest"], self.number, lane.upstream, place, place, reth, 0, flags=self._unseen(lane)
+        )
         if count >= _HALF or length > MOST_MESSAGE:
             return
         lane.next = (psn + count) % _TURN

@@ -192,6 +192,8 @@ class Connection:
     commands: dict[int, Command] = field(default_factory=dict)
     done: dict[int, tuple[int, int]] = field(default_factory=dict)
     """Commands that completed lately, by CID: how, and the key of their SGL."""
+    heard: dict[bool, int] = field(default_factory=dict)
+    """When the latest PDU of a side was complete, by whether upstream."""
     fatal: int | None = None
     """PDU of the first fatal error of the host."""
     fatal_status: dict[bool, int] = field(default_factory=dict)

@@ -78,6 +78,14 @@ class Flow:
     waiting_bytes: int = 0
     synced: bool = False
     """The buffer begins with a PDU."""
+    checked: bool = False
+    """A checksum was right: those of this side are not left to the network card, behind the recorder."""
+    doubtful: list[Hole] = field(default_factory=list)
+    """Bytes that came with a wrong checksum, where no other was right."""
+    latest: Place | None = None
+    """Where its latest bytes were recorded, without a gap before them."""
+    unseen: int | None = None
+    """Position up to which the other side acknowledged bytes that were not recorded, so far."""
 
     def position(self, number: int) -> int:
         """Return the position nearest to what is next that a 32-bit sequence number stands for."""
@@ -97,8 +105,13 @@ class Flow:
         fresh = at + len(data) - self.next
         if fresh > 0:
             self.marks.append((self.next, place))
+            self.latest = place
             self.buffer += data[len(data) - fresh :]
             self.next += fresh
+
+    def doubted(self, first: int, last: int) -> bool:
+        """Whether a byte of ``[first, last)`` came with a wrong checksum."""
+        return any(a < last and first < b for a, b in self.doubtful)
 
     def hole(self, first: int, last: int) -> bool:
         """Whether a byte of ``[first, last)`` was not recorded."""
@@ -116,6 +129,8 @@ class Flow:
         self.base += count
         if self.holes and self.holes[0][1] <= self.base:
             self.holes = [one for one in self.holes if one[1] > self.base]
+        if self.doubtful and self.doubtful[0][1] <= self.base:
+            self.doubtful = [one for one in self.doubtful if one[1] > self.base]
 
 
 class Connection:
@@ -134,18 +149,35 @@ class Connection:
         self._keep = True
         self._closed = False
 
-    def packet(self, end: int, seq: int, ack: int, flags: int, length: int, data: bytes, place: Place) -> None:
-        """Take a packet that end 0 or 1 of the connection sent; ``length`` counts its bytes on the wire."""
+    def packet(
+        self, end: int, seq: int, ack: int, flags: int, length: int, data: bytes, place: Place,
+        sound: bool | None = None,
+    ) -> None:  # fmt: skip
+        """Take a packet that end 0 or 1 of the connection sent; ``length`` counts its bytes on the wire.
+
+        ``sound`` says whether its checksum is right, None where that is not known. Where others of the same side are,
+        a packet with a wrong one was damaged, and its receiver dropped it.
+        """
         if self.wanted is False:
             return
         flow, other = self._by_end[end], self._by_end[1 - end]
+        if sound:
+            flow.checked = True
+        elif sound is False and flow.checked:
+            return
         if flags & SYN:
             flow.begins(seq)
             if not flags & ACK:
                 self._host = end
             return
-        if flags & ACK and other.waiting:
-            self._acknowledged(other, other.position(ack), place)
+        if flags & ACK and other.next is not None:
+            position = other.position(ack)
+            if other.waiting:
+                self._acknowledged(other, position, place)
+            if position > other.next + 1:
+                other.unseen = position
+        if length and sound is False:
+            flow.doubtful.append((flow.position(seq), flow.position(seq) + length))
         if length:
             self._segment(flow, seq, length, data, place)
         if self.wanted is None:
@@ -202,7 +234,8 @@ class Connection:
         missing = to - flow.next
         if self.wanted:
             self._parse(flow, place)
-            self._batch.add(KIND["gap"], self._number, flow.upstream, place, place, size=min(missing, (1 << 32) - 1))
+            since = flow.latest or place
+            self._batch.add(KIND["gap"], self._number, flow.upstream, since, place, size=min(missing, (1 << 32) - 1))
         end = self._end_of_pdu(flow)
         if end is not None and to <= end and missing <= MOST_HOLE:
             flow.holes.append((flow.next, to))
@@ -326,6 +359,9 @@ class Connection:
             end = length - DIGEST_SIZE
             if not holes:
                 data_digest = _digest(buffer, start, end)
+        if Digest.BAD in (head_digest, data_digest) and flow.doubted(base, base + length):
+            head_digest = data_digest = Digest.NONE
+            holes = True
         data = max(end - start, 0)
         self._learn(kind, buffer)
         kept = bytes(buffer[:header])
@@ -333,6 +369,9 @@ class Connection:
             kept += bytes(buffer[start:end])
         marks = PduFlag.FIRST if base == flow.start else 0
         marks |= PduFlag.HOLES if holes else 0
+        peer = self._flows[not flow.upstream]
+        if peer.unseen is not None and peer.next is not None and peer.next < peer.unseen:
+            marks |= PduFlag.UNSEEN
         name = kind + 1 if kind in PDU_NAMES else KIND["reserved type"]
         self._batch.add(
             name, self._number, flow.upstream, first, place, kept, length, data, head_digest, data_digest, marks

@@ -27,14 +27,15 @@ DAMAGED = declare(
 )
 FIELDS = (
     "frame.number", "frame.time_relative", "tcp.stream", "ip.src", "ip.dst", "ipv6.src", "ipv6.dst", "tcp.srcport",
-    "tcp.dstport", "tcp.seq_raw", "tcp.ack_raw", "tcp.flags", "tcp.len", "tcp.payload", "udp.length",
-    "udp.payload",
+    "tcp.dstport", "tcp.seq_raw", "tcp.ack_raw", "tcp.flags", "tcp.len", "tcp.checksum.status", "tcp.payload",
+    "udp.length", "udp.payload",
 )  # fmt: skip
 (
-    NUMBER, TIME, STREAM, IP_SRC, IP_DST, IP6_SRC, IP6_DST, TCP_SRC, TCP_DST, SEQ, ACK, FLAGS, LENGTH, TCP_DATA,
-    UDP_LENGTH, UDP_DATA,
+    NUMBER, TIME, STREAM, IP_SRC, IP_DST, IP6_SRC, IP6_DST, TCP_SRC, TCP_DST, SEQ, ACK, FLAGS, LENGTH, CHECKSUM,
+    TCP_DATA, UDP_LENGTH, UDP_DATA,
 ) = range(len(FIELDS))  # fmt: skip
 PREFERENCES = (
+    "tcp.check_checksum:TRUE",
     "tcp.desegment_tcp_streams:FALSE", "tcp.analyze_sequence_numbers:FALSE", "tcp.track_bytes_in_flight:FALSE",
     "tcp.calculate_timestamps:FALSE", "tcp.try_heuristic_first:FALSE", "udp.try_heuristic_first:FALSE",
 )  # fmt: skip

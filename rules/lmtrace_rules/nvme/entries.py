@@ -96,28 +96,34 @@ def reserved_bits_of_first_dword(batch: pa.RecordBatch) -> Broken:
 
 
 @column_rule(
-    "NVM21-4.1.1-n5", table="transactions", columns=("sqid", "opcode", "psdt"), spec="NVMe Base 2.1, 4.1.1",
-    party="host",
+    "NVM21-4.1.1-n5", table="transactions", columns=("sqid", "opcode", "psdt", "function"),
+    spec="NVMe Base 2.1, 4.1.1", party="host",
 )  # fmt: skip
 def admin_command_with_sgl(batch: pa.RecordBatch) -> Broken:
     """Admin commands over PCIe use PRPs: PSDT is 00b.
 
-    Live-migration commands have a rule of their own for it.
+    Live-migration commands have a rule of their own for it. Over fabrics, where a controller is no function, all
+    commands use SGLs.
 
     Holds::
 
-        1us transactions sqid=0 opcode=6 psdt=0
+        1us transactions sqid=0 opcode=6 psdt=0 function=01:00.0
 
     Breaks::
 
-        1us transactions sqid=0 opcode=6 psdt=1
+        1us transactions sqid=0 opcode=6 psdt=1 function=01:00.0
 
     Silent::
 
-        1us transactions sqid=0 opcode=0x41 psdt=1
+        1us transactions sqid=0 opcode=0x41 psdt=1 function=01:00.0
+
+    Silent::
+
+        1us transactions sqid=0 opcode=6 psdt=1
     """
     psdt = numbers(batch, "psdt")
-    return found(_other_admin(batch) & there(batch, "psdt"), psdt != 0, lambda row: f"PSDT is {psdt[row]:02b}b")
+    applies = _other_admin(batch) & there(batch, "psdt", "function")
+    return found(applies, psdt != 0, lambda row: f"PSDT is {psdt[row]:02b}b")
 
 
 @column_rule(
