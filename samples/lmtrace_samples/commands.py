@@ -103,6 +103,10 @@ class Controller(Engine):
         else:
             super().write(offset, data)
 
+    def function_reset(self) -> None:
+        """Do what a Function Level Reset does (NVMe over PCIe Transport 1.2, 2.1; NVMe Base 2.1, 3.7.2)."""
+        self.subsystem_reset()
+
     def subsystem_reset(self) -> None:
         """Do what an NVM Subsystem Reset does to this controller and its function (3.7.1)."""
         self._put(Property.CC, 0)

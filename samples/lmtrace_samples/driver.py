@@ -24,7 +24,7 @@ from lmtrace_samples.buffer import Buffer
 from lmtrace_samples.choices import Choices
 from lmtrace_samples.function import MASKED, MSIX_TABLE, Function
 from lmtrace_samples.record import Record
-from lmtrace_samples.root import INTERRUPTS, Root
+from lmtrace_samples.root import EXPRESS, FUNCTION_RESET, INTERRUPTS, Root
 from lmtrace_samples.simulation import NS, US, Signal, Steps
 from lmtrace_samples.tlp import PAGE
 
@@ -93,7 +93,8 @@ class HostQueue:
 
     def _ring(self) -> None:
         self._ring_due = False
-        self.driver.ring(self.qid, False, self.tail)
+        if self.driver.queues.get(self.qid) is self:
+            self.driver.ring(self.qid, False, self.tail)
 
     def reap(self) -> None:
         """Take the completions that are there, and tell the controller with one doorbell."""
@@ -193,6 +194,18 @@ class Driver:
         """Reset the whole NVM subsystem."""
         self.write(Property.NSSR, NSSR_MAGIC)
         yield from self.wait_ready(0)
+        self.queues = {}
+
+    def abandon(self) -> None:
+        """Give every queue up, so that nobody touches them while the controller is reset."""
+        self.queues = {}
+
+    def reset_function(self) -> Steps[None]:
+        """Reset the function, and set it up again (PCIe Base 5.0, 6.6.2)."""
+        control = (self.function.mrrs.bit_length() - 8) << 12 | 1 << 8 | (self.function.mps.bit_length() - 8) << 5
+        reset = (control | FUNCTION_RESET << 8).to_bytes(2, "little")
+        yield from self.root.configure(self.function.number, EXPRESS + 8, reset)
+        yield 20 * US
         self.queues = {}
 
     def program_vectors(self) -> None:

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from lmtrace_samples.function import BAR_SIZE, MSIX_PENDING, MSIX_TABLE, VECTORS, Function
-from lmtrace_samples.root import Root
+from lmtrace_samples.root import EXPRESS, Root
 from lmtrace_samples.simulation import Steps
 
 COMMAND = 0x04
 BAR0 = 0x10
 CAPABILITIES = 0x34
 MSIX = 0x40
-EXPRESS = 0x60
 SRIOV = 0x100
 MEMORY_AND_MASTER = 0b110
 
@@ -66,7 +65,7 @@ def enumerate_functions(root: Root, functions: list[Function]) -> Steps[None]:
     for offset in (0x00, 0x08, CAPABILITIES, MSIX, MSIX + 4, MSIX + 8, EXPRESS, EXPRESS + 4):
         yield from root.configure(number, offset, None)
     yield from _place(root, number, BAR0, physical.bar)
-    yield from _set_up(root, physical)
+    yield from set_up(root, physical)
     for offset in (SRIOV, SRIOV + 0x0C, SRIOV + 0x14, SRIOV + 0x18):
         yield from root.configure(number, offset, None)
     if virtual:
@@ -76,7 +75,7 @@ def enumerate_functions(root: Root, functions: list[Function]) -> Steps[None]:
     for function in virtual:
         yield from root.configure(function.number, 0x00, None)
         yield from root.configure(function.number, CAPABILITIES, None)
-        yield from _set_up(root, function)
+        yield from set_up(root, function)
 
 
 def _place(root: Root, number: int, offset: int, base: int) -> Steps[None]:
@@ -86,7 +85,8 @@ def _place(root: Root, number: int, offset: int, base: int) -> Steps[None]:
         yield from root.configure(number, register, part.to_bytes(4, "little"))
 
 
-def _set_up(root: Root, function: Function) -> Steps[None]:
+def set_up(root: Root, function: Function) -> Steps[None]:
+    """Set payload sizes, enable MSI-X, and let the function work."""
     payload, request = function.mps.bit_length() - 8, function.mrrs.bit_length() - 8
     control = request << 12 | 1 << 8 | payload << 5
     yield from root.configure(function.number, EXPRESS + 8, control.to_bytes(2, "little"))

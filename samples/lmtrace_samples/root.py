@@ -15,6 +15,10 @@ from lmtrace_samples.simulation import NS, Clock, Link, Steps
 from lmtrace_samples.tlp import PAGE
 
 HOST = 0x0000
+EXPRESS = 0x60
+"""The PCI Express Capability of every function."""
+FUNCTION_RESET = 0x80
+"""Initiate Function Level Reset, in the second byte of Device Control."""
 INTERRUPTS = range(0xFEE0_0000, 0xFEF0_0000)
 
 
@@ -33,6 +37,10 @@ class Registers(Protocol):
 
     def write(self, offset: int, data: bytes) -> None:
         """Take a write."""
+        ...
+
+    def function_reset(self) -> None:
+        """Take a Function Level Reset."""
         ...
 
 
@@ -169,6 +177,9 @@ class Root:
             packet = tlp.completion(function, HOST, tag, 4, 0, content)
             self.link.send(Direction.UPSTREAM, packet, self._completed, tag, content)
         else:
+            if offset == EXPRESS + 8 and len(data) > 1 and data[1] & FUNCTION_RESET:
+                data = bytes([data[0], data[1] & ~FUNCTION_RESET])
+                next(one for one in self.targets if one.function.number == function).function_reset()
             space[offset : offset + len(data)] = data
             packet = tlp.completion_without_data(function, HOST, tag)
             self.link.send(Direction.UPSTREAM, packet, self._ended, tag)

@@ -6,7 +6,7 @@ from struct import Struct
 
 from lmtrace.spec.nvme import SUCCESS, Nvm, Status
 from lmtrace_samples.driver import Driver, HostQueue
-from lmtrace_samples.simulation import NS, Steps
+from lmtrace_samples.simulation import NS, Process, Steps
 from lmtrace_samples.tlp import PAGE
 
 _PATTERN = Struct("<QQ")
@@ -199,6 +199,7 @@ class Tenant:
         self.budget = 0
         self.active = 0
         self.workers: list[Worker] = []
+        self.processes: list[Process] = []
         clock = driver.root.clock
         self.more = clock.signal()
         self.settled = clock.signal()
@@ -213,8 +214,13 @@ class Tenant:
             for _ in range(workers):
                 self.workers.append(Worker(self, queue, first, span))
                 first += span
-        for worker in self.workers:
-            self.driver.root.clock.start(worker.run())
+        self.processes += [self.driver.root.clock.start(worker.run()) for worker in self.workers]
+
+    def stop(self) -> None:
+        """Shut the virtual machine down, whatever it was doing."""
+        for process in self.processes:
+            process.stop()
+        self.budget = self.active = 0
 
     def allow(self, commands: int) -> None:
         """Let the workers do so many more commands."""

@@ -67,6 +67,8 @@ class Function:
     controller: Controller
     cntlid: int | None = None
     last_cqe_ps: int = -1
+    alive: tuple[int, int] | None = None
+    """Time and TLP of the last completion, or of the last read that found the controller ready."""
     """Time of its last completion queue entry."""
     resumed_as: tuple[int, int] | None = None
     """(link, CNTLID) under which it was resumed, until its first I/O completion after that."""

@@ -83,6 +83,8 @@ class Lives:
             if controller.ready and not ready and controller.enabled:
                 self.reset(function, BEHAVED, time, tlp)
             function.controller.ready = ready
+            if ready:
+                function.alive = (time, tlp)
         elif place == Property.CC and not value & 1 and controller.enabled:
             self.reset(function, BEHAVED, time, tlp)
         function.registers[place] = value
@@ -169,8 +171,13 @@ class Lives:
     # -- resets -----------------------------------------------------------------------------------------------
 
     def reset(self, function: Function, why: str, time: int, tlp: int) -> None:
-        """End a life: its queues and the commands in them are gone."""
+        """End a life: its queues and the commands in them are gone.
+
+        One that only shows in behaviour came at some time after the last sign of life, and is dated to that.
+        """
         run, controller = self._run, function.controller
+        ended = function.alive if why == BEHAVED and function.alive is not None else (time, tlp)
+        function.alive = None
         lived = bool(controller.enabled or controller.sqs or controller.cqs)
         for cq in list(controller.cqs.values()):
             run.queues.end(cq, time, tlp, "reset", spool.RESET)
@@ -185,7 +192,7 @@ class Lives:
         controller.host_memory = -1
         run.interrupts.drop(function)
         if lived:
-            function.ended.append((controller, time, why, tlp))
+            function.ended.append((controller, ended[0], why, ended[1]))
             run.migration.reset(controller, time, tlp)
             function.controller = Controller(function, controller.epoch + 1, enabled=False)
         if why in (FLR, NSSR):

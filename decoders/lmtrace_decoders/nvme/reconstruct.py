@@ -262,6 +262,8 @@ class Reconstruction:
     def _entry(
         self, sq: SubmissionQueue, slot: int, sqe: bytes, since: int, request: int, time: int, tlps: list[int]
     ) -> None:
+        if sq.controller.sqs.get(sq.qid) is not sq:
+            return  # the queue ended while the entry was on its way
         index, exposed = sq.position(slot)
         live = sq.started_exposed(request, exposed)
         if not exposed and not (sq.controller.shadow and sq.qid):
@@ -427,6 +429,7 @@ class Reconstruction:
         self.interrupts.posted(cq, command, time, tlp)
         function = cq.controller.function
         function.last_cqe_ps = time
+        function.alive = (time, tlp)
         if sq.qid == 0:
             self.admin.completed(command, time, tlp)
             return

@@ -22,7 +22,7 @@ TOO_SOON = "HMLM-5.1.17.1.1-n5 HMLM-5.1.17.1.1-n21 HMLM-5.1.17.1.3-n10 " + ACTIV
 def silence(world: World, chance: Chance) -> None:
     """Controllers that are not as silent as they should be."""
     for side in world.sides:
-        instead(side.manager, "suspend_ended", _suspend_ended(side.manager, "reset" not in world.name, chance))
+        instead(side.manager, "suspend_ended", _suspend_ended(side.manager, world, chance))
         instead(side.manager, "notified", _notified(side.manager, chance))
         instead(side.manager, "resume", _resume(side.manager, chance))
         for controller in side.subsystem.controllers.values():
@@ -44,7 +44,7 @@ def _drain(target: Controller, chance: Chance) -> Callable[..., Steps[None]]:
     return drain
 
 
-def _suspend_ended(manager: ManagementController, lasts: bool, chance: Chance) -> Callable[..., None]:
+def _suspend_ended(manager: ManagementController, world: World, chance: Chance) -> Callable[..., None]:
     def ended(original: Callable[[Controller, bool], None], target: Controller, delete: bool) -> None:
         target.clock.after(3 * US, _while_suspended, target, chance)
         queue = manager.subsystem.queue_of(target.cntlid)
@@ -59,7 +59,11 @@ def _suspend_ended(manager: ManagementController, lasts: bool, chance: Chance) -
                 return
             text = "The log of a suspended controller is not closed."
             logs = queue.logging and not queue.closed
-            if lasts and logs and chance.strikes("log-not-closed", CONTROLLER, "HMLM-5.1.17.1.1-n19", text):
+            if (
+                "reset" not in world.name
+                and logs
+                and chance.strikes("log-not-closed", CONTROLLER, "HMLM-5.1.17.1.1-n19", text)
+            ):
                 queue.closed = True
             text = "The log of a suspended controller ends as if it had been stopped."
             rules = "HMLM-NCS.5.6-n10 HMLM-5.1.17.1.1-n19"

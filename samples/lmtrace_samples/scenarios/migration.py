@@ -29,6 +29,7 @@ class Migration:
         self.reader: LogReader | None = None
         self.vendor = int(world.choices.vendor_state > 0)
         self.blocks = source.subsystem.namespaces[1].blocks
+        self.workers = WORKERS
         self.tenant: Tenant
 
     @property
@@ -47,8 +48,8 @@ class Migration:
             yield from self.destination.start()
             yield from self.there.start()
         sizes = SIZES if self.world.choices.block_size == 512 else (1, 1, 1, 2)
-        span = (blocks or self.blocks) // (2 * WORKERS)
-        self.tenant = yield from open_tenant(self.source, self.start, 1, 0, WORKERS, span, sizes)
+        span = (blocks or self.blocks) // (2 * self.workers)
+        self.tenant = yield from open_tenant(self.source, self.start, 1, 0, self.workers, span, sizes)
         receiver = self.destination.drivers[self.target]
         yield from receiver.enable()
         yield from receiver.introduce(1)

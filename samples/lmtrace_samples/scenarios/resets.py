@@ -40,15 +40,15 @@ def reset_while_suspended(world: World) -> Steps[None]:
     yield from move.here.get(1, 0, 256)
     yield from _reset(move)
 
-    tenant = yield from _new_tenant(move, 128)
+    tenant = yield from new_tenant(move, 128)
     yield from _work(move, tenant, commands // 3)
     yield from move.log_changes()
     yield from move.stop_source(3)
     yield from move.finish_log()
     yield from move.here.driver.disable()
-    yield from _after_manager_reset(move)
+    yield from after_manager_reset(move)
 
-    tenant = yield from _new_tenant(move, 256)
+    tenant = yield from new_tenant(move, 256)
     yield from _work(move, tenant, commands // 3)
 
 
@@ -64,8 +64,8 @@ def subsystem_reset(world: World) -> Steps[None]:
     yield from move.stop_source(3)
     yield from move.finish_log()
     yield from move.here.driver.reset_subsystem()
-    yield from _after_manager_reset(move)
-    tenant = yield from _new_tenant(move, 128)
+    yield from after_manager_reset(move)
+    tenant = yield from new_tenant(move, 128)
     yield from _work(move, tenant, commands // 2)
 
 
@@ -84,8 +84,8 @@ def manager_reset(world: World) -> Steps[None]:
     yield 1 * MS
     move.tenant.allow(4)
     yield 100 * US
-    yield from _after_manager_reset(move)
-    tenant = yield from _new_tenant(move, 128)
+    yield from after_manager_reset(move)
+    tenant = yield from new_tenant(move, 128)
     yield from _work(move, tenant, commands // 2)
 
 
@@ -111,7 +111,7 @@ def sanitize(world: World) -> Steps[None]:
     yield from manager.resume(1)
     for queue in [queue for qid, queue in sorted(move.tenant.driver.queues.items()) if qid]:
         yield from move.tenant.driver.delete_queue(queue)
-    tenant = yield from _new_tenant(move, 0)
+    tenant = yield from new_tenant(move, 0)
     yield from _work(move, tenant, commands // 2)
 
 
@@ -149,7 +149,7 @@ def _reset(move: Migration) -> Steps[None]:
     yield from manager.get(1, 0, 256)
 
 
-def _after_manager_reset(move: Migration) -> Steps[None]:
+def after_manager_reset(move: Migration) -> Steps[None]:
     """Go on after a reset of the managing controller: what it owned is gone, and what depends on it is offline."""
     manager, side = move.here, move.source
     assert move.reader is not None
@@ -169,7 +169,7 @@ def _after_manager_reset(move: Migration) -> Steps[None]:
     yield from manager.get(1, 0, 256)
 
 
-def _new_tenant(move: Migration, first: int) -> Steps[Tenant]:
+def new_tenant(move: Migration, first: int) -> Steps[Tenant]:
     """Let another tenant use the controller, on blocks of its own."""
     driver = move.source.drivers[1]
     yield from driver.introduce(1)

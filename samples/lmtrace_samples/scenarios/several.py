@@ -31,11 +31,11 @@ def migrations_in_a_row(world: World) -> Steps[None]:
         move.here = move.there = first.here
         move.tenant = first.tenant
         yield from move.tenant.run(commands // 4)
-        yield from _move(move, commands)
+        yield from move_on(move, commands)
         here, there = there, here
 
 
-def _move(move: Migration, commands: int) -> Steps[None]:
+def move_on(move: Migration, commands: int) -> Steps[None]:
     """Log, suspend, move the state, resume, go on, and clean up."""
     yield from move.log_changes()
     yield from move.copy_changes(commands // 2)
@@ -75,7 +75,7 @@ def migrations_at_once(world: World) -> Steps[None]:
     processes = []
     for move in moves:
         move.tenant.allow(4)
-        processes.append(world.clock.start(_move(move, commands)))
+        processes.append(world.clock.start(move_on(move, commands)))
         yield 60 * US
     yield from wait_all(processes)
     yield from tenants[2].idle()
