@@ -176,8 +176,7 @@ def decode(  # type: ignore[no-untyped-def]
             for k in range(have):
                 payload[filled + k] = data[at + (k ^ 3)]
         else:
-            for k in range(have):
-                payload[filled + k] = data[at + k]
+            payload[filled : filled + have] = data[at : at + have]
         rows[found]["payload_bytes"] = have
         filled += have
         found += 1

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import islice
 from typing import Literal
 
 Order = Literal["little", "big"]
@@ -18,7 +19,7 @@ PCAP: dict[bytes, tuple[Order, int]] = {
 MODIFIED = {b"\x34\xcd\xb2\xa1": "little", b"\xa1\xb2\xcd\x34": "big"}
 """The magic number of a variant whose packet headers are longer."""
 
-MOST_PACKETS = 4096
+MOST_PACKETS = 2048
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,12 +58,12 @@ def first_packets(head: bytes, most: int = MOST_PACKETS) -> list[Peeked]:
 
 
 def first_interfaces(head: bytes) -> list[Interface]:
-    """Return the interfaces that the first bytes of a file describe."""
+    """Return the interfaces that the first bytes of a file describe, as far as among some thousand blocks."""
     if head[:4] != PCAPNG:
         order = PCAP.get(head[:4], ("little", 0))[0]
         return [Interface(0, int.from_bytes(head[20:22] if order == "little" else head[22:24], order))]
     found: list[Interface] = []
-    for kind, order, body in _blocks(head):
+    for kind, order, body in islice(_blocks(head), MOST_PACKETS):
         if kind == 1 and len(body) >= 8:
             found.append(interface(len(found), body, order))
     return found

@@ -41,6 +41,8 @@ from lmtrace_decoders.pcap.trouble import (
 )  # fmt: skip
 from lmtrace_decoders.tlp import KIND_OF_BYTE0
 
+TOLD = 0.9
+"""Confidence in a link whose direction is told by its traffic alone."""
 MOST_WEIGHED = 256
 """Packets of a conversation that are asked which end is the device."""
 
@@ -100,7 +102,6 @@ class PcapReader:
     def _settle(self, first: bytes) -> None:
         """Find out how packets tell their direction, and name the links that the first ones show."""
         one = self.framing
-        packets = first_packets(first)
         if one.carrier == "packet":
             for interface in first_interfaces(first):
                 self._describe(interface)
@@ -111,7 +112,8 @@ class PcapReader:
         elif one.records == "agilent":
             self._way = headers.BY_RECORD
         elif one.carrier == "packet":
-            if self._own or not packets or any(packet.flags & 3 for packet in packets):
+            packets = [] if self._own else first_packets(first)
+            if not packets or any(packet.flags & 3 for packet in packets):
                 return
             found = host_id(tlp.data for tlp in tlps_of(packets, one))
             if found is None:
@@ -121,12 +123,16 @@ class PcapReader:
                 )
             self._way, self._host = headers.BY_HOST, found
             self.links = [
-                replace(link, text=f"{link.text}; direction by the host's id {bdf_text(found)}, told by the traffic")
+                replace(
+                    link,
+                    confidence=TOLD,
+                    text=f"{link.text}; direction by the host's id {bdf_text(found)}, told by the traffic",
+                )
                 for link in self.links
             ]
         else:
             self._way = headers.BY_FLOW
-            tlps = tlps_of(packets, one)
+            tlps = tlps_of(first_packets(first), one)
             for tlp in tlps:
                 self._ends.weigh(tlp.sender, tlp.receiver, tlp.data)
             undecided = self._ends.undecided()
@@ -165,7 +171,7 @@ class PcapReader:
 
     # -- links ------------------------------------------------------------------------------------------------
 
-    def _link(self, name: str, text: str) -> int:
+    def _link(self, name: str, text: str, confidence: float = 1.0) -> int:
         """Return the number of a link, -1 when there are too many."""
         for number, link in enumerate(self.links):
             if link.name == name:
@@ -173,7 +179,7 @@ class PcapReader:
         if len(self.links) == MOST_LINKS:
             return -1
         given = self._given[name].given if name in self._given else Given()
-        self.links.append(Link(name, text, given=given))
+        self.links.append(Link(name, text, confidence, given))
         return len(self.links) - 1
 
     def _describe(self, interface: Interface) -> int:
@@ -207,8 +213,8 @@ class PcapReader:
             name = " - ".join(sorted((endpoint_text(*sender), endpoint_text(*receiver))))
             return self._link(name, f"{self.framing.text}, direction not known"), -1
         name = endpoint_text(*device)
-        how = "" if self.framing.devices else ", which end is the device told by the traffic"
-        return self._link(name, f"{self.framing.text}, device at {name}{how}"), int(sender == device)
+        how, sure = ("", 1.0) if self.framing.devices else (", which end is the device told by the traffic", TOLD)
+        return self._link(name, f"{self.framing.text}, device at {name}{how}", sure), int(sender == device)
 
     # -- the pass ---------------------------------------------------------------------------------------------
 

@@ -1,0 +1,124 @@
+"""Damaged copies of captures of packets: a clear error or a partial result, soon, and within bounds."""
+
+from __future__ import annotations
+
+import gzip
+import struct
+import time
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from lmtrace.errors import LmtraceError
+from lmtrace.scenario import synth
+from lmtrace.stage import Request, format_of
+from lmtrace.trouble import Troubles
+from packets_made import pcap
+from test_pcap_framings import BIG_WRITE, MRD
+from test_pcapng import block, interface, packet, section
+
+KINDS = {
+    "raw.pcapng": (None, None), "nettlp.pcap": (None, None), "dll.pcapng": ("dll", "dll"),
+    "antmicro.pcap": ("antmicro", "antmicro"), "agilent.pcapng": ("agilent", "agilent"),
+    "little.pcapng": (None, "offset=1,little,host=00:00.0"), "tcp.pcap": (None, "tcp=1-65535,offset=3"),
+}  # fmt: skip
+"""Files: the framing each is written in, and that it is read in."""
+
+
+@pytest.fixture(scope="module")
+def originals(tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
+    folder = tmp_path_factory.mktemp("whole")
+    found: dict[str, bytes] = {}
+    for name, (framing, _) in KINDS.items():
+        (file,) = synth("plain-io", folder / name, framing=framing, commands=2)
+        found[name] = file.read_bytes()[: 24_000 if "pcapng" in name else 26_000]
+    return found
+
+
+def read(file: Path, framing: str | None) -> int:
+    """Return the TLPs of a file, every one of which points into its chunk."""
+    count = 0
+    reader = format_of(file).open(Request(file, None, Troubles(file.name), layout=framing))
+    for chunk in reader.chunks():
+        ends = chunk.rows["payload_start"] + chunk.rows["payload_bytes"]
+        assert (chunk.rows["payload_start"] >= 0).all() and (ends <= len(chunk.payload)).all()
+        assert (chunk.rows["payload_bytes"] <= 4 * chunk.rows["length_dw"].astype("i8")).all()
+        assert (chunk.rows["link"] < len(reader.links)).all()
+        count += len(chunk.rows)
+    return count
+
+
+@settings(max_examples=400, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.data())
+def test_damage_of_every_kind(originals: dict[str, bytes], tmp_path: Path, data: st.DataObject) -> None:
+    name = data.draw(st.sampled_from(sorted(KINDS)))
+    raw = bytearray(originals[name])
+    for _ in range(data.draw(st.integers(0, 8))):
+        at = data.draw(st.integers(0, len(raw) - 4))
+        how = data.draw(st.sampled_from(["bit", "byte", "zero", "huge", "drop", "twice"]))
+        if how == "bit":
+            raw[at] ^= 1 << data.draw(st.integers(0, 7))
+        elif how == "byte":
+            raw[at] = data.draw(st.integers(0, 255))
+        elif how in ("zero", "huge"):
+            at &= ~3
+            raw[at : at + 4] = (
+                bytes(4) if how == "zero" else data.draw(st.sampled_from([b"\xff" * 4, b"\xff\xff\xff\x7f"]))
+            )
+        elif how == "drop":
+            del raw[at : at + data.draw(st.integers(1, 200))]
+        else:
+            raw[at:at] = raw[at : at + data.draw(st.integers(1, 200))]
+        if len(raw) < 8:
+            break
+    raw = raw[: data.draw(st.one_of(st.just(len(raw)), st.integers(1, len(raw))))]
+    file = tmp_path / name
+    packed = data.draw(st.booleans())
+    file.write_bytes(gzip.compress(bytes(raw))[: -data.draw(st.integers(1, 9))] if packed else bytes(raw))
+    begun = time.process_time()
+    try:
+        read(file, KINDS[name][1])
+    except LmtraceError as error:
+        assert name in str(error)
+    assert time.process_time() - begun < 20
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        section() + interface() + struct.pack("<II", 6, 1 << 31) + bytes(100),
+        section() + interface() + packet(MRD, 1) + struct.pack("<II", 6, 0) + bytes(100),
+        section() + struct.pack("<II", 0x0A0D0D0A, 0xFFFFFFFC) + bytes(50),
+        section() + interface() + block(6, struct.pack("<IIIII", 0, 0, 0, 0xFFFFFFFF, 0xFFFFFFFF) + MRD),
+        section() + interface() + block(6, b""),
+        section() + interface() + block(3, struct.pack("<I", 0xFFFFFFFF) + MRD) + block(2, bytes(20)),
+        section() + interface() + packet(MRD, 1) + block(5, b"") + block(5, bytes(12) + struct.pack("<HH", 5, 9999)),
+        section() + b"".join(interface(f"link{k}") for k in range(3000)) + packet(MRD, 1, number=2999),
+        section() + interface() * 200_000 + packet(MRD, 1),
+        section() + interface() + packet(MRD, 1) + interface(tsresol=255) + packet(MRD, (1 << 64) - 1, number=1),
+        pcap(b"", b"\x00", bytes(12), bytes(13), bytes(14), bytes(60)),
+        pcap(MRD, BIG_WRITE, link=147)[:-3] + b"\xff" * 40,
+        struct.pack("<IHHiIII", 0xA1B2C3D4, 2, 4, 0, 0, 0, 147) + struct.pack("<IIII", 1, 1 << 31, 0x7FFFFFFF, 5),
+    ],
+    ids=range(13),
+)  # fmt: skip
+def test_lengths_and_counts_that_make_no_sense(tmp_path: Path, data: bytes) -> None:
+    file = tmp_path / "a.pcapng"
+    file.write_bytes(data)
+    begun = time.process_time()
+    for framing in (None, "raw,host=00:00.0", "nettlp", "antmicro", "agilent"):
+        try:
+            read(file, framing)
+        except LmtraceError as error:
+            assert "a.pcapng" in str(error)
+    assert time.process_time() - begun < 30
+
+
+@pytest.mark.parametrize("magic", [b"\x34\xcd\xb2\xa1", b"\xa1\xb2\xcd\x34"])
+def test_a_modified_pcap_says_what_to_do(tmp_path: Path, magic: bytes) -> None:
+    file = tmp_path / "a.pcap"
+    file.write_bytes(magic + bytes(60))
+    with pytest.raises(LmtraceError, match=r"a\.pcap is a modified pcap .* editcap -F pcapng a\.pcap a\.pcapng"):
+        read(file, None)
