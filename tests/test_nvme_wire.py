@@ -331,6 +331,17 @@ def test_a_completion_without_a_request_is_a_loss(tmp_path: Path) -> None:
         assert troubles.losses == [("pcie0", wire.time)]
 
 
+def test_an_answer_that_comes_long_after_the_begin_was_asked_for_within(tmp_path: Path) -> None:
+    wire = io_rig()
+    wire.command(SQ, 0, 1, OPC=2, CID=1, PRP1=0x40_0000, **IO)
+    wire.time += 1_000_000_000
+    wire.add(DOWN, Kind.CplD, bytes(64), requester_id=0x100, tag=90, byte_count=64)  # a tag not used yet
+    with wire.decoded(tmp_path) as run:
+        troubles = run.store.captures[0].troubles
+        assert troubles.counts["completion-without-request"].count == 1
+        assert troubles.losses == [("pcie0", wire.time)]
+
+
 def test_memory_that_the_controller_borrows(tmp_path: Path) -> None:
     wire = io_rig()
     wire.command(ASQ, 2, 0, OPC=9, CID=2, CDW10=0x0D, CDW11=1, CDW12=4, CDW13=0x60_0000, CDW15=2)

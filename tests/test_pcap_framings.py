@@ -12,9 +12,11 @@ import pytest
 from lmtrace.bindings import parse as parse_binding
 from lmtrace.errors import BindingError, CaptureError, UsageError
 from lmtrace.spec.pcie import Direction, Kind
-from lmtrace.stage import Flag, Request, format_of
+from lmtrace.stage import TLP_ROW, Flag, Request, format_of
 from lmtrace.trouble import Troubles
+from lmtrace_decoders.pcap import headers, unwrap, walk
 from lmtrace_decoders.pcap.framing import Framing, endpoint, endpoint_text, parse
+from lmtrace_decoders.tlp import KIND_OF_BYTE0
 from packets_made import DEVICE, HOST, ethernet, ipv4, ipv6, nettlp, pcap, udp
 from test_pcapng import MRD as READ_OF_NOTHING
 from test_pcapng import MWR64, interface, packet, section
@@ -246,6 +248,38 @@ def test_sequence_numbers_show_replays_and_losses(tmp_path: Path) -> None:
     assert rows["address"].tolist() == [0, 4, 8, 12, 16, 20, 24]
     counted = {row["name"]: (row["count"], row["first_offset"]) for row in troubles.rows()}
     assert counted == {"tlp-replayed": (2, 4), "sequence-gap": (1, 7)}
+
+
+def test_tlps_that_were_recorded_twice_are_taken_once(tmp_path: Path) -> None:
+    def write(value: int) -> bytes:
+        return b"\x40\x00\x00\x01\x00\x00\x00\x0f" + struct.pack(">II", 0x1000, value)
+
+    sent = [(write(1), 5), (write(1), 5), (write(1), 5), (write(1), 6), (write(2), 6), (write(1), 6), (MRD, 6)]
+    data = section() + interface("a", "x") + b"".join(packet(*one) for one in sent)
+    rows, payload, troubles, _ = read(tmp_path, data, "raw", name="a.pcapng")
+    assert rows["time_ps"].tolist() == [0, 1000, 1000, 1000, 1000]
+    assert bytes(payload) == b"".join(struct.pack(">I", value) for value in (1, 1, 2, 1))
+    counted = {row["name"]: (row["count"], row["first_offset"]) for row in troubles.rows()}
+    assert counted == {"tlp-recorded-twice": (2, 2)}
+
+
+def test_the_last_tlp_of_a_buffer_is_known_in_the_next_one() -> None:
+    last = headers.last_tlps(2)
+    for seen, expected in ((1, 1), (1, 0), (2, 1)):
+        data = np.frombuffer(MRD[:8] + struct.pack(">I", 4 * seen) + bytes(16), np.uint8)
+        packets, spans = np.zeros(1, walk.PACKET), np.zeros(1, unwrap.SPAN)
+        packets["flags"], packets["time_ps"] = 1, 7
+        spans["end"] = spans["wire"] = 12
+        parameters = np.zeros(1, headers.PARAMETERS)
+        codes, rows = np.zeros(1, np.uint8), np.empty(1, TLP_ROW)
+        parameters["way"] = headers.BY_FLAGS
+        links = np.zeros(1, np.int64)
+        found, _ = headers.decode(
+            data, packets, spans, 1, parameters, links, links, KIND_OF_BYTE0, headers.IS_COMPLETION,
+            np.full((1, 1), -1, np.int64), last, codes, rows, np.zeros(64, np.uint8),
+        )  # fmt: skip
+        assert found == expected
+        assert codes.tolist() == [headers.SOUND if expected else headers.REPEATED]
 
 
 def test_a_framing_that_finds_nothing_says_what_is_there(tmp_path: Path) -> None:

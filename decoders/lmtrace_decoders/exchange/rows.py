@@ -77,6 +77,7 @@ class Builder:
     _capture: str | None = None
     _newest: np.ndarray = field(default_factory=lambda: np.full(MOST_LINKS, np.iinfo(np.int64).min))
     _sequences: np.ndarray = field(default_factory=lambda: np.full((1, 1), -1, np.int64))
+    _last: np.ndarray = field(default_factory=lambda: headers.last_tlps(MOST_LINKS + 1))
 
     def chunk(self, batch: Mapping[str, pa.Array], count: int, first: int) -> TlpChunk:
         """Return the TLPs of a batch of ``count`` rows, the first of which is number ``first`` of the file.
@@ -308,7 +309,7 @@ class Builder:
         links = np.arange(MOST_LINKS + 1, dtype=np.int64)
         found, filled = headers.decode(
             data, packets, spans, count, parameters, links, links, KIND_OF_BYTE0, headers.IS_COMPLETION,
-            self._sequences, codes, rows, payload,
+            self._sequences, self._last, codes, rows, payload,
         )  # fmt: skip
         wrong = np.flatnonzero((codes == headers.NO_TLP) | (codes == headers.HEADER_CUT))
         if len(wrong):

@@ -23,6 +23,8 @@ from lmtrace_decoders.nvme.pairing import CLASS, COMPLETION, REQUEST, OpenReques
 MOST_LOOKS = 4096
 """Accesses to one page of a BAR that are looked at one by one."""
 MOST_PAGES = 1 << 14
+LONG_TRIPS, LEAST_TRIP = 8, 1_000_000
+"""How many times the longest time so far (ps, and the least assumed) an answer may take whose request is not seen."""
 PAGE = 4096
 _READ_ONLY = (Property.CAP, Property.CAP + 4, Property.VS)
 
@@ -120,6 +122,9 @@ class Discovery:
         self.requesters: dict[tuple[int, int], int] = {}
         self._opens = OpenRequests()
         self._tags: set[int] = set()
+        self._trips: dict[int, int] = {}
+        """The longest time (ps) that an answer took, of each link and direction of requests."""
+        self._began: dict[int, int] = {}
         self._pages: dict[tuple[int, int], Page] = {}
         self._config_reads: dict[int, tuple[int, int, int, int]] = {}
         self._reads: dict[int, tuple[Page, int]] = {}
@@ -134,15 +139,16 @@ class Discovery:
                     link=capture.links[int(rows["link"][row])].name,
                 )  # fmt: skip
             store.update_tlps(first, rows)
-            self._orphans(capture, rows)
+            self._orphans(capture, first, rows)
             self._look(store, first, rows)
         for link, tag, time in self._opens.overtaken():
             capture.troubles.add(UNANSWERED, f"read with tag {tag:02X}h", time_ps=time, link=capture.links[link].name)
 
-    def _orphans(self, capture: Capture, rows: np.ndarray) -> None:
+    def _orphans(self, capture: Capture, first: int, rows: np.ndarray) -> None:
         """Count completions without a request: one was lost, unless it was sent before the capture began.
 
-        Of those the tag was not used in the capture yet. Where tags are assumed nothing is said.
+        Of those the tag was not used in the capture yet, and no answer takes many times as long as the longest so far.
+        Where tags are assumed nothing is said.
         """
         sure = rows["flags"] & (Flag.TAG_ASSUMED | Flag.REQUESTER_ASSUMED) == 0
         group = CLASS[np.minimum(rows["kind"], len(CLASS) - 1)]
@@ -150,6 +156,13 @@ class Discovery:
         keys = (rows["link"].astype(np.int64) << 33 | way << 32) | (
             rows["requester_id"].astype(np.int64) << 16 | rows["tag"]
         )
+        ways = keys >> 32
+        for one, index in zip(*(part.tolist() for part in np.unique(rows["link"], return_index=True)), strict=True):
+            self._began.setdefault(one, int(rows["time_ps"][index]))
+        paired = np.flatnonzero(sure & (group == COMPLETION) & (rows["request"] >= first))
+        took = rows["time_ps"][paired] - rows["time_ps"][rows["request"][paired] - first]
+        for one in np.unique(ways[paired]).tolist():
+            self._trips[one] = max(self._trips.get(one, 0), int(took[ways[paired] == one].max()))
         orphans = np.flatnonzero(sure & (group == COMPLETION) & (rows["request"] < 0))
         if len(orphans):
             asked = np.flatnonzero(group == REQUEST)
@@ -158,8 +171,10 @@ class Discovery:
             first_use.update(zip(unique.tolist(), asked[index].tolist(), strict=True))
             for at in orphans.tolist():
                 key = int(keys[at])
-                if key in self._tags or first_use.get(key, at) < at:
-                    row = rows[at]
+                row = rows[at]
+                since = int(row["time_ps"]) - self._began[int(row["link"])]
+                old = since > LONG_TRIPS * max(self._trips.get(key >> 32, since), LEAST_TRIP)
+                if key in self._tags or first_use.get(key, at) < at or old:
                     capture.troubles.add(
                         ORPHAN, f"completion with tag {int(row['tag']):02X}h", time_ps=int(row["time_ps"]),
                         offset=int(row["source_offset"]), link=capture.links[int(row["link"])].name,

@@ -13,11 +13,11 @@ from lmtrace.stage import Flag
 from lmtrace_decoders.tlp import clear_row, wire_header
 
 (
-    SOUND, NO_TLP, HEADER_CUT, PAYLOAD_CUT, SHORT, OTHER, NO_DIRECTION, REPLAYED, FOREIGN, NULLIFIED,
-) = range(10)  # fmt: skip
+    SOUND, NO_TLP, HEADER_CUT, PAYLOAD_CUT, SHORT, OTHER, NO_DIRECTION, REPLAYED, FOREIGN, NULLIFIED, REPEATED,
+) = range(11)  # fmt: skip
 """What a span is: a TLP, none, one whose header or payload the recorder cut, one that is shorter than its header says,
 something else that the carrier knows, one of no known direction, one sent again, one of no link, one that its sender
-took back."""
+took back, one recorded twice."""
 GAP = 128
 """Added to the code of a TLP before which sequence numbers are missing."""
 
@@ -74,16 +74,50 @@ def _digest(data, start, end):  # type: ignore[no-untyped-def]
     return np.int64(value >> np.uint64(1))
 
 
+LAST_TLP = np.dtype([("time", "<i8"), ("start", "<i8"), ("bytes", "<i8"), ("digest", "<i8"), ("way", "<i8")])
+"""The TLP of a link before this one: its time, bytes and direction (-1 for none). ``start`` is where it is in the
+buffer, or -1 when it was in one before, of which ``digest`` is left."""
+
+
+def last_tlps(links: int) -> np.ndarray:
+    """Return room for the last TLP of each of so many links; there was none yet."""
+    last = np.zeros(links, LAST_TLP)
+    last["start"] = last["way"] = -1
+    return last
+
+
+@njit(cache=True)
+def _recorded_before(data, last, time, way, start, end):  # type: ignore[no-untyped-def]
+    """Return whether the TLP at ``data[start:end]`` is the one before it once more: no link carries both at once."""
+    if last["time"] != time or last["way"] != way or last["bytes"] != end - start:
+        return False
+    if last["start"] < 0:
+        return last["digest"] == _digest(data, start, end)
+    before = last["start"]
+    return np.array_equal(data[before : before + end - start], data[start:end])
+
+
+@njit(cache=True)
+def _leave(data, last):  # type: ignore[no-untyped-def]
+    """Keep digests of the last TLPs, whose buffer is given up."""
+    for link in range(len(last)):
+        start = last[link]["start"]
+        if start >= 0:
+            last[link]["digest"] = _digest(data, start, start + last[link]["bytes"])
+            last[link]["start"] = -1
+
+
 @njit(cache=True)
 def decode(  # type: ignore[no-untyped-def]
-    data, packets, spans, count, parameters, links, ways, kinds, completion, sequences, codes, rows, payload
+    data, packets, spans, count, parameters, links, ways, kinds, completion, sequences, last, codes, rows, payload
 ):
     """Decode spans into rows; return (rows, payload bytes).
 
     ``links`` and ``ways`` give the link and the direction of each flow (of each interface where there are none), -1
     for none. ``codes`` gets what each span is; ``kinds`` is ``KIND_OF_BYTE0`` and ``completion`` tells which kinds
     are completions. A row of ``sequences`` for each link and direction holds a digest of the TLP last seen under
-    each sequence number, and last of all the number of the newest, -1 for none.
+    each sequence number, and last of all the number of the newest, -1 for none. Where there are no such numbers,
+    ``last`` holds the last TLP of each link.
     """
     found, filled = 0, 0
     one = parameters[0]
@@ -160,6 +194,13 @@ def decode(  # type: ignore[no-untyped-def]
                     gap = GAP
             state[NUMBERS] = number
             state[number] = digest_now
+        else:
+            time = packets[packet]["time_ps"]
+            if _recorded_before(data, last[link], time, way, start, end):
+                codes[i] = REPEATED
+                continue
+            last[link]["time"], last[link]["way"] = time, way
+            last[link]["start"], last[link]["bytes"] = start, end - start
         rows[found]["time_ps"] = packets[packet]["time_ps"]
         rows[found]["end_ps"] = packets[packet]["time_ps"]
         rows[found]["source_offset"] = packets[packet]["number"]
@@ -180,6 +221,7 @@ def decode(  # type: ignore[no-untyped-def]
         rows[found]["payload_bytes"] = have
         filled += have
         found += 1
+    _leave(data, last)
     return found, filled
 
 

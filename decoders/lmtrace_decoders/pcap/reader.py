@@ -156,6 +156,7 @@ class PcapReader:
         self._origin = np.zeros(4, np.int64)
         self._newest = np.full(MOST_LINKS, np.iinfo(np.int64).min)
         self._sequences = np.full((2 * MOST_LINKS if one.sequence else 1, headers.NUMBERS + 1), -1, np.int64)
+        self._last = headers.last_tlps(MOST_LINKS)
         self._streams: Streams | None = None
         parameters = np.zeros(1, headers.PARAMETERS)
         before, after, order = 2 * one.sequence, 4 * one.lcrc, headers.ORDERS[one.order]
@@ -266,7 +267,7 @@ class PcapReader:
         parameters = self._parameters
         count, filled = headers.decode(
             data, packets, spans, len(spans), parameters, links, ways, KIND_OF_BYTE0, headers.IS_COMPLETION,
-            self._sequences, codes, rows, payload,
+            self._sequences, self._last, codes, rows, payload,
         )  # fmt: skip
         for code in np.unique(codes).tolist():
             if code:

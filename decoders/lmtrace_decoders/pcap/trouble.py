@@ -31,6 +31,9 @@ UNKNOWN_TLP = declare(
 OTHER_LINK = declare("interface-not-a-link", "info", "Packets of this interface are not TLPs by its description.")
 OTHER_PACKET = declare("packet-not-a-tlp", "info", "Packets of something else than TLPs on the same ports or links.")
 REPLAYED = declare("tlp-replayed", "info", "The link layer sent TLPs again; each is taken once.")
+REPEATED = declare(
+    "tlp-recorded-twice", "info", "The recorder wrote the same TLP of the same time again; each is taken once."
+)
 NULLIFIED = declare("tlp-nullified", "info", "TLPs that their sender took back are left out.")
 GAP = declare("sequence-gap", "data-loss", "Sequence numbers are missing: the recorder lost TLPs there.")
 STREAM_GAP = declare("stream-gap", "data-loss", "Bytes of the TCP stream are missing; reading goes on behind them.")
@@ -49,5 +52,6 @@ TROUBLE_OF_CODE: dict[int, Kind] = {
     headers.NO_TLP: UNKNOWN_TLP, headers.HEADER_CUT: SHORT, headers.PAYLOAD_CUT: PAYLOAD_CUT, headers.SHORT: TOO_SHORT,
     headers.OTHER: OTHER_PACKET, headers.NO_DIRECTION: NO_DIRECTION, headers.REPLAYED: REPLAYED,
     headers.FOREIGN: OTHER_LINK, headers.NULLIFIED: NULLIFIED, headers.GAP: GAP,
+    headers.REPEATED: REPEATED,
 }  # fmt: skip
 TROUBLE_OF_STATE: dict[int, Kind] = {ip.FRAGMENT: FRAGMENTED, ip.CUT_HEADER: SHORT, ip.TOO_MANY: MANY}
