@@ -138,6 +138,13 @@ def test_a_conversation_that_does_not_tell_its_device_asks(tmp_path: Path) -> No
     assert (kinds(rows), payload, rows["direction"].tolist()) == (["CplD"], b"data", [DOWN])
 
 
+def test_a_conversation_that_tells_nothing_does_not_keep_others_from_being_read(tmp_path: Path) -> None:
+    silent = ethernet(ipv4("10.0.0.1", "10.0.0.2", udp(0x3000, bytes(6) + CPLD)))
+    rows, _, troubles, _ = read(tmp_path, pcap(silent, nettlp(HOST_MRD), silent))
+    assert kinds(rows) == ["MRd"]
+    assert [(row["name"], row["count"]) for row in troubles.rows()] == [("packet-without-direction", 2)]
+
+
 def test_two_adapters_are_two_links(tmp_path: Path) -> None:
     other = ethernet(ipv4("10.0.0.1", "10.0.0.2", udp(0x3000, bytes(6) + HOST_MRD)))
     rows, _, _, links = read(tmp_path, pcap(nettlp(HOST_MRD), other, nettlp(WRITE, down=False)))
@@ -282,6 +289,16 @@ def test_the_last_tlp_of_a_buffer_is_known_in_the_next_one() -> None:
         assert codes.tolist() == [headers.SOUND if expected else headers.REPEATED]
 
 
+def test_numbers_that_start_over_are_another_training_of_the_link(tmp_path: Path) -> None:
+    tlps = [struct.pack(">H", number) + MRD + b"lcrc" for number in (0, 1)]
+    later = [5, 6, 50_000_000, 50_000_001]
+    data = section() + interface("a", "x") + b"".join(
+        packet(one, time) for one, time in zip(tlps * 2, later, strict=True)
+    )  # fmt: skip
+    rows, _, troubles, _ = read(tmp_path, data, "dll", name="a.pcapng")
+    assert len(rows) == 4 and troubles.rows() == []
+
+
 def test_a_framing_that_finds_nothing_says_what_is_there(tmp_path: Path) -> None:
     with pytest.raises(CaptureError, match=r"no packet holds a TLP in the framing nettlp; found link type 147"):
         read(tmp_path, own(MRD), "nettlp", name="a.pcapng")
@@ -315,7 +332,8 @@ def test_framings_without_sense(text: str, says: str) -> None:
     [
         "raw", "nettlp", "antmicro", "agilent", "offset=4,dll,little", "udp=14198", "udp=1,udp=4000-4003,offset=6,seq",
         "tcp=9,lcrc,little-header", "link=150", "nettlp,device=10.0.0.1", "antmicro,device=127.0.0.1:2115",
-        "raw,host=01:02.3", "udp=5,device=fe80::1", "tcp=5,device=[fe80::1]:7",
+        "raw,host=01:02.3", "nettlp,offset=8,udp=5000", "antmicro,tcp=9",
+        "agilent,link=159,little", "udp=5,device=fe80::1", "tcp=5,device=[fe80::1]:7",
     ],
 )  # fmt: skip
 def test_framings_are_written_as_they_are_read(text: str) -> None:

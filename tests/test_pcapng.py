@@ -5,6 +5,7 @@ from __future__ import annotations
 import struct
 from pathlib import Path
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -167,3 +168,109 @@ def test_random_damage_never_raises_but_a_clear_error(
         read(tmp_path_factory.mktemp("damage"), bytes(raw[:cut]))
     except CaptureError as error:
         assert "a.pcapng" in str(error)
+
+
+# -- blocks of other kinds -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("order", ["<", ">"])
+def test_simple_and_obsolete_packet_blocks(tmp_path: Path, order: str) -> None:
+    """A simple block has neither time nor direction; an obsolete one has both, and a count of drops."""
+    simple = block(3, struct.pack(order + "I", len(MWR64)) + MWR64, order)
+    old = (
+        struct.pack(order + "HHIIII", 0, 2, 0, 2000, len(MRD), len(MRD))
+        + MRD
+        + option(2, struct.pack(order + "I", 1), order)
+    )
+    data = section(order) + interface(order=order) + packet(MRD, 1000, order=order) + block(2, old, order) + simple
+    (chunk,), troubles = read(tmp_path, data)
+    assert chunk.rows["time_ps"].tolist() == [0, 1_000_000]
+    assert chunk.rows["source_offset"].tolist() == [1, 2]
+    counted = {row["name"]: row["count"] for row in troubles.rows()}
+    assert counted == {"recorder-dropped": 2, "packet-without-direction": 1}
+    file = tmp_path / "a.pcapng"
+    reader = format_of(file).open(Request(file, None, Troubles(file.name), layout="raw,host=00:00.0"))
+    (chunk,) = reader.chunks()
+    assert chunk.rows["time_ps"].tolist() == [0, 1_000_000, 1_000_000]
+    assert chunk.rows["payload_bytes"].tolist() == [0, 0, 8]
+
+
+def test_a_simple_block_ends_at_the_snap_length_of_its_interface(tmp_path: Path) -> None:
+    description = struct.pack("<HHI", 147, 0, 20) + option(3, b"PCIe TLP") + option(0, b"")
+    data = section() + block(1, description) + block(3, struct.pack("<I", 24) + MWR64[:20])
+    file = tmp_path / "a.pcapng"
+    file.write_bytes(data)
+    reader = format_of(file).open(Request(file, None, Troubles(file.name), layout="raw,host=00:00.0"))
+    (chunk,) = reader.chunks()
+    assert (chunk.rows["payload_bytes"][0], chunk.rows["flags"][0]) == (4, Flag.CUT)
+
+
+def test_times_of_interfaces_with_clocks_of_their_own(tmp_path: Path) -> None:
+    """if_tsoffset adds seconds, and each interface has its resolution; the first packet is time 0."""
+
+    def described(name: str, tsresol: int, offset: int) -> bytes:
+        options = option(2, name.encode()) + option(3, b"PCIe TLP") + option(9, bytes((tsresol,)))
+        return block(
+            1, struct.pack("<HHI", 147, 0, 0) + options + option(14, struct.pack("<q", offset)) + option(0, b"")
+        )
+
+    data = (
+        section() + described("a", 9, 1_700_000_000) + described("b", 6, 1_700_000_000 - 5) + described("c", 0x94, -3)
+    )
+    data += packet(MRD, 7) + packet(MRD, 5_000_001, number=1) + packet(MRD, 1_700_000_003 << 20 | 1, number=2)
+    (chunk,), troubles = read(tmp_path, data)
+    assert chunk.rows["time_ps"].tolist() == [0, 1_000_000 - 7000, 10**12 // 2**20 - 7000]
+    assert troubles.rows() == []
+
+
+@pytest.mark.parametrize("exponent", [*range(0, 45, 3), 127])
+@pytest.mark.parametrize("binary", [False, True])
+def test_any_resolution_is_exact(exponent: int, binary: bool) -> None:
+    from lmtrace_decoders.pcap.walk import stamp
+
+    for ticks in (0, 1, 999, 10**9 + 7, (1 << 63) + 12345, (1 << 64) - 1):
+        seconds, ps = stamp(np.uint64(ticks), binary, exponent)
+        whole = ticks * 10**12 // (2**exponent if binary else 10**exponent)
+        if whole // 10**12 < 1 << 61:
+            assert (int(seconds), int(ps)) == divmod(whole, 10**12)
+
+
+def statistics(number: int, dropped: int, time: int = 0) -> bytes:
+    body = struct.pack("<III", number, time >> 32, time & 0xFFFFFFFF) + option(5, struct.pack("<Q", dropped))
+    return block(5, body + option(0, b""))
+
+
+def test_drops_of_the_statistics_are_believed_once(tmp_path: Path) -> None:
+    start = section() + interface() + packet(MRD, 1000)
+    _, troubles = read(tmp_path, start + statistics(0, 0) + packet(MRD, 2000))
+    assert troubles.rows() == []
+    _, troubles = read(tmp_path, start + statistics(0, 4) + statistics(0, 4))
+    assert [(row["name"], row["count"]) for row in troubles.rows()] == [("recorder-dropped", 4)]
+    assert troubles.losses == [(None, 0)]
+    _, troubles = read(tmp_path, start + packet(MRD, 2000, dropped=3) + packet(MRD, 3000) + statistics(0, 3))
+    assert [(row["name"], row["count"]) for row in troubles.rows()] == [("recorder-dropped", 3)]
+    assert troubles.losses == [("pcie0", 1_000_000)]
+
+
+def test_blocks_that_nobody_knows_are_passed_over(tmp_path: Path) -> None:
+    other = block(0xBAD, bytes(400)) + block(4, b"names") + block(10, b"secrets!")
+    (chunk,), troubles = read(
+        tmp_path, section() + other + interface() + other + packet(MRD, 1) + other + packet(MRD, 2)
+    )
+    assert len(chunk.rows) == 2 and troubles.rows() == []
+
+
+def test_what_comes_out_does_not_depend_on_the_size_of_blocks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from lmtrace_decoders.pcap import packets, reader
+
+    data = section() + interface() + b"".join(packet(MWR64, 5 * n, 1 + n % 2) for n in range(50))
+    whole, _ = read(tmp_path, data)
+    rows = np.concatenate([chunk.rows for chunk in whole])
+    original = packets.Packets.batches
+    for size in (1, 7, 64, 333):
+        monkeypatch.setattr(reader.Packets, "batches", lambda self, size=size: original(self, size))
+        parts, troubles = read(tmp_path, data)
+        again = np.concatenate([chunk.rows for chunk in parts])
+        names = [name for name in again.dtype.names if name != "payload_start"]
+        assert all((again[name] == rows[name]).all() for name in names)
+        assert troubles.rows() == []

@@ -211,9 +211,18 @@ def is_text(column: pa.Array) -> bool:
     return bool(pa.types.is_string(column.type) or pa.types.is_large_string(column.type))
 
 
+def texts(column: pa.Array) -> list[str | None]:
+    """Return a column as text; what is no UTF-8, which Arrow lets pass, is replaced."""
+    if not is_text(column):
+        return [None if one is None else str(one) for one in column.to_pylist()]
+    raw = column.cast(pa.large_binary() if pa.types.is_large_string(column.type) else pa.binary()).to_pylist()
+    return [None if one is None else one.decode("utf-8", "replace") for one in raw]
+
+
 def cell(column: pa.Array, row: int) -> str:
     """Return a cell for a message, not longer than a line."""
-    text = repr(column[row].as_py())
+    one = column.slice(row, 1)
+    text = repr(texts(one)[0] if is_text(column) else one.to_pylist()[0])
     return text if len(text) <= 60 else text[:57] + "..."
 
 
@@ -301,7 +310,7 @@ def words(name: str, column: pa.Array, mean: Callable[[str], int | None]) -> Num
         raise CellError(0, name, f"the column is of type {column.type}, not of words")
     coded = column.dictionary_encode()
     codes = to_numpy(coded.indices).astype(np.int64)
-    found = [mean(str(word)) if word is not None else None for word in coded.dictionary.to_pylist()]
+    found = [mean(word) if word is not None else None for word in texts(coded.dictionary)]
     known = np.array([one is not None for one in found] or [True], np.bool_)
     wrong = np.flatnonzero(valid & ~known[codes])
     if len(wrong):

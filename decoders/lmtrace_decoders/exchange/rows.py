@@ -15,7 +15,18 @@ from lmtrace.exchange import DATA
 from lmtrace.spec.pcie import COMPLETIONS, CONFIG, Kind
 from lmtrace.stage import NO_BAR, NO_FUNCTION, NO_ROLE, TLP_ROW, Flag, Link, Request, TlpChunk
 from lmtrace.trouble import declare
-from lmtrace_decoders.exchange.cells import Bytes, CellError, Numbers, is_text, numbers, raw_bytes, signed, times, words
+from lmtrace_decoders.exchange.cells import (
+    Bytes,
+    CellError,
+    Numbers,
+    is_text,
+    numbers,
+    raw_bytes,
+    signed,
+    texts,
+    times,
+    words,
+)
 from lmtrace_decoders.exchange.columns import Columns
 from lmtrace_decoders.pcap import headers, unwrap, walk
 from lmtrace_decoders.pcap.trouble import BACKWARDS, MOST_LINKS, TROUBLE_OF_CODE
@@ -127,7 +138,7 @@ class Builder:
         if "capture" not in batch or not is_text(batch["capture"]) or not count:
             return words("link", link, self._link).values
         coded, captures = link.dictionary_encode(), batch["capture"].fill_null("").dictionary_encode()
-        one, other = coded.dictionary.to_pylist(), captures.dictionary.to_pylist()
+        one, other = texts(coded.dictionary), texts(captures.dictionary)
         self._capture = other[0] if self._capture is None else self._capture
         keys = to_numpy(captures.indices).astype(np.int64) * len(one) + to_numpy(coded.indices)
         found, first, inverse = np.unique(keys, return_index=True, return_inverse=True)
@@ -303,7 +314,7 @@ class Builder:
             parameters["offset"], parameters["before"] = framing.offset, 2 * framing.sequence
             parameters["after"], parameters["order"] = 4 * framing.lcrc, headers.ORDERS[framing.order]
             if framing.sequence and len(self._sequences) == 1:
-                self._sequences = np.full((2 * MOST_LINKS, headers.NUMBERS + 1), -1, np.int64)
+                self._sequences = np.full((2 * MOST_LINKS, headers.NUMBERS + 2), -1, np.int64)
         rows, codes = np.empty(count, TLP_ROW), np.zeros(count, np.uint8)
         payload = np.zeros(len(data), np.uint8)
         links = np.arange(MOST_LINKS + 1, dtype=np.int64)

@@ -80,7 +80,10 @@ class Ends:
     def _named(self, end: End) -> bool:
         return any(address == end[0] and port in (0, end[1]) for address, port in map(endpoint, self.given))
 
-    def undecided(self) -> list[tuple[str, str]]:
-        """Return the conversations seen whose device nothing tells, as texts of their ends."""
-        pairs = [sorted(pair) for pair in self._weight if len(pair) == 2 and self.device(*sorted(pair)) is None]
-        return [(endpoint_text(*one), endpoint_text(*other)) for one, other in pairs]
+    def undecided(self) -> tuple[str, str] | None:
+        """Return the ends of the first conversation when nothing tells the device of any, else None."""
+        pairs = [sorted(pair) for pair in self._weight if len(pair) == 2]
+        if not pairs or any(self.device(one, other) is not None for one, other in pairs):
+            return None
+        one, other = pairs[0]
+        return endpoint_text(*one), endpoint_text(*other)

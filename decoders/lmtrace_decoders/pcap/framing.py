@@ -69,16 +69,17 @@ class Framing:
         return link_type not in USER_TYPES and link_type != PCI_EXPRESS
 
     def __str__(self) -> str:
-        words: list[str] = []
-        if self.strict:
-            words.append("nettlp")
-        elif self.records != "plain":
-            words.append(self.records)
-        else:
+        name, base = next(
+            ((name, one) for name, one in _PRESETS.items() if (self.strict, self.records) == (one.strict, one.records)),
+            ("", Framing()),
+        )
+        words = [name] if name else []
+        if self.ports != base.ports:
             words += [f"{self.carrier}={a}" if a == b else f"{self.carrier}={a}-{b}" for a, b in self.ports]
-            words += [f"offset={self.offset}"] if self.offset else []
-            words += [f"link={one}" for one in sorted(self.link_types)]
-            words += ["dll"] if self.sequence and self.lcrc else ["seq"] if self.sequence else ["lcrc"] * self.lcrc
+        words += [f"offset={self.offset}"] if self.offset != base.offset else []
+        words += [f"link={one}" for one in sorted(self.link_types - base.link_types)]
+        dll = (self.sequence and not base.sequence, self.lcrc and not base.lcrc)
+        words += {(True, True): ["dll"], (True, False): ["seq"], (False, True): ["lcrc"]}.get(dll, [])
         words += [self.order] if self.order != "big" else []
         words += [f"device={one}" for one in self.devices]
         words += [f"host={bdf_text(self.host)}"] if self.host is not None else []
@@ -110,7 +111,7 @@ def _ports(carrier: Carrier) -> _Change:
         span = int(first, 0), int(last or first, 0)
         if not 0 < span[0] <= span[1] < 1 << 16 or (one.ports and one.carrier != carrier):
             raise ValueError
-        kept = () if one.records == "antmicro" and one.ports == ANTMICRO.ports else one.ports
+        kept = () if any(one.ports == each.ports for each in _PRESETS.values()) else one.ports
         return replace(one, carrier=carrier, ports=(*kept, span))
 
     return change

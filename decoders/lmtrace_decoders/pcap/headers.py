@@ -28,6 +28,9 @@ BY_FLAGS, BY_FLOW, BY_HOST, BY_RECORD = range(4)
 MOST_PREFIXES = 8
 NUMBERS = 1 << 12
 """Sequence numbers of the data link layer (PCIe Base 5.0, section 3.6.2)."""
+REPLAY_PS = 10**9
+"""A TLP with the number and bytes of an earlier one is that one sent again when it comes within this of the newest;
+later it is another, after the link was trained anew."""
 
 _CUT = Flag.CUT
 _DOWN, _UP = int(Direction.DOWNSTREAM), int(Direction.UPSTREAM)
@@ -116,7 +119,7 @@ def decode(  # type: ignore[no-untyped-def]
     ``links`` and ``ways`` give the link and the direction of each flow (of each interface where there are none), -1
     for none. ``codes`` gets what each span is; ``kinds`` is ``KIND_OF_BYTE0`` and ``completion`` tells which kinds
     are completions. A row of ``sequences`` for each link and direction holds a digest of the TLP last seen under
-    each sequence number, and last of all the number of the newest, -1 for none. Where there are no such numbers,
+    each sequence number, then the number of the newest, -1 for none, and its time. Where there are no such numbers,
     ``last`` holds the last TLP of each link.
     """
     found, filled = 0, 0
@@ -187,12 +190,13 @@ def decode(  # type: ignore[no-untyped-def]
             newest = state[NUMBERS]
             if newest >= 0:
                 ahead = (number - newest) & (NUMBERS - 1)
-                if (ahead == 0 or ahead > NUMBERS // 2) and state[number] == digest_now:
+                soon = packets[packet]["time_ps"] - state[NUMBERS + 1] <= REPLAY_PS
+                if (ahead == 0 or ahead > NUMBERS // 2) and soon and state[number] == digest_now:
                     codes[i] = REPLAYED
                     continue
                 if ahead != 1 and number != 0:
                     gap = GAP
-            state[NUMBERS] = number
+            state[NUMBERS], state[NUMBERS + 1] = number, packets[packet]["time_ps"]
             state[number] = digest_now
         else:
             time = packets[packet]["time_ps"]

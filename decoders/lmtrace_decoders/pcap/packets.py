@@ -107,6 +107,9 @@ class Packets:
                 self._number += found
                 count += found
                 if why == walk.DESCRIPTION:
+                    if count and int.from_bytes(data[at : at + 4], self._order) == walk.STATISTICS:
+                        yield Batch(buffer, self._room[:count].copy())  # what packets say of drops comes first
+                        count = 0
                     length = int.from_bytes(data[at + 4 : at + 8], self._order)
                     self._description(data[at : at + length])
                     at += length

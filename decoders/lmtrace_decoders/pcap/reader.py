@@ -137,7 +137,7 @@ class PcapReader:
                 self._ends.weigh(tlp.sender, tlp.receiver, tlp.data)
             undecided = self._ends.undecided()
             if undecided and not one.devices:
-                a, b = undecided[0]
+                a, b = undecided
                 raise CaptureError(
                     f"{self._name}: {one.text} between {a} and {b}, and nothing says on which side the NVMe "
                     f"device is; name it: lmtrace check {self._request.words} --framing {one},device={a} (or {b})"
@@ -155,7 +155,7 @@ class PcapReader:
         self._flow_table = _Table()
         self._origin = np.zeros(4, np.int64)
         self._newest = np.full(MOST_LINKS, np.iinfo(np.int64).min)
-        self._sequences = np.full((2 * MOST_LINKS if one.sequence else 1, headers.NUMBERS + 1), -1, np.int64)
+        self._sequences = np.full((2 * MOST_LINKS if one.sequence else 1, headers.NUMBERS + 2), -1, np.int64)
         self._last = headers.last_tlps(MOST_LINKS)
         self._streams: Streams | None = None
         parameters = np.zeros(1, headers.PARAMETERS)

@@ -1,0 +1,95 @@
+"""TLPs in TCP streams: segments out of order, sent again, lost and cut."""
+
+from __future__ import annotations
+
+import struct
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from packets_made import DEVICE, HOST, ethernet, ipv4, pcap
+from test_pcap_framings import BIG_WRITE, HOST_MRD, MRD, WRITE, kinds, names, read
+
+SENT = [HOST_MRD, WRITE, BIG_WRITE, MRD, WRITE, BIG_WRITE, MRD, HOST_MRD, BIG_WRITE]
+"""What one side sends; the first tells that it is the host."""
+
+
+def records(times: int = 1) -> list[bytes]:
+    out = []
+    for number, tlp in enumerate(SENT * times):
+        out.append(b"\x03" + struct.pack(">H", number) + tlp + b"lcrc")
+        if number % 3 == 1:
+            out.append(b"\x02" + bytes(6))
+    return out
+
+
+def segment(stream: bytes, start: int, end: int, *, begin: int = 1000, flags: int = 0x10) -> bytes:
+    head = struct.pack(">HHIIBBHHH", 40000, 2115, (begin + start) % (1 << 32), 0, 0x50, flags, 8192, 0, 0)
+    return ethernet(ipv4(HOST, DEVICE, head + stream[start:end], protocol=6))
+
+
+STREAM = b"".join(records())
+READ_IN = f"antmicro,device={DEVICE}"
+
+
+def addresses(tlps: list[bytes]) -> list[int]:
+    return [int.from_bytes(one[8:16] if one[0] & 0x20 else one[8:12], "big") for one in tlps]
+
+
+@pytest.mark.parametrize("size", [1, 5, 40, 100, 1400])
+@pytest.mark.parametrize("begin", [1000, (1 << 32) - 200])
+def test_records_across_segments(tmp_path: Path, size: int, begin: int) -> None:
+    segments = [segment(STREAM, at, at + size, begin=begin) for at in range(0, len(STREAM), size)]
+    rows, _, troubles, links = read(tmp_path, pcap(*segments), READ_IN)
+    assert rows["address"].tolist() == addresses(SENT)
+    assert (set(rows["direction"]) == {0} and links == [DEVICE + ":2115"]) or links == [DEVICE]
+    assert names(troubles) == []
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.data())
+def test_any_order_and_segments_sent_again(tmp_path_factory: pytest.TempPathFactory, data: st.DataObject) -> None:
+    """However segments are cut, repeated and delayed, the TLPs are those that were sent."""
+    cuts = sorted({0, len(STREAM), *data.draw(st.lists(st.integers(1, len(STREAM) - 1), max_size=12))})
+    pieces = list(pairwise(cuts))
+    order = [*pieces[:1], *data.draw(st.permutations(pieces[1:]))]
+    for one in data.draw(st.lists(st.sampled_from(pieces), max_size=4)):
+        order.insert(data.draw(st.integers(1, len(order))), one)
+    packets = [segment(STREAM, start, end) for start, end in order]
+    rows, _, troubles, _ = read(tmp_path_factory.mktemp("order"), pcap(*packets), READ_IN)
+    assert rows["address"].tolist() == addresses(SENT)
+    assert names(troubles) == []
+
+
+def test_a_lost_segment_is_told_and_reading_goes_on(tmp_path: Path) -> None:
+    whole = records(60)
+    stream = b"".join(whole)
+    places = np.cumsum([0, *(len(one) for one in whole)]).tolist()
+    segments = [segment(stream, a, b) for a, b in pairwise(places)]
+    del segments[3]
+    rows, _, troubles, _ = read(tmp_path, pcap(*segments), READ_IN)
+    assert "stream-gap" in names(troubles)
+    assert troubles.losses
+    assert len(rows) == len(SENT) * 60 - 1
+
+
+def test_a_snap_length_cuts_a_stream(tmp_path: Path) -> None:
+    segments = []
+    at = 0
+    for one in records():
+        segments.append(segment(STREAM, at, at + len(one)))
+        at += len(one)
+    rows, _, troubles, _ = read(tmp_path, pcap(*segments, snap=128), READ_IN)
+    assert kinds(rows) == ["MRd", "MWr", "MRd", "MWr", "MRd", "MRd"]
+    assert "stream-gap" in names(troubles)
+
+
+def test_a_capture_that_begins_in_the_middle_of_a_record(tmp_path: Path) -> None:
+    places = np.cumsum([0, *(len(one) for one in records())]).tolist()
+    packets = [segment(STREAM, places[1] + 7, places[2]), *(segment(STREAM, a, b) for a, b in pairwise(places[2:]))]
+    rows, _, _, _ = read(tmp_path, pcap(*packets), READ_IN)
+    assert rows["address"].tolist() == addresses(SENT)[2:]
