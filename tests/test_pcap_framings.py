@@ -270,6 +270,13 @@ def test_tlps_that_were_recorded_twice_are_taken_once(tmp_path: Path) -> None:
     assert counted == {"tlp-recorded-twice": (2, 2)}
 
 
+def test_a_coarse_clock_does_not_tell_what_was_recorded_twice(tmp_path: Path) -> None:
+    """Two interrupts may have one and the same microsecond."""
+    data = section() + interface("a", "x", tsresol=6) + packet(WRITE, 5) * 2
+    rows, _, troubles, _ = read(tmp_path, data, "raw", name="a.pcapng")
+    assert len(rows) == 2 and troubles.rows() == []
+
+
 def test_the_last_tlp_of_a_buffer_is_known_in_the_next_one() -> None:
     last = headers.last_tlps(2)
     for seen, expected in ((1, 1), (1, 0), (2, 1)):

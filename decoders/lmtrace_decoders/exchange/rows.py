@@ -308,6 +308,7 @@ class Builder:
         more = 0 if framing is not None and framing.lcrc else MOST_TLP
         spans["wire"] = spans["end"] + more  # what is missing at the end was not exported
         parameters = np.zeros(1, headers.PARAMETERS)
+        parameters["coarse"] = True  # how fine the times of a table are is not known
         host = framing.host if framing is not None else None
         parameters["way"], parameters["host"] = (headers.BY_FLAGS, -1) if host is None else (headers.BY_HOST, host)
         if framing is not None:

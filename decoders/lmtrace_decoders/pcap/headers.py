@@ -40,9 +40,10 @@ _UPSTREAM_BIT = 0x10
 
 PARAMETERS = np.dtype([
     ("offset", "<i8"), ("before", "<i8"), ("after", "<i8"), ("order", "<i4"), ("records", "<i4"), ("strict", "<i4"),
-    ("way", "<i4"), ("host", "<i4"),
+    ("way", "<i4"), ("host", "<i4"), ("coarse", "<i4"),
 ])  # fmt: skip
-"""A framing as numbers: bytes before the sequence number, its bytes, bytes behind the TLP, and the codes above."""
+"""A framing as numbers: bytes before the sequence number, its bytes, bytes behind the TLP, and the codes above; and
+whether the clock is so coarse that one time may be that of several TLPs."""
 
 
 @njit(inline="always")
@@ -198,7 +199,7 @@ def decode(  # type: ignore[no-untyped-def]
                     gap = GAP
             state[NUMBERS], state[NUMBERS + 1] = number, packets[packet]["time_ps"]
             state[number] = digest_now
-        else:
+        elif not one["coarse"]:
             time = packets[packet]["time_ps"]
             if _recorded_before(data, last[link], time, way, start, end):
                 codes[i] = REPEATED

@@ -16,6 +16,8 @@ from lmtrace_decoders.pcap.peek import PCAP, PCAPNG, Interface, Order, interface
 
 BLOCK = 1 << 22
 BATCH = 1 << 16
+FINE, FINE_BINARY = 9, 30
+"""Exponents of ten and of two of a clock of about a nanosecond."""
 
 CUT = declare(
     "capture-cut",
@@ -59,6 +61,12 @@ class Clocks:
             self.array = np.concatenate([self.array, np.zeros(self.count, walk.CLOCK)])
         self.array[self.count] = (binary, exponent, max(min(offset, (1 << 62)), -(1 << 62)), snap)
         self.count += 1
+
+    @property
+    def coarse(self) -> bool:
+        """Whether some clock ticks more slowly than every nanosecond, the time of some bytes on a link."""
+        finest = np.where(self.known["binary"], FINE_BINARY, FINE)
+        return bool((self.known["exponent"] < finest).any())
 
     @property
     def known(self) -> np.ndarray:

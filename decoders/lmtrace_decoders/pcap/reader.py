@@ -162,7 +162,7 @@ class PcapReader:
         before, after, order = 2 * one.sequence, 4 * one.lcrc, headers.ORDERS[one.order]
         parameters[0] = (
             one.offset, before, after, order, headers.AGILENT if one.records == "agilent" else headers.PLAIN,
-            one.strict, self._way, self._host,
+            one.strict, self._way, self._host, False,
         )  # fmt: skip
         if one.carrier == "tcp":
             self._streams = Streams(one.records == "antmicro", one.offset, before, after, order)
@@ -239,6 +239,7 @@ class PcapReader:
         wanted = links[:-1] >= 0 if self.framing.carrier == "packet" else np.array(self._carriers, np.int64) > 0
         walk.set_times(found, len(found), source.clocks.known, wanted, self._origin)
         source.last_ps = int(self._origin[3])
+        self._parameters["coarse"] = source.clocks.coarse
         self._look(found, wanted, links, source)
         data = batch.data
         if self.framing.carrier == "packet":
