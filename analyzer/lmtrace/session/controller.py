@@ -6,13 +6,23 @@ from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from lmtrace.events import CqePosted, Doorbell, Event, IdentifyController, Initiated, QueueCreated, SqeFetch, Suspend
+from lmtrace.events import (
+    Command,
+    CqePosted,
+    Doorbell,
+    Event,
+    IdentifyController,
+    Initiated,
+    QueueCreated,
+    SqeFetch,
+    Suspend,
+)
 from lmtrace.known import Known, Timeline, throughout
 from lmtrace.pieces import ControllerState
 from lmtrace.session.association import Association
 from lmtrace.session.controller_memory import ControllerMemory
 from lmtrace.session.interval import Announcement, Resumption, Signals, Silence
-from lmtrace.spec.nvme import Admin
+from lmtrace.spec.nvme import Admin, Feature
 
 MOST_ENTRIES = 1 << 16
 """More entries than any queue has (NVMe Base 2.1, 3.3.3)."""
@@ -160,6 +170,8 @@ class Controller:
     signals: Signals = field(default_factory=Signals)
     messages: set[int] = field(default_factory=set)
     """Addresses that it sent interrupt messages to."""
+    granted: tuple[int, int] | None = None
+    """I/O submission and completion queues that it allocated, where Number of Queues was set since its last reset."""
     association: Association = field(default_factory=Association)
     """With its host, over fabrics."""
     shadow_doorbells: bool = False
@@ -199,12 +211,19 @@ class Controller:
         self.signals.observe(event, self)
         if event.over_fabrics:
             self.association.observe(event)
+        if isinstance(event, Command):
+            self._on_command(event)
         if self.announcement is not None:
             self.announcement.observe(event, self)
         if self.silence is not None and self.suspended.now is Known.YES:
             self.silence.observe(event, self)
         if self.resumption is not None:
             self.resumption.observe(event)
+
+    def _on_command(self, command: Command) -> None:
+        sets = command.sqid == 0 and command.opcode == Admin.SET_FEATURES and command.succeeded
+        if sets and command.sqe[40] == Feature.NUMBER_OF_QUEUES:
+            self.granted = (command.dw0 & 0xFFFF) + 1, (command.dw0 >> 16) + 1
 
     def on_created(self, event: QueueCreated) -> None:
         """A queue begins to exist."""
@@ -286,7 +305,7 @@ class Controller:
         self.announcement = self.silence = self.resumption = self.last_suspend = self.refused_dudmq = None
         self.signals = Signals()
         self.shadow_doorbells = self.draining = False
-        self.committed = self.resumed_state = None
+        self.committed = self.resumed_state = self.granted = None
         self.complete_history = certain
         self.suspended.set(order, Known.NO if certain else Known.UNKNOWN)
         self.io_queues.set(order, Known.NO if certain else Known.UNKNOWN)

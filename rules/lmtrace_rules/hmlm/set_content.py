@@ -81,7 +81,7 @@ def malformed_state_set(command: SetControllerState, session: Session) -> Iterat
 
 @rule("HMLM-5.1.17.1.3-n32", spec="NVMe Base 2.1, 5.1.17.1.3", party="host", severity="warning")
 def impossible_queues_set(command: SetControllerState, session: Session) -> Iterator[Verdict]:
-    """The queues of a state that is set can exist: their CQ is listed, pointers lie inside, bases are aligned.
+    """The queues of a state that is set can exist: the target allocated them, pointers lie inside.
 
     A queue that no Create command could make cannot be restored either.
 
@@ -107,6 +107,26 @@ def impossible_queues_set(command: SetControllerState, session: Session) -> Iter
 
         5us set_controller_state target=2 csvi=1 seqind=3
             cq qid=1 size=16 hp=16
+
+    Holds::
+
+        4us command function=01:00.2 opc=9 cdw10=7 dw0=0x00010001
+        5us set_controller_state target=2 csvi=1 seqind=3
+            sq qid=2 cqid=2
+            cq qid=2
+
+    Silent::
+
+        3us command function=01:00.2 opc=9 cdw10=7 dw0=0x00010001
+        4us reset function=01:00.2
+        5us set_controller_state target=2 csvi=1 seqind=3
+            cq qid=3
+
+    Breaks::
+
+        4us command function=01:00.2 opc=9 cdw10=7 dw0=0x00010001
+        5us set_controller_state target=2 csvi=1 seqind=3
+            cq qid=3
     """
     moved = sent_with(command, session)
     if not moved.nvme_fresh or fault_of_size(moved) is not None:
@@ -115,15 +135,18 @@ def impossible_queues_set(command: SetControllerState, session: Session) -> Iter
     if not queues:
         return
     completion = {queue.qid for queue in queues if queue.kind == "CQ"}
-    faults = [fault for queue in queues for fault in _impossible(queue, completion)]
+    granted = session.controller(command.target).granted
+    faults = [fault for queue in queues for fault in _impossible(queue, completion, granted)]
     if faults and passed_on(command, session):
         yield not_observable(PASSED_ON, command)
     else:
         yield expect(not faults, f"{command.title} sends a state in which {'; '.join(faults[:3])}", command)
 
 
-def _impossible(queue: QueueState, completion: set[int]) -> Iterator[str]:
+def _impossible(queue: QueueState, completion: set[int], granted: tuple[int, int] | None) -> Iterator[str]:
     name = f"{queue.kind} {queue.qid}"
+    if granted is not None and queue.qid > granted[queue.kind == "CQ"]:
+        yield f"{name} is beyond the {granted[queue.kind == 'CQ']} that the target allocated"
     if queue.kind == "SQ" and queue.cqid not in completion:
         yield f"{name} posts to CQ {queue.cqid}, which is not listed"
     for what, value in (("head", queue.head), ("tail", queue.tail)):

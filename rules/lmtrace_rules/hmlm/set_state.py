@@ -10,7 +10,7 @@ from collections.abc import Iterator
 
 from lmtrace.events import SetControllerState
 from lmtrace.known import Known, throughout
-from lmtrace.rule import Verdict, broken, held, not_a_rule, not_observable, rule
+from lmtrace.rule import Verdict, broken, held, not_observable, rule
 from lmtrace.session import Phase, Session
 from lmtrace.spec.migration import SequenceIndicator
 from lmtrace.spec.nvme import (
@@ -19,7 +19,7 @@ from lmtrace.spec.nvme import (
     INVALID_FIELD,
     NOT_ENOUGH_RESOURCES,
 )
-from lmtrace_rules.hmlm.causes import cause, refused
+from lmtrace_rules.hmlm.causes import cause, excused, refused
 from lmtrace_rules.hmlm.get_state import NO_TARGET
 from lmtrace_rules.hmlm.read_states import HEADER, sent_with
 
@@ -31,15 +31,60 @@ NO_QUEUES_SEEN = "the capture does not show whether the target had I/O queues"
 NO_SENT_HEADER = "the header of the Controller State that is set was not seen"
 NO_SEQUENCE = "the capture does not show whether a sequence was open"
 
-not_a_rule(
-    "HMLM-5.1.17.1.3-n36",
-    "which queues a controller has resources for is not followed; 1/38h is accepted from every Set Controller State",
-)
-
 
 @cause("HMLM-5.1.17.1.3-n36", SetControllerState, NOT_ENOUGH_RESOURCES)
 def _resources_lacking(command: SetControllerState, session: Session) -> Known:
     return Known.UNKNOWN
+
+
+@rule("HMLM-5.1.17.1.3-n36", spec="NVMe Base 2.1, 5.1.17.1.3, Figure 362", party="controller", severity="info")
+def shortage_misnamed(command: SetControllerState, session: Session) -> Iterator[Verdict]:
+    """A state of more queues than its target allocated is refused for lack of resources, if it is refused for them.
+
+    What else a controller lacks crosses no link, so 1/38h is accepted from every Set Controller State. Another reason
+    that the capture shows excuses its own code.
+
+    Holds::
+
+        4us command function=01:00.2 opc=9 cdw10=7 dw0=0
+        5us set_controller_state target=2 csvi=1 seqind=3 status=1/38h
+            cq qid=1
+            cq qid=2
+
+    Silent::
+
+        5us set_controller_state target=2 csvi=1 seqind=3 status=0/02h
+            cq qid=1
+            cq qid=2
+
+    Silent::
+
+        4us command function=01:00.2 opc=9 cdw10=7 dw0=0
+        5us set_controller_state target=2 csvi=1 seqind=3 status=0/02h
+            cq qid=1
+
+    Breaks::
+
+        1us suspend target=2 stype=1
+        4us command function=01:00.2 opc=9 cdw10=7 dw0=0
+        5us set_controller_state target=2 csvi=1 seqind=3 status=0/0Ch
+            cq qid=1
+            cq qid=2
+    """
+    granted = session.controller(command.target).granted
+    queues = sent_with(command, session).state.queues()
+    if granted is None or not queues or not command.completed or command.succeeded:
+        return
+    wanted = tuple(sum(queue.kind == kind for queue in queues) for kind in ("SQ", "CQ"))
+    if wanted[0] <= granted[0] and wanted[1] <= granted[1]:
+        return
+    if command.status == NOT_ENOUGH_RESOURCES or excused(command, session, "HMLM-5.1.17.1.3-n36"):
+        yield held(command)
+    else:
+        yield broken(
+            f"{command.title} was refused with {command.status} although it brings {wanted[0]} SQs and {wanted[1]} CQs "
+            f"where the target allocated {granted[0]} and {granted[1]}, which asks for {NOT_ENOUGH_RESOURCES}", command,
+        )  # fmt: skip
 
 
 @cause(
