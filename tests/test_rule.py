@@ -7,7 +7,7 @@ import pytest
 
 from lmtrace.errors import UsageError
 from lmtrace.rule import listed, natural, rules, select
-from lmtrace.story import StoryError, parse, tell
+from lmtrace.story import StoryError, parse, rows_of, tell
 
 
 def test_ids_are_unique_between_rules_and_the_listed() -> None:
@@ -152,3 +152,12 @@ def test_a_command_is_fetched_before_it_completes() -> None:
     assert [(step.event.name, step.begins) for step in steps] == [
         ("resume", True), ("suspend", True), ("suspend", False), ("resume", False),
     ]  # fmt: skip
+
+
+def test_what_one_lost_tlp_explains_is_only_warned_of() -> None:
+    other_length_moved = next(one for one in rules() if one.id == "NVM21-Xlen-n1").function
+    told = "1us transactions sqid=1 opcode={} sct=0 sc=0 bytes_expected=65536 data_decoded=yes bytes_{}_device={}"
+    cases = [(2, "from", 65280), (2, "from", 61440), (2, "from", 61439), (2, "from", 65792), (1, "to", 65280)]
+    found = other_length_moved(rows_of("transactions", "\n".join(told.format(*one) for one in cases)))
+    assert found.rows.tolist() == [0, 1, 2, 3, 4]
+    assert [found.severity(row) for row in range(5)] == ["warning", "warning", "error", "error", "error"]

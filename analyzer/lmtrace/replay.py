@@ -188,7 +188,9 @@ class Replay:
                 self._tallies[rule.id].not_observable += 1
                 self._tallies[rule.id].reasons[LOST] += 1
                 continue
-            severity: Severity = "info" if values.get("learnt") == "inferred" else rule.severity
+            severity: Severity = rule.severity if found.severity is None else found.severity(int(row))
+            if values.get("learnt") == "inferred":
+                severity = "info"
             tlp = values.get("cqe_tlp_id") or values.get("fetch_tlp_id")
             tlp = values.get("tlp_id") if tlp is None else tlp
             if rule.table in ("tlps", "pdus"):

@@ -70,6 +70,8 @@ class Broken:
     rows: np.ndarray
     """Row numbers in the batch that broke."""
     message: Callable[[int], str]
+    severity: Callable[[int], Severity] | None = None
+    """That of a row where it is not the rule's own."""
 
 
 EventFunction = Callable[..., Iterator[Verdict]]
