@@ -346,6 +346,27 @@ def test_parquet_of_other_types_and_a_wrong_row(tmp_path: Path) -> None:
         read(file)
 
 
+@pytest.mark.parametrize("kind", ["jsonl", "csv", "parquet"])
+@pytest.mark.parametrize("column", ["payload", "kind", "direction", "link", "capture", "time_ps"])
+def test_texts_that_are_no_utf8(tmp_path: Path, kind: str, column: str) -> None:
+    """One that is a name is read with escapes, and every other is told."""
+    good = {name: str(cell) for name, cell in row(kind="CplD", payload="00112233", link="x", capture="y").items()}
+    good[column] = "1\x7f"
+    file = tmp_path / f"a.{kind}"
+    if kind == "jsonl":
+        file.write_text(json.dumps(good, ensure_ascii=False) + "\n")
+    elif kind == "csv":
+        file.write_text(f"{','.join(good)}\n{','.join(good.values())}\n")
+    else:
+        pq.write_table(pa.Table.from_pylist([good]), file, compression="none", use_dictionary=False)
+    file.write_bytes(file.read_bytes().replace(b"1\x7f", b"1\xb0"))
+    try:
+        rows, _, _, _ = read(file)
+        assert column in ("link", "capture") and len(rows) == 1
+    except CaptureError as error:
+        assert f"a.{kind}" in str(error)
+
+
 @settings(max_examples=150, deadline=None)
 @given(st.data())
 def test_damage_never_raises_but_a_clear_error(tmp_path_factory: pytest.TempPathFactory, data: st.DataObject) -> None:

@@ -353,3 +353,8 @@ def test_endpoints() -> None:
     for wrong in ("", "10.0.0", "10.0.0.1:x", "10.0.0.1:70000", "[fe80::1"):
         with pytest.raises(ValueError):
             endpoint(wrong)
+
+
+def test_a_capture_without_packets_says_so(tmp_path: Path) -> None:
+    with pytest.raises(CaptureError, match=r"no packet is in it, though it has Ethernet \(link type 1\)"):
+        read(tmp_path, pcap())

@@ -35,7 +35,7 @@ def judged(
     name: str, folder: Path, fault: str | None = None, seed: int = 1, kind: str = ".pcapng", bus: str = ""
 ) -> Run:
     """Play a scenario into captures and judge them."""
-    files = synth(name, folder / f"played{kind}", fault=fault, seed=seed, bus=bus or "tlp-stream")
+    files = synth(name, folder / f"played{kind}", fault=fault, seed=seed, bus=bus or None)
     return check(files, output=folder / "run")
 
 

@@ -470,3 +470,22 @@ def test_a_request_without_a_place_on_the_bus_is_refused(tmp_path: Path) -> None
     ):
         with pytest.raises(UsageError, match=message):
             write_vcd(iter([WireTlp(0, "p", UP, deferrable)]), tmp_path / "a.vcd", bus, 1)
+
+
+@pytest.mark.parametrize(
+    ("scenario", "name", "options", "says"),
+    [
+        ("plain-io", "none/a.vcd", {}, r"cannot write .*none/a\.vcd: there is no folder .*none$"),
+        ("plain-io", "a.pcapng", {"bus": "tlp-stream"}, r"a\.pcapng holds no waveform; a bus is for \.fst, \.vcd"),
+        ("plain-io", "a.vcd", {"framing": "dll"}, r"a\.vcd holds no packets; a framing is for \.pcap"),
+        ("nvme-tcp", "a.pcap", {"framing": "dll"}, "nvme-tcp is a scenario of a network: it has neither a bus nor"),
+    ],
+)
+def test_options_that_a_file_has_no_use_for_are_refused(
+    tmp_path: Path, scenario: str, name: str, options: dict[str, str], says: str
+) -> None:
+    from lmtrace.scenario import synth
+
+    with pytest.raises(UsageError, match=says):
+        synth(scenario, tmp_path / name, **options)  # type: ignore[arg-type]
+    assert not list(tmp_path.iterdir())

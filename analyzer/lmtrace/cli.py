@@ -327,10 +327,10 @@ def show(
     if packet or what == "packets":
         _print(shows.packets(open_run(run), packet or [], frozenset(transaction or ()), capture, limit))
         return
+    opened = open_run(run)
     if what is None:
         _say(shows.listing())
         return
-    opened = open_run(run)
     options = shows.Options(
         of, frozenset(transaction or ()), cdq, nsid, _time(first), _time(last), diff, limit,
         len(opened.summary["captures"]) > 1,
@@ -424,7 +424,9 @@ def synth(
     commands: Annotated[
         int | None, typer.Option(metavar="N", help="How many I/O commands.", show_default=False)
     ] = None,
-    bus: Annotated[str, typer.Option(metavar="NAME", help="Bus convention of a waveform.")] = "tlp-stream",
+    bus: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Bus convention of a waveform.", show_default="tlp-stream")
+    ] = None,
     framing: Annotated[
         str | None,
         typer.Option(metavar="NAME", help="Framing of packets.", show_default="pcapng: raw, pcap: nettlp"),

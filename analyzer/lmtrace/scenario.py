@@ -121,6 +121,9 @@ class NetworkScenario:
         raise UsageError(f"scenario {self.name} has no fault {options.fault!r}; it has: {names or 'none'}")
 
 
+BUS = "tlp-stream"
+"""Bus convention of a waveform unless told."""
+
 Writer = Callable[[Iterator[WireTlp], Path, str, int], None]
 """Writes TLPs to a file: the TLPs in time order, the file, the bus convention (or the framing of packets, empty for the
 file's own), the seed of the idle signals."""
@@ -208,17 +211,21 @@ def networks() -> dict[str, NetworkScenario]:
 
 def synth(
     name: str, output: Path, *, fault: str | None = None, seed: int = 1, commands: int | None = None,
-    bus: str = "tlp-stream", framing: str | None = None,
+    bus: str | None = None, framing: str | None = None,
 ) -> list[Path]:  # fmt: skip
     """Play a scenario into a capture file and return the files written.
 
     A scenario of several captures writes ``<stem>.<capture><suffix>`` for each. ``bus`` is the bus convention of a
-    waveform, ``framing`` that of a capture of packets. Raises UsageError for an unknown scenario, fault, suffix, bus
-    or framing.
+    waveform (tlp-stream unless told), ``framing`` that of a capture of packets. Raises UsageError for an unknown
+    scenario, fault, suffix, bus or framing, for what the file has none of, and for a folder that does not exist.
     """
     options = Options(seed, commands, fault)
+    if not output.parent.is_dir():
+        raise UsageError(f"cannot write {output}: there is no folder {output.parent}")
     network = networks().get(name)
     if network is not None:
+        if bus is not None or framing is not None:
+            raise UsageError(f"{name} is a scenario of a network: it has neither a bus nor a framing of TLPs")
         network.fault(options)
         return _synth_frames(network, output, options)
     chosen = named(name)
@@ -228,14 +235,20 @@ def synth(
         raise UsageError(f"cannot write {output.name}: a capture ends in {', '.join(sorted(_register.writers))}")
     (write, shape), stem = _register.writers[suffix], output.name.removesuffix(suffix)
     if framing is not None and shape != "framing":
-        taking = ", ".join(sorted(one for one, (_, each) in _register.writers.items() if each == "framing"))
-        raise UsageError(f"{output.name} holds no packets; a framing is for {taking}")
+        raise UsageError(f"{output.name} holds no packets; a framing is for {_taking('framing')}")
+    if bus is not None and shape != "bus":
+        raise UsageError(f"{output.name} holds no waveform; a bus is for {_taking('bus')}")
     files: list[Path] = []
     for capture, tlps in chosen.play(options).items():
         file = output.with_name(f"{stem}.{capture}{suffix}") if capture else output
-        write(tlps, file, bus if shape == "bus" else framing or "", seed)
+        write(tlps, file, bus or BUS if shape == "bus" else framing or "", seed)
         files.append(file)
     return files
+
+
+def _taking(shape: str) -> str:
+    """Return the suffixes of files whose writer takes an option, in words."""
+    return ", ".join(sorted(suffix for suffix, (_, each) in _register.writers.items() if each == shape))
 
 
 def _synth_frames(chosen: NetworkScenario, output: Path, options: Options) -> list[Path]:

@@ -232,7 +232,7 @@ def format_of(path: Path, layouts: Collection[str] = ()) -> Format:
     claims = [(int(entry.matches(first)), entry) for entry in formats()]
     claims = [claim for claim in claims if claim[0]]
     if not claims:
-        known = ", ".join(sorted(suffix for one in _formats.values() for suffix in one.suffixes))
+        known = ", ".join(sorted({suffix for one in _formats.values() for suffix in one.suffixes}))
         raise CaptureError(f"{path.name} is no capture lmtrace can read; it reads {known}, plain, .gz or .zst")
     taking = [claim for claim in claims if claim[1].layout in layouts]
     return max(taking or claims, key=lambda claim: claim[0])[1]
@@ -246,7 +246,7 @@ def formats() -> list[Format]:
 
 def capture_suffixes() -> list[str]:
     """Return the suffixes of captures, also compressed, that a folder is searched for."""
-    plain = sorted(suffix for one in formats() if not one.common for suffix in one.suffixes)
+    plain = sorted({suffix for one in formats() if not one.common for suffix in one.suffixes})
     return [suffix + packed for suffix in plain for packed in ("", ".gz", ".zst")]
 
 

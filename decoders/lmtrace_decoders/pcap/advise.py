@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 
+from lmtrace.stage import HEAD_BYTES
 from lmtrace_decoders.pcap.content import (
     OWN_DESCRIPTION,
     OWN_TYPE,
@@ -121,7 +122,10 @@ def advice(words: str, first: bytes) -> str:
 
     ``words`` is the file as it stands in a command.
     """
-    found = guesses(first_packets(first))
+    packets = first_packets(first)
+    if not packets and len(first) < HEAD_BYTES:
+        return f"no packet is in it, though it has {contents(first)}; record again"
+    found = guesses(packets)
     text = (
         f"found {contents(first)}, and nothing that says where TLPs are, as link type {OWN_TYPE} whose if_description "
         f'is "{OWN_DESCRIPTION}" would'
