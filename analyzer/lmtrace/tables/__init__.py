@@ -1,0 +1,114 @@
+"""Every table lmtrace leaves behind: its columns, their types, and a sentence for each.
+
+Times are integer picoseconds since the first timestamp of the capture and finer units are rounded down; the order of
+things is the order of ``id``. ``<thing>_id`` is a row number of that table. ``source_offset`` counts bytes of the
+uncompressed capture, or packets. In a network capture PDUs take the place of TLPs: a ``<thing>_tlp_id`` is a row of
+``pdus`` there, whose ids go on where those of ``tlps`` end. A column is null where the fact does not exist or was not
+seen.
+"""
+
+from __future__ import annotations
+
+from lmtrace.tables.base import SCHEMA_VERSION, Column, Table
+from lmtrace.tables.commands import (
+    CHILDREN,
+    COMMAND_DATA,
+    CONTROLLERS,
+    DATA_CHECKS,
+    QUEUES,
+    REGIONS,
+    TRANSACTIONS,
+)
+from lmtrace.tables.judgement import (
+    OUTCOMES,
+    TROUBLES,
+    VIOLATIONS,
+)
+from lmtrace.tables.migration import (
+    CDQ_ENTRIES,
+    CDQ_REWRITES,
+    CONTROLLER_STATE_QUEUES,
+    CONTROLLER_STATES,
+    DIRTY_LOG,
+    MIGRATED_COMMANDS,
+    MIGRATION_PHASES,
+    MIGRATION_STEPS,
+    MIGRATIONS,
+    PRECOPY_ROUNDS,
+    STATE_COMPARISON,
+    USER_DATA,
+)
+from lmtrace.tables.tracking import (
+    MEMORY_CHANGES,
+    MEMORY_LOG,
+    MEMORY_REPORTS,
+    TRACKED_RANGES,
+)
+from lmtrace.tables.wire import (
+    DOORBELLS,
+    INTERRUPTS,
+    PDUS,
+    PROPERTIES,
+    TLP_TRANSACTIONS,
+    TLPS,
+    UNMATCHED_COMPLETIONS,
+)
+
+__all__ = [
+    "CDQ_ENTRIES",
+    "CDQ_REWRITES",
+    "CHILDREN",
+    "COMMAND_DATA",
+    "CONTROLLERS",
+    "CONTROLLER_STATES",
+    "CONTROLLER_STATE_QUEUES",
+    "DATA_CHECKS",
+    "DIRTY_LOG",
+    "DOORBELLS",
+    "INTERRUPTS",
+    "MEMORY_CHANGES",
+    "MEMORY_LOG",
+    "MEMORY_REPORTS",
+    "MIGRATED_COMMANDS",
+    "MIGRATIONS",
+    "MIGRATION_PHASES",
+    "MIGRATION_STEPS",
+    "OUTCOMES",
+    "PDUS",
+    "PRECOPY_ROUNDS",
+    "PROPERTIES",
+    "QUEUES",
+    "REGIONS",
+    "ROLES",
+    "SCHEMA_VERSION",
+    "STATE_COMPARISON",
+    "TABLES",
+    "TLPS",
+    "TLP_TRANSACTIONS",
+    "TRACKED_RANGES",
+    "TRANSACTIONS",
+    "TROUBLES",
+    "UNMATCHED_COMPLETIONS",
+    "USER_DATA",
+    "VIOLATIONS",
+    "Column",
+    "Table",
+]
+
+TABLES: dict[str, Table] = {
+    table.name: table
+    for table in (
+        TLPS, PDUS, TLP_TRANSACTIONS, TRANSACTIONS, CHILDREN, CONTROLLERS, QUEUES, REGIONS, PROPERTIES, DOORBELLS,
+        INTERRUPTS, UNMATCHED_COMPLETIONS, COMMAND_DATA, DATA_CHECKS, CONTROLLER_STATES, CONTROLLER_STATE_QUEUES,
+        CDQ_ENTRIES, CDQ_REWRITES, DIRTY_LOG, MIGRATION_STEPS, MIGRATIONS, MIGRATION_PHASES, PRECOPY_ROUNDS,
+        STATE_COMPARISON, MIGRATED_COMMANDS, USER_DATA, TRACKED_RANGES, MEMORY_REPORTS, MEMORY_CHANGES, MEMORY_LOG,
+        VIOLATIONS, OUTCOMES, TROUBLES,
+    )
+}  # fmt: skip
+"""Every table by name."""
+
+ROLES = (
+    "config", "register", "sq_doorbell", "cq_doorbell", "sqe_fetch", "prp_list", "sgl_segment", "data", "metadata",
+    "cqe", "interrupt", "msix_table", "cdq_entry", "shadow_doorbell", "cmb", "message", "unrelated", "hmb",
+)  # fmt: skip
+"""What a TLP may be for; the position is the code used in memory."""

@@ -1,0 +1,205 @@
+"""Tables of commands, what belongs to them, and where they live: controllers, queues, regions."""
+
+from __future__ import annotations
+
+from lmtrace.tables.base import PLACE, table
+
+TRANSACTIONS = table(
+    "transactions",
+    "One NVMe command, doorbell to unmask.",
+    PLACE
+    + """
+controller uint16 CNTLID; null while not known.
+function uint16 Function (BDF) of the controller.
+epoch uint32 Count of the controller's lives on this link, from 0.
+sqid uint16 Submission queue.
+cqid uint16 Completion queue.
+cid uint16 Command identifier.
+opcode uint8 Opcode.
+name str Name of the command.
+nsid uint32 Namespace.
+csi uint8 Command set of the namespace: 0 NVM, 1 Key Value, 2 Zoned; null while not known, and for admin commands.
+psdt uint8 PRP or SGL for data transfer.
+fuse uint8 Fused operation.
+dptr1 uint64 Data pointer, bytes 24 to 31: PRP1.
+dptr2 uint64 Data pointer, bytes 32 to 39: PRP2.
+mptr uint64 Metadata pointer.
+cdw0 uint32 Command dword 0: opcode, FUSE, reserved bits, PSDT, CID.
+cdw2 uint32 Command dword 2.
+cdw3 uint32 Command dword 3.
+cdw10 uint32 Command dword 10.
+cdw11 uint32 Command dword 11.
+cdw12 uint32 Command dword 12.
+cdw13 uint32 Command dword 13.
+cdw14 uint32 Command dword 14.
+cdw15 uint32 Command dword 15.
+sq_slot uint16 Slot of the submission queue it was fetched from.
+cq_slot uint16 Slot of the completion queue its entry was posted to.
+sq_doorbell_ps int64 Tail doorbell write that exposed it.
+fetch_ps int64 Memory read that fetched it.
+list_fetch_ps int64 First read of its PRP list.
+first_data_ps int64 First data TLP.
+last_data_ps int64 Last data TLP.
+cqe_ps int64 Memory write that posted its completion queue entry.
+interrupt_ps int64 Interrupt after the entry.
+masked_ps int64 Start of the wait when the vector was masked.
+cq_doorbell_ps int64 Head doorbell write that consumed the entry.
+unmask_ps int64 Unmasking of its vector.
+sct uint8 Status code type.
+sc uint8 Status code.
+status str Name of the status.
+dnr bool Do not retry.
+more bool More information in the error log.
+dw0 uint32 Command specific dword 0 of the entry.
+dw1 uint32 Command specific dword 1 of the entry.
+sqhd uint16 SQ head pointer of the entry.
+phase bool Phase tag of the entry.
+cqe_sqid uint16 Submission queue that the entry names.
+bytes_expected uint64 Data bytes the command should move; null where not known.
+bytes_to_device uint64 Data bytes seen towards the device, lists and entries not counted.
+bytes_from_device uint64 Data bytes seen from the device.
+outcome str `completed`, `outstanding`, `reset` or `deleted`.
+data_decoded bool False where the data pointer was not decoded (reserved or vendor kinds, controller memory).
+learnt str How its queue was learnt: `seen`, `inferred` or `given`.
+fetch_tlp_id uint64 First TLP of the fetch.
+cqe_tlp_id uint64 TLP that posted the entry.
+first_tlp_id uint64 First TLP.
+last_tlp_id uint64 Last TLP.
+cq_slot_due uint16 Slot of the completion queue that was next when its entry was posted; null where not known.
+phase_due bool Phase tag that was next, where the entry went to the slot that was; null where not known.
+sqhd_in_range bool SQHD lies between the one before and the newest entry fetched; null where not known.
+sqhd_past_entry bool SQHD lies behind the command's own entry; null where not known.
+cid_in_use bool Another command of its queue with its identifier was outstanding when it was fetched.
+""",
+)
+
+CHILDREN = table(
+    "children",
+    "One event that belongs to a transaction.",
+    """
+id uint64 Row number.
+transaction_id uint64 The transaction.
+kind str `sq_doorbell`, `sqe_fetch`, `prp_list`, `sgl_segment`, `data`, `metadata`, `cqe`, `interrupt` and the like.
+time_ps int64 Start.
+end_ps int64 End.
+address uint64 Address.
+length uint64 Bytes.
+first_tlp_id uint64 First TLP.
+last_tlp_id uint64 Last TLP.
+confidence float32 1 when seen, less when inferred.
+source_offset int64 Packet of the PDU, of a network capture.
+""",
+)
+
+CONTROLLERS = table(
+    "controllers",
+    "One life of a controller: from enabling to its reset.",
+    PLACE
+    + """
+function uint16 Function (BDF).
+epoch uint32 Count of lives on this link, from 0.
+controller uint16 CNTLID.
+bar0 uint64 Base of the controller properties.
+doorbell_stride uint8 CAP.DSTRD.
+page_size uint32 Memory page in bytes, of CC.MPS.
+io_sqe_size uint16 Bytes of an I/O submission entry.
+io_cqe_size uint16 Bytes of an I/O completion entry.
+msix_table uint64 Address of the MSI-X table; null while not known.
+is_virtual bool A VF by its configuration space; null while not known.
+enabled_ps int64 CC.EN 0 to 1; null where it was enabled before the capture.
+enabled_tlp_id uint64 TLP of it.
+ended_ps int64 End of this life.
+ended_by str `CC.EN cleared`, `NSSR`, `FLR`, `behaved as reset` or null at the end of the capture.
+ended_tlp_id uint64 TLP of the end.
+first_tlp_id uint64 First TLP.
+learnt str How BAR0 was learnt: `seen`, `inferred` or `given`.
+confidence float32 1 when seen.
+""",
+)
+
+QUEUES = table(
+    "queues",
+    "One life of a queue.",
+    PLACE
+    + """
+function uint16 Function (BDF).
+controller uint16 CNTLID.
+epoch uint32 Life of the controller.
+kind str `SQ` or `CQ`.
+qid uint16 Queue identifier.
+base uint64 Base address (PRP1).
+size uint32 Entries.
+entry_size uint16 Bytes of an entry.
+cqid uint16 Completion queue of an SQ.
+priority uint8 QPRIO of an SQ.
+vector uint16 Interrupt vector of a CQ.
+interrupts bool IEN of a CQ.
+contiguous bool PC.
+pages list[uint64] Pages of a queue that is not contiguous.
+origin str `admin`, `create`, `state data`, `inferred` or `given`.
+first_head uint32 Head pointer at the start of this life.
+first_tail uint32 Tail pointer at the start of this life.
+first_phase bool Phase tag of the first entry, of a CQ.
+created_ps int64 Start of this life.
+created_tlp_id uint64 TLP that started it.
+deleted_ps int64 End of this life.
+deleted_tlp_id uint64 TLP that ended it.
+ended_by str `delete`, `reset`, `suspend`, or null at the end of the capture.
+learnt str `seen`, `inferred` or `given`.
+confidence float32 1 when seen.
+""",
+)
+
+REGIONS = table(
+    "regions",
+    "One address region with an owner and a life time.",
+    PLACE
+    + """
+function uint16 Function whose address space it is in.
+kind str `bar0`, `doorbells`, `msix_table`, `sq`, `cq`, `cdq`, `prp_list` and so on.
+owner str Queue, CDQ or controller it belongs to.
+start uint64 First byte.
+end uint64 One past the last byte.
+from_ps int64 Start of its life.
+to_ps int64 End of its life.
+learnt str `seen`, `inferred` or `given`.
+confidence float32 1 when seen.
+""",
+)
+
+COMMAND_DATA = table(
+    "command_data",
+    "The data of one admin command, or the range list of an I/O command, as far as it was seen.",
+    """
+id uint64 Row number.
+transaction_id uint64 The command.
+to_device bool Direction.
+size uint64 Bytes of the buffer, as far as lmtrace knows them.
+data bytes The bytes from offset 0; bytes not seen are 0.
+seen list[uint64] Pairs of start and end of the byte ranges seen, ascending.
+""",
+)
+
+DATA_CHECKS = table(
+    "data_checks",
+    "The blocks of one read, compare or retrieve that should hold something known, by the reason for it.",
+    PLACE
+    + """
+function uint16 Function (BDF).
+controller uint16 CNTLID.
+transaction_id uint64 The command that showed them.
+opcode uint8 Its opcode.
+csi uint8 Command set of the namespace; null while not known.
+nsid uint32 Namespace.
+basis str Why: `written`, `copied`, `zeroes`, `deallocated`, `uncorrectable`, or `read` the same way before.
+other_function bool Another function changed them last, or read them first.
+blocks uint64 Blocks that could be compared; 1 for the value of a key.
+differ uint64 Blocks of them that differ.
+first_lba uint64 The first block that differs, else the first.
+writer_id uint64 The command that changed that block last; null where none differs.
+failed bool The command is a compare that failed.
+time_ps int64 Its completion.
+tlp_id uint64 TLP of its completion.
+learnt str `inferred` where commands may have gone unseen, else `seen`.
+""",
+)
