@@ -79,10 +79,11 @@ class _Work:
             tshark_path=self._program, eventloop=loop, custom_parameters=["-n"],
         )  # fmt: skip
         try:
-            for packet in capture:
-                self.found.append((int(packet.number), str(packet)))
+            try:
+                for packet in capture:
+                    self.found.append((int(packet.number), str(packet)))
+            finally:
+                capture.close()  # tells how tshark ended, which another thread may have learnt in its place
         except pyshark.capture.capture.TSharkCrashException:
             if not self.found:  # a damaged file ends with an error behind the packets that were sound
                 raise
-        finally:
-            capture.close()
