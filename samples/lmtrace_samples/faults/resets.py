@@ -52,21 +52,6 @@ def data_queue_written_after_reset(world: World) -> None:
     instead(manager, "forget_data_queues", forget)
 
 
-@fault("suspension-outlives-manager", "HMLM-5.1.17.1.1-n23", "reset-while-suspended")
-def suspension_outlives_manager(world: World) -> None:
-    """A controller is still suspended after a reset of the managing controller that suspended it."""
-    manager, source = world.sides[0].manager, _source(world)
-
-    def disconnect(original: Callable[[Controller], None], target: Controller) -> None:
-        before = target.suspended_by
-        original(target)
-        if target is source:
-            target.suspended_by = before
-
-    instead(manager, "release", _nothing)
-    instead(manager, "disconnect", disconnect)
-
-
 @fault("suspension-outlives-reset", "HMLM-8.1.12-n4", "reset-while-suspended")
 def suspension_outlives_reset(world: World) -> None:
     """A controller is still suspended after a reset of its own."""
