@@ -67,7 +67,7 @@ class Fabrics:
         self.connections = [Connection(n, text, text.startswith("RDMA")) for n, text in enumerate(texts)]
         self.lost: list[tuple[int, int, int, int]] = []
         """(connection, time, packet, bytes) of each gap."""
-        self._notes: dict[str, tuple[list[int], list[int]]] = {}
+        self._notes: dict[str, tuple[list[int], list[int | bool]]] = {}
         self._index = 0
         self._handlers: dict[int, Callable[[Connection, Row], None]] = {KIND["gap"]: self._gap}
         for part in (TcpPdus(self), RdmaMessages(self)):
@@ -89,11 +89,14 @@ class Fabrics:
 
     def note(self, **values: int | bool | None) -> None:
         """Say what the PDU at hand meets; None is what is not known."""
+        notes, index = self._notes, self._index
         for name, value in values.items():
             if value is not None:
-                places, found = self._notes.setdefault(name, ([], []))
-                places.append(self._index)
-                found.append(int(value))
+                if name not in notes:
+                    notes[name] = ([], [])
+                places, found = notes[name]
+                places.append(index)
+                found.append(value)
 
     def _chunk(self, first: int, rows: np.ndarray) -> None:
         start, data = self.store.payload_span(rows)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 from collections import Counter
 from typing import Any
 
@@ -19,7 +20,10 @@ CHILD_KINDS = (*spool.CHILD_KINDS, "capsule", "r2t", "response")
 CAPSULE, R2T, RESPONSE = (CHILD_KINDS.index(name) for name in ("capsule", "r2t", "response"))
 DATA = spool.DATA_CHILD
 CHILD = np.dtype([*spool.CHILD.descr, ("source_offset", "<i8")])
-_EMPTY = dict.fromkeys(spool.TRANSACTION.names or (), -1)
+_SQE, _CQE = struct.Struct("<IIIIQQQ6I"), struct.Struct("<IIHHHH")
+_NO_RESULT = (-1,) * 9
+_NAMES = spool.TRANSACTION.names or ()
+_NOT_DUE = (-1,) * (len(_NAMES) - _NAMES.index("last_tlp_id") - 1)
 _PROPERTIES = {int(one): one.name for one in Property}
 
 
@@ -67,30 +71,20 @@ class Output:
         """Add a command whose life is over."""
         connection, sqe, cqe = command.connection, command.sqe, command.cqe
         association = connection.association
-        values = _EMPTY | {
-            "link": max(connection.link, 0), "function": association.number if association is not None else -1,
-            "epoch": association.life.epoch if association is not None else 0,
-            "sqid": -1 if connection.qid is None else connection.qid,
-            "cqid": -1 if connection.qid is None else connection.qid, "cid": command.cid, "opcode": sqe[0],
-            "nsid": command.dword(1), "psdt": sqe[1] >> 6, "fuse": sqe[1] & 3,
-            "dptr1": command.dword(6) | command.dword(7) << 32, "dptr2": command.dword(8) | command.dword(9) << 32,
-            "mptr": command.dword(4) | command.dword(5) << 32, "cdw0": command.dword(0), "cdw2": command.dword(2),
-            "cdw3": command.dword(3), "fetch_ps": command.time, "first_data_ps": command.first_data_ps,
-            "last_data_ps": command.last_data_ps, "cqe_ps": command.cqe_ps,
-            "bytes_expected": -1 if command.expected is None else command.expected,
-            "bytes_to_device": command.moved_out, "bytes_from_device": command.moved_in, "outcome": outcome,
-            "data_decoded": 1, "learnt": spool.SEEN, "fetch_tlp_id": command.tlp, "cqe_tlp_id": command.cqe_tlp,
-            "first_tlp_id": command.tlp, "last_tlp_id": max(command.last_tlp, command.tlp),
-        }  # fmt: skip
-        values |= {f"cdw{n}": command.dword(n) for n in range(10, 16)}
+        cdw0, nsid, cdw2, cdw3, mptr, dptr1, dptr2, *dwords = _SQE.unpack(sqe)
+        result = _NO_RESULT
         if cqe is not None:
-            status = cqe[14] | cqe[15] << 8
-            values |= {
-                "sct": status >> 9 & 7, "sc": status >> 1 & 0xFF, "dnr": status >> 15, "more": status >> 14 & 1,
-                "dw0": int.from_bytes(cqe[:4], "little"), "dw1": int.from_bytes(cqe[4:8], "little"),
-                "sqhd": cqe[8] | cqe[9] << 8,
-            }  # fmt: skip
-        self._transactions.put(command.number, tuple(values.values()))
+            dw0, dw1, head, _, _, status = _CQE.unpack(cqe)
+            result = (status >> 9 & 7, status >> 1 & 0xFF, status >> 15, status >> 14 & 1, dw0, dw1, head, -1, -1)
+        qid = -1 if connection.qid is None else connection.qid
+        self._transactions.put(command.number, (
+            max(connection.link, 0), -1, association.number if association is not None else -1,
+            association.life.epoch if association is not None else 0, qid, qid, cdw0 >> 16, cdw0 & 0xFF, nsid, -1,
+            sqe[1] >> 6, sqe[1] & 3, dptr1, dptr2, mptr, cdw0, cdw2, cdw3, *dwords, -1, -1, -1, command.time, -1,
+            command.first_data_ps, command.last_data_ps, command.cqe_ps, -1, -1, -1, -1, *result,
+            -1 if command.expected is None else command.expected, command.moved_out, command.moved_in, outcome, 1,
+            spool.SEEN, command.tlp, command.cqe_tlp, command.tlp, max(command.last_tlp, command.tlp), *_NOT_DUE,
+        ))  # fmt: skip
         if command.buffer is not None and (command.buffer.ranges or command.expected):
             self._data(command, command.buffer)
 

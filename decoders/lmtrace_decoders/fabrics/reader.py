@@ -4,18 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Literal
 
-from lmtrace.compressed import head
 from lmtrace.errors import CaptureError
 from lmtrace.spec.fabrics import ROCE_PORT, TCP_PORTS
-from lmtrace.stage import CONTAINER, CONTENT, HEAD_BYTES, Format, Link, Request, TlpChunk, register_format
+from lmtrace.stage import CONTAINER, CONTENT, Format, Link, Request, TlpChunk, register_format
 from lmtrace.trouble import declare
 from lmtrace_decoders.fabrics import tshark
 from lmtrace_decoders.fabrics.batch import Batch, Place
+from lmtrace_decoders.fabrics.frames import Frames
 from lmtrace_decoders.fabrics.roce import Roce
 from lmtrace_decoders.fabrics.tcp import ICREQ_START, Connection
-from lmtrace_decoders.pcap.peek import PCAPNG, first_packets, is_pcap, options
+from lmtrace_decoders.pcap.peek import PCAP, PCAPNG, first_packets
 
 BACKWARDS = declare(
     "packet-time-backwards", "info", "Packets are not in the order of their times; the order of the file is taken."
@@ -24,11 +23,8 @@ NOTHING = (
     "no NVMe over fabrics is in it (TCP ports 4420 and 8009, TCP connections that begin with an ICReq, UDP port 4791); "
     "where packets carry TLPs, say how with --framing"
 )
-FINE_TIMES = declare(
-    "times-finer-than-nanoseconds", "data-loss",
-    "tshark counts such times wrong: write the file anew with nanoseconds. What rests on order is not judged.",
-)  # fmt: skip
 MOST_PS = 1 << 62
+UDP_HEADER = 8
 MOST_CONNECTIONS = 1 << 16
 CHECKSUMS = {b"0": False, b"Bad": False, b"1": True, b"Good": True}
 """What tshark says of a checksum; anything else is not known."""
@@ -57,41 +53,41 @@ class FabricsReader:
     def chunks(self) -> Iterator[TlpChunk]:
         """Yield the PDUs in the order in which they were complete."""
         batch = self._batch
-        if too_fine(head(self._request.path, HEAD_BYTES)):
-            self._request.troubles.add(FINE_TIMES, "an interface counts time in less than nanoseconds", time_ps=0)
-        roce = Roce(batch, self._request)
+        roce, frames = Roce(batch, self._request), Frames(self._request)
         streams: dict[bytes, Connection] = {}
         ends: dict[bytes, tuple[bytes, bytes]] = {}
         for parts in tshark.packets(self._request):
-            place = self._place(parts)
+            if not frames.seek(int(parts[tshark.NUMBER])):
+                break
+            place = self._place(frames.number, frames.time)
             if parts[tshark.STREAM]:
-                self._segment(parts, place, streams, ends)
-            elif parts[tshark.UDP_DATA]:
+                self._segment(parts, place, streams, ends, frames)
+            elif parts[tshark.UDP_LENGTH]:
                 source = parts[tshark.IP_SRC] or parts[tshark.IP6_SRC]
                 destination = parts[tshark.IP_DST] or parts[tshark.IP6_DST]
-                data, length = _bytes(parts[tshark.UDP_DATA]), int(parts[tshark.UDP_LENGTH] or 0) - 8
-                roce.packet(source, destination, data, length, place)
+                length = int(parts[tshark.UDP_LENGTH])
+                data = frames.udp(int(parts[tshark.UDP_SRC]), int(parts[tshark.UDP_DST]), length)
+                roce.packet(source, destination, data, length - UDP_HEADER, place)
             if batch.full:
                 yield batch.chunk()
         for one in streams.values():
             one.finish(self._last)
         roce.finish(self._last)
+        frames.finish()
         if not batch.connections and not self._request.troubles.counts:
             raise CaptureError(f"{self._request.path.name}: {NOTHING}")
         yield batch.chunk()
 
-    def _place(self, parts: list[bytes]) -> Place:
-        seconds, _, fraction = parts[tshark.TIME].partition(b".")
-        time = int(seconds) * 10**12 + int(fraction.ljust(12, b"0")[:12]) if not seconds.startswith(b"-") else 0
-        number = int(parts[tshark.NUMBER])
+    def _place(self, number: int, time: int) -> Place:
         if time < self._last.time:
-            self._request.troubles.add(BACKWARDS, f"packet {number}", time_ps=time, offset=number)
-        self._last = Place(number, min(max(time, self._last.time), MOST_PS))
+            self._request.troubles.add(BACKWARDS, f"packet {number}", time_ps=max(time, 0), offset=number)
+            time = self._last.time
+        self._last = Place(number, min(max(time, 0), MOST_PS))
         return self._last
 
     def _segment(
         self, parts: list[bytes], place: Place, streams: dict[bytes, Connection],
-        ends: dict[bytes, tuple[bytes, bytes]],
+        ends: dict[bytes, tuple[bytes, bytes]], frames: Frames,
     ) -> None:  # fmt: skip
         number = parts[tshark.STREAM]
         source = parts[tshark.IP_SRC] or parts[tshark.IP6_SRC], parts[tshark.TCP_SRC]
@@ -104,15 +100,14 @@ class FabricsReader:
             one = Connection(self._batch, self._request, (int(source[1]), int(destination[1])), names)
             streams[number], ends[number] = one, source
         if one.wanted is not False:
+            seq, ack, length = (int(parts[n] or 0) for n in (tshark.SEQ, tshark.ACK, tshark.LENGTH))
+            data = b""
+            if length:
+                data = frames.tcp(int(source[1]), int(parts[tshark.TCP_DST]), seq, ack, length)
             one.packet(
-                0 if ends[number] == source else 1, int(parts[tshark.SEQ] or 0), int(parts[tshark.ACK] or 0),
-                int(parts[tshark.FLAGS] or b"0", 16), int(parts[tshark.LENGTH] or 0), _bytes(parts[tshark.TCP_DATA]),
-                place, CHECKSUMS.get(parts[tshark.CHECKSUM]),
+                0 if ends[number] == source else 1, seq, ack, int(parts[tshark.FLAGS] or b"0", 16), length, data, place,
+                CHECKSUMS.get(parts[tshark.CHECKSUM]),
             )  # fmt: skip
-
-
-def _bytes(text: bytes) -> bytes:
-    return bytes.fromhex(text.decode("ascii")) if text else b""
 
 
 def _end(address: bytes, port: bytes) -> str:
@@ -120,27 +115,9 @@ def _end(address: bytes, port: bytes) -> str:
     return f"[{text}]:{port.decode()}" if ":" in text else f"{text}:{port.decode()}"
 
 
-def too_fine(first: bytes) -> bool:
-    """Whether an interface described in the first bytes of a pcapng has a time resolution finer than nanoseconds."""
-    if first[:4] != PCAPNG:
-        return False
-    order: Literal["little", "big"] = "big" if first[8:12] == b"\x1a\x2b\x3c\x4d" else "little"
-    at = 0
-    while at + 12 <= len(first):
-        kind, length = (int.from_bytes(first[at + n : at + n + 4], order) for n in (0, 4))
-        if length < 12 or at + length > len(first):
-            break
-        if kind == 1:
-            for code, value in options(first[at + 8 : at + length - 4], 8, order):
-                if code == 9 and value and 10 ** (value[0] & 127) > 10**9 and not value[0] >> 7:
-                    return True
-        at += length
-    return False
-
-
 def matches(first: bytes) -> int:
     """Tell how surely a file is a network capture with NVMe over fabrics."""
-    if not is_pcap(first):
+    if first[:4] != PCAPNG and first[:4] not in PCAP:
         return 0
     packets = [one for one in first_packets(first) if one.interface.link_type in NETWORK_LINKS]
     return max((_sure(one.data) for one in packets), default=0)

@@ -6,13 +6,14 @@ from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 import pyarrow as pa
+from numba import njit, types
 
 from lmtrace.arrow import coded, from_numpy
 from lmtrace.spec.fabrics import FABRICS_OPCODE, KIND, PDU_KINDS, Fctype
 from lmtrace.store import Store
 from lmtrace.tables import TABLES
 
-ROOM = 160
+ROOM = 128
 """Bytes of each header that are looked at column by column."""
 PHASES = ("new", "requested", "ready", "closing")
 NEW, REQUESTED, READY, CLOSING = range(len(PHASES))
@@ -66,11 +67,19 @@ def records(rows: np.ndarray, data: np.ndarray, start: int) -> np.ndarray:
     for name, _ in (*_HEADER, *_NOTED):
         found[name] = 0 if name in ("address", "sgl_address") else -1
     size = np.minimum(rows["payload_bytes"].astype(np.int64), ROOM)
-    place = (rows["payload_start"] - start)[:, None] + np.arange(ROOM)
-    inside = np.arange(ROOM) < size[:, None]
-    head = np.where(inside, data[np.minimum(place, max(len(data) - 1, 0))], 0) if len(data) else inside * 0
-    _read(found, head.astype(np.uint64), rows["kind"], size)
+    head = np.zeros((len(rows), ROOM), np.uint8)
+    _gather(head, data, rows["payload_start"] - start, size)
+    _read(found, head, rows["kind"], size)
     return found
+
+
+@njit(types.void(types.uint8[:, ::1], types.Array(types.uint8, 1, "C", readonly=True), types.int64[::1],
+                 types.int64[::1]), cache=True)  # fmt: skip
+def _gather(head, data, starts, sizes):  # type: ignore[no-untyped-def]
+    """Copy the beginning of each payload into a row of ``head``."""
+    for row in range(len(starts)):
+        for at in range(min(sizes[row], len(data) - starts[row])):
+            head[row, at] = data[starts[row] + at]
 
 
 def _read(found: np.ndarray, head: np.ndarray, kind: np.ndarray, size: np.ndarray) -> None:
@@ -79,7 +88,7 @@ def _read(found: np.ndarray, head: np.ndarray, kind: np.ndarray, size: np.ndarra
         value = np.zeros(len(rows), np.uint64)
         for n in range(count):
             at = first + (n if order > 0 else count - 1 - n)
-            value |= head[rows, at] << np.uint64(8 * n)
+            value |= head[rows, at].astype(np.uint64) << np.uint64(8 * n)
         found[name][rows] = value
 
     def of(*names: str) -> np.ndarray:
@@ -91,10 +100,8 @@ def _read(found: np.ndarray, head: np.ndarray, kind: np.ndarray, size: np.ndarra
     initial, term = of("ICReq", "ICResp"), of("H2CTermReq", "C2HTermReq")
     for name, first, count in (("pfv", 8, 2), ("pda", 10, 1), ("digests", 11, 1), ("limit", 12, 4)):
         number(name, initial, first, count)
-    rest = head.copy()
-    rest[:, :16] = 0
-    rest[:, 128:] = 0
-    found["reserved"][initial] = ((rest != 0).any(axis=1) | (head[:, 1] != 0) | (head[:, 11] > 3))[initial]
+    first = head[initial]
+    found["reserved"][initial] = (first[:, 16:] != 0).any(axis=1) | (first[:, 1] != 0) | (first[:, 11] > 3)
     number("fes", term, 8, 2)
     number("fei", term, 10, 4)
     data = of("H2CData", "C2HData", "R2T")
@@ -119,7 +126,7 @@ def _read(found: np.ndarray, head: np.ndarray, kind: np.ndarray, size: np.ndarra
         number("cid", response, at + 12, 2)
         number("sqhd", response, at + 8, 2)
         rows = np.flatnonzero(response & (size >= at + 16))
-        status = head[rows, at + 14] | head[rows, at + 15] << np.uint64(8)
+        status = head[rows, at + 14].astype(np.int64) | head[rows, at + 15].astype(np.int64) << 8
         found["sct"][rows], found["sc"][rows] = status >> 9 & 7, status >> 1 & 0xFF
     number("key", of("SendInvalidate") & (size >= 20), 16, 4, -1)
     moved = of("ReadRequest", "ReadResponse", "Write", "WriteImmediate")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
@@ -16,6 +17,8 @@ if TYPE_CHECKING:
     from lmtrace_decoders.fabrics.decode import Fabrics, Row
 
 MOST_R2TS = 1 << 16
+_FIELDS = struct.Struct("<HHII")
+"""CCCID, TTAG, DATAO or R2TO, DATAL or R2TL."""
 
 
 class TcpPdus:
@@ -33,26 +36,24 @@ class TcpPdus:
             "reserved type": self._reserved,
         }  # fmt: skip
 
-    def _any(self, connection: Connection, row: Row) -> None:
-        """Note what any PDU meets."""
-        note = self._run.note
+    def _any(self, connection: Connection, row: Row, **more: int | bool | None) -> None:
+        """Note what any PDU meets, and ``more``."""
         if connection.started and connection.complete and connection.phase is None:
             connection.phase, connection.connected = records.NEW, records.NOT_CONNECTED
-        note(phase=connection.phase)
+        self._run.note(phase=connection.phase, **more)
         if row.upstream in connection.terminated:
-            note(after=records.AFTER_TERMINATION)
+            self._run.note(after=records.AFTER_TERMINATION)
 
-    def _carrier(self, connection: Connection, row: Row) -> None:
-        """Note what a PDU that may have digests and data meets."""
-        self._any(connection, row)
+    def _carrier(self, connection: Connection, row: Row, **more: int | bool | None) -> None:
+        """Note what a PDU that may have digests and data meets, and ``more``."""
+        digests = connection.header_digest is not None
+        self._any(
+            connection, row, header_digest_due=connection.header_digest,
+            data_digest_due=bool(connection.data_digest and row.data) if digests else None,
+            alignment=connection.alignment.get(row.upstream) if row.data else None, **more,
+        )  # fmt: skip
         if row.upstream != row.body[0] & 1:
             self._fatal(connection, row, FatalError.INVALID_HEADER_FIELD)
-        if connection.header_digest is not None:
-            self._run.note(
-                header_digest_due=connection.header_digest, data_digest_due=bool(connection.data_digest and row.data)
-            )
-        if row.data:
-            self._run.note(alignment=connection.alignment.get(row.upstream))
         if row.header_digest == Digest.BAD:
             self._fatal(connection, row, FatalError.HEADER_DIGEST_ERROR)
 
@@ -151,9 +152,19 @@ class TcpPdus:
 
     # -- data -------------------------------------------------------------------------------------------------
 
-    def _r2t(self, connection: Connection, row: Row) -> None:
+    def _short(self, connection: Connection, row: Row) -> bool:
+        """Whether a PDU with data has no room for its own header, so that nothing is known of what it did."""
+        if len(row.body) >= 8 + _FIELDS.size:
+            return False
         self._carrier(connection, row)
-        cid, ttag, offset, length = row.word(8, 2), row.word(10, 2), row.word(12, 4), row.word(16, 4)
+        connection.doubt()
+        return True
+
+    def _r2t(self, connection: Connection, row: Row) -> None:
+        if self._short(connection, row):
+            return
+        self._carrier(connection, row)
+        cid, ttag, offset, length = _FIELDS.unpack_from(row.body, 8)
         command = connection.commands.get(cid)
         note = self._run.note
         note(command=self._run.named(connection, cid))
@@ -171,8 +182,10 @@ class TcpPdus:
         command.next_r2t, command.last_tlp = offset + length, row.tlp
 
     def _h2c_data(self, connection: Connection, row: Row) -> None:
+        if self._short(connection, row):
+            return
         self._carrier(connection, row)
-        cid, ttag, offset, length = row.word(8, 2), row.word(10, 2), row.word(12, 4), row.word(16, 4)
+        cid, ttag, offset, length = _FIELDS.unpack_from(row.body, 8)
         command = connection.commands.get(cid)
         note = self._run.note
         note(command=self._run.named(connection, cid), length_limit=connection.most_data)
@@ -194,21 +207,24 @@ class TcpPdus:
         self._damaged(connection, row, cid)
 
     def _c2h_data(self, connection: Connection, row: Row) -> None:
-        self._carrier(connection, row)
-        cid, offset, length, flags = row.word(8, 2), row.word(12, 4), row.word(16, 4), row.body[1]
+        if self._short(connection, row):
+            return
+        cid, _, offset, length = _FIELDS.unpack_from(row.body, 8)
+        flags = row.body[1]
         command = connection.commands.get(cid)
-        note = self._run.note
-        note(command=self._run.named(connection, cid))
-        if flags & SUCCESS_FLAG:
-            note(flow_control=connection.flow_control)
+        success = connection.flow_control if flags & SUCCESS_FLAG else None
         if command is None or not row.upstream:
+            self._carrier(connection, row, command=self._run.named(connection, cid), flow_control=success)
             return
         self._run.output.child(command, DATA, row, offset, length, row.tlp)
-        note(transaction_id=self._run.output.first_transaction + command.number, moves=self._run.moves(command))
-        if command.sure:
-            note(offset_due=command.next_in, end_due=command.length, after_last=command.last_seen)
-            if command.expected is not None:
-                note(last_due=offset + length >= command.expected)
+        sure, expected = command.sure, command.expected
+        self._carrier(
+            connection, row, command=records.OUTSTANDING, flow_control=success,
+            transaction_id=self._run.output.first_transaction + command.number, moves=self._run.moves(command),
+            offset_due=command.next_in if sure else None, end_due=command.length if sure else None,
+            after_last=command.last_seen if sure else None,
+            last_due=offset + length >= expected if sure and expected is not None else None,
+        )  # fmt: skip
         command.next_in = offset + length
         command.last_seen |= bool(flags & LAST_PDU)
         self._run.moved_in(command, row, offset, row.data, self._data(row))

@@ -1,13 +1,12 @@
 """Packets through tshark: link layers, tunnels, IP fragments, TCP connections and sequence numbers are its work.
 
 tshark is found as pyshark finds it, reads the capture from its standard input and prints one line of fields a packet
-(``-T fields``), which costs a hundredth of its full dissection. It runs without a shell, with an empty
-configuration, and is ended when it stands still.
+(``-T fields``), which costs a hundredth of its full dissection; the bytes are read beside it, see `frames`. It runs
+without a shell, with an empty configuration, and is ended when it stands still.
 """
 
 from __future__ import annotations
 
-import contextlib
 import os
 import selectors
 import subprocess
@@ -16,23 +15,21 @@ import threading
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-from lmtrace.compressed import blocks
 from lmtrace.errors import CaptureError
 from lmtrace.stage import Request
 from lmtrace.trouble import declare
+from lmtrace_decoders.fabrics.reduced import Reduced, quiet
 
 MISSING = "NVMe over fabrics needs tshark, which was not found: install the package tshark (apt-get install tshark)"
-DAMAGED = declare(
-    "network-capture-damaged", "data-loss", "The file is damaged; what tshark could read before that place was used."
-)
+DAMAGED = declare("tshark-failed", "data-loss", "tshark ended with an error; what it had read before that was used.")
 FIELDS = (
-    "frame.number", "frame.time_relative", "tcp.stream", "ip.src", "ip.dst", "ipv6.src", "ipv6.dst", "tcp.srcport",
-    "tcp.dstport", "tcp.seq_raw", "tcp.ack_raw", "tcp.flags", "tcp.len", "tcp.checksum.status", "tcp.payload",
-    "udp.length", "udp.payload",
+    "frame.number", "tcp.stream", "ip.src", "ip.dst", "ipv6.src", "ipv6.dst", "tcp.srcport", "tcp.dstport",
+    "tcp.seq_raw", "tcp.ack_raw", "tcp.flags", "tcp.len", "tcp.checksum.status", "udp.srcport", "udp.dstport",
+    "udp.length",
 )  # fmt: skip
 (
-    NUMBER, TIME, STREAM, IP_SRC, IP_DST, IP6_SRC, IP6_DST, TCP_SRC, TCP_DST, SEQ, ACK, FLAGS, LENGTH, CHECKSUM,
-    TCP_DATA, UDP_LENGTH, UDP_DATA,
+    NUMBER, STREAM, IP_SRC, IP_DST, IP6_SRC, IP6_DST, TCP_SRC, TCP_DST, SEQ, ACK, FLAGS, LENGTH, CHECKSUM, UDP_SRC,
+    UDP_DST, UDP_LENGTH,
 ) = range(len(FIELDS))  # fmt: skip
 PREFERENCES = (
     "tcp.check_checksum:TRUE",
@@ -63,20 +60,21 @@ class _Feeder:
     request: Request
     process: subprocess.Popen[bytes]
     fed: int = 0
-    damage: tuple[int, str] | None = None
+    error: str = ""
     said: list[bytes] = field(default_factory=list)
 
     def feed(self) -> None:
-        """Write everything; an early end of tshark shows in its exit status."""
-
-        def damaged(offset: int, reason: str) -> None:
-            self.damage = (offset, reason)
-
+        """Write what tshark is given; an early end of tshark shows in its exit status."""
         assert self.process.stdin is not None
-        with contextlib.suppress(OSError), self.process.stdin as pipe:
-            for block in blocks(self.request.path, 1 << 20, self.request.progress, damaged):
-                pipe.write(block)
-                self.fed += len(block)
+        try:
+            with self.process.stdin as pipe:
+                for block in Reduced(quiet(self.request)).pcapng():
+                    pipe.write(block)
+                    self.fed += len(block)
+        except OSError:
+            return
+        except Exception as error:  # it must not be lost with the thread
+            self.error = f"{type(error).__name__}: {error}"
 
     def listen(self) -> None:
         """Keep the first lines that tshark says on its standard error."""
@@ -142,10 +140,9 @@ def _run(command: list[str], request: Request, empty: str) -> Iterator[list[byte
             if stream is not None:
                 stream.close()
     said = feeder.complaint()
-    if feeder.damage is not None:
-        offset, reason = feeder.damage
-        request.troubles.add(DAMAGED, f"byte {offset} of the uncompressed file: {reason}", offset=offset)
-    elif status and not count:
+    if feeder.error:
+        raise CaptureError(f"{request.path.name} could not be given to tshark: {feeder.error}")
+    if status and not count:
         raise CaptureError(f"{request.path.name}: tshark reads nothing from it: {said or f'exit status {status}'}")
     elif status:
         request.troubles.add(DAMAGED, said.replace('"-"', "") or f"tshark ended with status {status}")
