@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 from typing import TYPE_CHECKING
 
 from lmtrace.pieces import Pieces
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
     from lmtrace_decoders.fabrics.decode import Fabrics
 
 _SEQUENCES = {one.value: one.name.lower() for one in SequenceIndicator}
+_ENTRY = struct.Struct("<4xI32x4I4xI")
+"""NSID and CDW10 to 13 and 15 of an entry."""
 IOCCSZ = slice(1792, 1796)
 """I/O Queue Command Capsule Supported Size of Identify Controller, in units of 16 bytes (5.1.13.2.1)."""
 
@@ -29,7 +32,8 @@ def expected_bytes(command: Command) -> int | None:
         return {Fctype.CONNECT: CONNECT_DATA.size, Fctype.PROPERTY_SET: 0, Fctype.PROPERTY_GET: 0}.get(
             Fctype(command.sqe[4]) if command.sqe[4] in Fctype._value2member_map_ else Fctype.DISCONNECT
         )
-    entry = Entry(command.opcode, command.dword(1), *(command.dword(n) for n in (10, 11, 12, 13, 15)))
+    nsid, *dwords = _ENTRY.unpack(command.sqe)
+    entry = Entry(command.opcode, nsid, *dwords)
     connection = command.connection
     if connection.qid is None:
         return None
@@ -37,7 +41,7 @@ def expected_bytes(command: Command) -> int | None:
         return admin_bytes(entry)
     block = None
     if connection.association is not None and moves_blocks(command.opcode):
-        block = connection.association.blocks.get(command.dword(1))
+        block = connection.association.blocks.get(nsid)
     return io_bytes(entry, block)[0]
 
 
