@@ -17,6 +17,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import lmtrace
+from lmtrace.check import find_interfaces
 from lmtrace.errors import CaptureError, LmtraceError, UsageError
 from lmtrace.exchange import EXAMPLE, EXAMPLE_DATA, NEEDS, document
 from lmtrace.run import Run
@@ -91,6 +92,13 @@ def test_what_a_bus_does_not_carry_stays_unknown(tmp_path: Path, bus: str) -> No
     before = lmtrace.check(capture, payload="keep")
     after = lmtrace.check(as_parquet(before, tmp_path / "b.parquet"), payload="keep")
     same(before, after, "tlps", "transactions", "children", "violations", "interrupts")
+
+
+def test_bind_names_the_links_of_a_table(tmp_path: Path) -> None:
+    (capture,) = synth("plain-io", tmp_path / "a.pcapng")
+    for write, name in ((as_parquet, "b.parquet"), (as_csv, "b.csv"), (as_json, "b.jsonl")):
+        found = find_interfaces(write(lmtrace.check(capture), tmp_path / name))
+        assert found.startswith(f"# {name}: ") and '[link."pcie0".given]' in found
 
 
 def test_several_captures_in_one_table_stay_apart(tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+import lmtrace
 from lmtrace.bindings import parse as parse_binding
 from lmtrace.errors import BindingError, CaptureError, UsageError
 from lmtrace.spec.pcie import Direction, Kind
@@ -222,6 +223,15 @@ def test_a_framing_in_a_binding(tmp_path: Path, text: str) -> None:
     data = own(b"head\x00\x07" + WRITE + b"lcrc")
     rows, payload, _, _ = read(tmp_path, data, binding=text, name="a.pcapng")
     assert (kinds(rows), payload) == (["MWr"], b"payload!")
+
+
+def test_a_framing_of_the_project_leaves_files_alone_that_say_what_they_are(tmp_path: Path) -> None:
+    (tmp_path / "lmtrace.toml").write_text('framing = "offset=4,dll"\n')
+    own_file, other = tmp_path / "own.pcapng", tmp_path / "other.pcapng"
+    own_file.write_bytes(section() + interface() + packet(WRITE, 5))
+    other.write_bytes(own(b"head\x00\x07" + WRITE + b"lcrc"))
+    run = lmtrace.decode([own_file, other], output=tmp_path / "out.lmtrace")
+    assert run.table("tlps", ["kind"]).to_pylist() == [{"kind": "MWr"}] * 2
 
 
 @pytest.mark.parametrize("text", ["framing = 4", "[framing]\noffset = 1.5", "framing = {}", 'other = "x"'])

@@ -35,7 +35,7 @@ from lmtrace.errors import BindingError, ConfigError
 from lmtrace.rule import plain_id
 
 FILE_NAME = "lmtrace.toml"
-KEYS = ("binding", "link", "profiles", "options", "waiver")
+KEYS = ("binding", "link", "framing", "profiles", "options", "waiver")
 PLACES = ("capture", "link", "controller")
 
 
@@ -136,9 +136,12 @@ def _config(table: dict[str, Any], file: Path) -> Config:
 
 
 def _binding(table: dict[str, Any], file: Path) -> Binding | None:
-    if "binding" in table and "link" in table:
-        raise ConfigError(f"{file.name}: it has both binding and [link]; keep one")
-    if "link" in table:
+    here = [key for key in ("link", "framing") if key in table]
+    if "binding" in table and here:
+        raise ConfigError(
+            f"{file.name}: it has both binding and {'[link]' if here[0] == 'link' else here[0]}; keep one"
+        )
+    if here:
         return bindings.from_table(table, file.name)
     name = table.get("binding")
     if name is None:

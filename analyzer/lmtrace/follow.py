@@ -80,17 +80,15 @@ class Following:
     def _look(self, places: dict[str, Path]) -> None:
         """Judge what has arrived and tell what is new; what cannot be read yet is left for the next look."""
         try:
-            self._looking = True
             with Store(self.plan.target) as store:
-                judge(store, self.plan, places)
-                rows = [row for row in store.read("violations").to_pylist() if row["waived"] is None]
-            self._looking = False
-        except Interrupted:
+                try:
+                    self._looking = True
+                    judge(store, self.plan, places)
+                    rows = [row for row in store.read("violations").to_pylist() if row["waived"] is None]
+                finally:
+                    self._looking = False
+        except (Interrupted, CaptureError):
             return
-        except CaptureError:
-            return
-        finally:
-            self._looking = False
         self._tell(rows)
 
     def _tell(self, rows: list[dict[str, Any]]) -> None:

@@ -17,7 +17,7 @@ from lmtrace.exchange import DATA, NEEDS
 from lmtrace.stage import CONTAINER, CONTENT, HEAD_BYTES, Format, Link, Request, TlpChunk, register_format
 from lmtrace_decoders.exchange.cells import CellError
 from lmtrace_decoders.exchange.columns import Columns, parse_columns
-from lmtrace_decoders.exchange.rows import Builder
+from lmtrace_decoders.exchange.rows import Builder, binding_text
 from lmtrace_decoders.pcap.packets import CUT
 
 ROWS = 1 << 14
@@ -206,7 +206,7 @@ def _find(request: Request) -> str:
     """Return a binding to start from; nothing in it needs binding but given facts."""
     reader = CsvReader(request)
     names = ", ".join(reader._layout.places)
-    return f"# {request.path.name}: CSV of TLPs with the columns {names}\n[link.pcie0.given]\n"
+    return binding_text(reader, f"{request.path.name}: CSV of TLPs with the columns {names}")
 
 
 register_format(Format("csv", (".csv",), _matches, CsvReader, _find, layout="columns", common=True))

@@ -17,7 +17,7 @@ from lmtrace.exchange import DATA, NEEDS
 from lmtrace.stage import CONTAINER, CONTENT, Format, Link, Request, TlpChunk, register_format
 from lmtrace.tables import TLPS
 from lmtrace_decoders.exchange.cells import CellError
-from lmtrace_decoders.exchange.rows import Builder
+from lmtrace_decoders.exchange.rows import Builder, binding_text
 from lmtrace_decoders.pcap.packets import CUT
 
 BLOCK = 1 << 22
@@ -143,7 +143,7 @@ def _matches(first: bytes) -> int:
 
 def _find(request: Request) -> str:
     """Return a binding to start from; nothing in it needs binding but given facts."""
-    return f"# {request.path.name}: JSON lines of TLPs\n[link.pcie0.given]\n"
+    return binding_text(JsonLinesReader(request), f"{request.path.name}: JSON lines of TLPs")
 
 
 register_format(Format("jsonl", (".jsonl",), _matches, JsonLinesReader, _find, common=True))

@@ -12,7 +12,7 @@ from lmtrace.errors import CaptureError
 from lmtrace.exchange import DATA, NEEDS
 from lmtrace.stage import CONTENT, Format, Link, Request, TlpChunk, register_format
 from lmtrace_decoders.exchange.cells import CellError
-from lmtrace_decoders.exchange.rows import Builder
+from lmtrace_decoders.exchange.rows import Builder, binding_text
 
 ROWS = 1 << 16
 MAGIC = b"PAR1"
@@ -85,8 +85,7 @@ class ParquetReader:
 
 def _find(request: Request) -> str:
     """Return a binding to start from; nothing in it needs binding but given facts."""
-    ParquetReader(request)
-    return f"# {request.path.name}: Parquet table of TLPs\n[link.pcie0.given]\n"
+    return binding_text(ParquetReader(request), f"{request.path.name}: Parquet table of TLPs")
 
 
 register_format(

@@ -13,7 +13,7 @@ from lmtrace.arrow import to_numpy
 from lmtrace.bindings import Given
 from lmtrace.exchange import DATA
 from lmtrace.spec.pcie import COMPLETIONS, CONFIG, Kind
-from lmtrace.stage import NO_BAR, NO_FUNCTION, NO_ROLE, TLP_ROW, Flag, Link, Request, TlpChunk
+from lmtrace.stage import NO_BAR, NO_FUNCTION, NO_ROLE, TLP_ROW, Flag, Link, Reader, Request, TlpChunk
 from lmtrace.trouble import declare
 from lmtrace_decoders.exchange.cells import (
     Bytes,
@@ -28,6 +28,7 @@ from lmtrace_decoders.exchange.cells import (
     words,
 )
 from lmtrace_decoders.exchange.columns import Columns
+from lmtrace_decoders.interfaces.bind_text import quoted
 from lmtrace_decoders.pcap import headers, unwrap, walk
 from lmtrace_decoders.pcap.trouble import BACKWARDS, MOST_LINKS, TROUBLE_OF_CODE
 from lmtrace_decoders.tlp import KIND_OF_BYTE0
@@ -350,3 +351,12 @@ def _needed(name: str, column: Numbers, where: np.ndarray) -> Numbers:
     if len(missing):
         raise CellError(int(missing[0]), name, "is missing")
     return column
+
+
+def binding_text(reader: Reader, what: str) -> str:
+    """Return a binding to start from: the links of the first TLPs, which need nothing but facts not shown."""
+    next(iter(reader.chunks()), None)
+    lines = [f"# {what}; its links need no binding, only facts it does not show"]
+    for link in reader.links:
+        lines += ["", f"[link.{quoted(link.name)}.given]"]
+    return "\n".join(lines) + "\n"

@@ -32,6 +32,7 @@ from lmtrace_decoders.pcap.trouble import (
     BACKWARDS,
     FAR_TIME,
     GAP,
+    MANY,
     MOST_LINKS,
     OTHER_LINK,
     STREAM_GAP,
@@ -81,7 +82,9 @@ class PcapReader:
             )
         self.links: list[Link] = []
         self._given = request.binding.links if request.binding else {}
-        text = request.layout or (request.binding.framing if request.binding else None)
+        text = request.layout
+        if text is None and request.binding and not any(is_own(one) for one in first_interfaces(first)):
+            text = request.binding.framing
         self._own = text is None
         self.framing = parse(text) if text else self._recognise(first)
         self._ends = Ends(self.framing.devices)
@@ -178,6 +181,7 @@ class PcapReader:
             if link.name == name:
                 return number
         if len(self.links) == MOST_LINKS:
+            self._request.troubles.add(MANY, name)
             return -1
         given = self._given[name].given if name in self._given else Given()
         self.links.append(Link(name, text, confidence, given))
