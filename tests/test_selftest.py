@@ -8,8 +8,10 @@ from pathlib import Path
 
 import pytest
 
+import documentation
 from lmtrace.errors import UsageError
 from lmtrace.report.selftest import render
+from lmtrace.rule import rules
 from lmtrace.scenario import RANDOM, Fault, Options, named, scenarios, synth
 from lmtrace.selftest import Clean, Job, Played, Result, catchers, measure, selftest
 from test_cli import lmtrace
@@ -122,3 +124,22 @@ def test_random_fault_from_the_command_line(tmp_path: Path) -> None:
     done = lmtrace("synth", "sanitize", "--fault", "random", "--seed", "2", "-o", tmp_path / "a.pcapng")
     fault = named("sanitize").fault(Options(2, None, RANDOM))
     assert fault is not None and fault.text in done.stdout
+
+
+WITHOUT_FAULT = {
+    "HMLM-5.1.17.1.1-n22": "posting commands to a suspended controller is legal, and every migration does it",
+}
+"""Live-migration rules for which no scenario has a named fault, and why."""
+
+
+def test_every_live_migration_rule_has_a_fault() -> None:
+    broken = {fault.rule for one in scenarios().values() for fault in one.faults}
+    lacking = {one.id for one in rules() if one.id.startswith("HMLM-")} - broken
+    assert lacking == set(WITHOUT_FAULT)
+
+
+def test_what_is_published_covers_every_named_fault() -> None:
+    declared = {(name, fault.name, fault.rule) for name, one in scenarios().items() for fault in one.faults}
+    stored = documentation.measured()
+    assert {(one.scenario, one.fault, one.rules[0]) for one in stored.of("named")} == declared
+    assert stored.exit_status == 0 and len(stored.of("random")) >= 300 and len(stored.clean) >= 200

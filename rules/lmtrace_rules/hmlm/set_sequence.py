@@ -222,6 +222,13 @@ def sequence_ended_with_gaps(command: SetControllerState, session: Session) -> I
 
     Breaks::
 
+        5us set_controller_state target=2 csvi=1 seqind=1 numd=8
+            cq qid=1
+        6us set_controller_state target=2 csvi=1 seqind=2 csol=48 numd=8
+            cq qid=1
+
+    Breaks::
+
         3us set_controller_state target=2 csvi=1 seqind=1 numd=14
             cq qid=1
         5us set_controller_state target=2 csvi=1 seqind=2 csol=64 numd=4
@@ -235,11 +242,15 @@ def sequence_ended_with_gaps(command: SetControllerState, session: Session) -> I
     if command.sequence is not SequenceIndicator.LAST or session.phase(command) is not Phase.OPEN:
         return
     size = sent_with(command, session).state.size
-    if size is None:
-        yield not_observable(NO_SENT_HEADER, command)
-        return
     parts = [*session.transfer(command.function, command.target).commands, command]
     spans = [(part.offset, part.offset + part.length) for part in parts if part.length]
+    if size is None:
+        lacking = uncovered(spans, 0, HEADER)
+        if lacking:
+            yield broken(f"{command.title} ends a sequence whose header left out {ranges_text(lacking)}", command)
+        else:
+            yield not_observable(NO_SENT_HEADER, command)
+        return
     gaps, end = uncovered(spans, 0, size), max((last for _, last in spans), default=0)
     if gaps:
         yield broken(f"{command.title} ends a sequence of {size} bytes that left out {ranges_text(gaps)}", command)

@@ -8,7 +8,7 @@ from typing import Any
 from lmtrace.spec.migration import EntrySequence
 from lmtrace.spec.nvme import CONTROLLER_SUSPENDED, INVALID_CONTROLLER_DATA_QUEUE, Property
 from lmtrace_samples.commands import Controller
-from lmtrace_samples.engine import Command, Refused
+from lmtrace_samples.engine import Command, CompletionQueue, Refused
 from lmtrace_samples.fault import fault, forgets, instead
 from lmtrace_samples.manager import Manager
 from lmtrace_samples.simulation import US, Steps
@@ -214,3 +214,26 @@ def suspend_half_drained(world: World) -> None:
 
     instead(source, "complete", complete)
     instead(source, "drain", drain)
+
+
+@fault("interrupts-lost-in-drain", "HMLM-5.1.17.1.1-n9", "rollback")
+def interrupts_lost_in_drain(world: World) -> None:
+    """What completes while the source drains is never told by an interrupt."""
+    source = _source(world)
+
+    def completed(original: Callable[[CompletionQueue], None], queue: CompletionQueue) -> None:
+        if not source.draining:
+            original(queue)
+
+    instead(source, "completed", completed)
+
+
+@fault("announcement-without-suspension", "HMLM-5.1.17.1.1-n13", "migration", party="host")
+def announcement_without_suspension(world: World) -> None:
+    """The host announces in the end that it will suspend the destination, and does not."""
+
+    def afterwards(original: Callable[..., Steps[None]], manager: Manager, cntlid: int) -> Steps[None]:
+        yield from original(manager, cntlid)
+        yield from manager.notify(2)
+
+    instead(world, "afterwards", afterwards)
