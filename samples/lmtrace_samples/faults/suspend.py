@@ -216,7 +216,7 @@ def suspend_half_drained(world: World) -> None:
     instead(source, "drain", drain)
 
 
-@fault("interrupts-lost-in-drain", "HMLM-5.1.17.1.1-n9", "rollback")
+@fault("interrupts-lost-in-drain", "HMLM-5.1.17.1.1-n9", "migration")
 def interrupts_lost_in_drain(world: World) -> None:
     """What completes while the source drains is never told by an interrupt."""
     source = _source(world)
