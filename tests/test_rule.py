@@ -14,6 +14,11 @@ def test_ids_are_unique_between_rules_and_the_listed() -> None:
     assert not {one.id for one in rules()} & {one.id for one in listed()}
 
 
+def test_what_answers_for_another_is_a_rule() -> None:
+    known = {one.id for one in rules()}
+    assert {by for one in listed() for by in one.by} <= known
+
+
 @pytest.mark.parametrize(
     "word", ["HMLM-5.1.17.1.2-n1", "hmlm_5_1_17_1_2_n1", "NVM21_5_1_17_1_2_n1", "running-controller-resumed"]
 )

@@ -123,10 +123,12 @@ class Rule:
 
 @dataclass(frozen=True, slots=True)
 class Listed:
-    """A requirement that is not a rule, and why: nothing a passive observer sees can break it, or no rule yet."""
+    """A requirement without a rule of its own: other rules answer it, or nothing a passive observer sees breaks it."""
 
     id: str
     reason: str
+    by: tuple[str, ...] = ()
+    """Ids of the rules that answer it; empty where none does."""
 
 
 _rules: dict[str, Rule] = {}
@@ -173,6 +175,11 @@ def column_rule(
 def not_a_rule(id: str, reason: str) -> None:
     """List a requirement that no rule judges, with the reason."""
     _listed[id] = Listed(id, reason)
+
+
+def answered_by(id: str, *rules: str, reason: str) -> None:
+    """List a requirement that other rules answer: their ids, and what of them covers it."""
+    _listed[id] = Listed(id, reason, rules)
 
 
 def _register(
@@ -227,7 +234,7 @@ def rules(folder: Path | None = None) -> list[Rule]:
 
 
 def listed() -> list[Listed]:
-    """Return the requirements that no rule judges, in natural order of id."""
+    """Return the requirements that have no rule of their own, in natural order of id."""
     load_packs("lmtrace.rules")
     return sorted(_listed.values(), key=lambda one: natural(one.id))
 

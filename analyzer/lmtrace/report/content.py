@@ -141,7 +141,7 @@ def _listed(summary: Mapping[str, Any]) -> int:
 
     asked = summary["settings"]
     chosen = any(asked[one] for one in ("select", "ignore", "profile")) or not asked["judged"]
-    return 0 if chosen else len(listed())
+    return 0 if chosen else sum(not one.by for one in listed())
 
 
 def _fill_commands(run: Run, findings: list[Finding]) -> None:

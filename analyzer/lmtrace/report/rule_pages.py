@@ -28,7 +28,7 @@ def render(word: str | None, folder: Path | None, format: str) -> str:
 
 
 def table(pool: Iterable[Rule], unjudged: Iterable[Listed]) -> str:
-    """Return the Markdown table of rules, by section of the checklist, and of the ids that no rule judges."""
+    """Return the Markdown table of rules, by section of the checklist, and of the ids that have none of their own."""
     lines: list[str] = []
     section = None
     for one in sorted(pool, key=lambda one: _section_key(one.section)):
@@ -42,7 +42,12 @@ def table(pool: Iterable[Rule], unjudged: Iterable[Listed]) -> str:
                 "|---|---|---|---|---|",
             ]
         lines.append(f"| `{one.id}` | {one.name} | {one.severity} | {one.party} | {_cell(one.text)} |")
-    left = list(unjudged)
+    unjudged = list(unjudged)
+    answered = [one for one in unjudged if one.by]
+    if answered:
+        lines += ["", "**Answered by other rules**", "", "| id | rules | how |", "|---|---|---|"]
+        lines += [f"| `{one.id}` | {', '.join(f'`{by}`' for by in one.by)} | {_cell(one.reason)} |" for one in answered]
+    left = [one for one in unjudged if not one.by]
     if left:
         lines += ["", "**Not judged**", "", "| id | why |", "|---|---|"]
         lines += [f"| `{one.id}` | {_cell(one.reason)} |" for one in left]
@@ -64,12 +69,17 @@ def _list(pool: list[Rule], unjudged: list[Listed], format: str) -> str:
         return table(pool, unjudged)
     width = max([len(one.id) for one in pool] + [len(one.id) for one in unjudged], default=0)
     lines = [f"{one.id:<{width}}  {one.severity:<7}  {one.party:<10}  {one.name}" for one in pool]
-    if unjudged and pool:
-        lines += ["", "Not judged:"]
-    for one in unjudged:
-        lines += textwrap.wrap(
-            f"{one.id:<{width}}  {one.reason}", 100, subsequent_indent=" " * (width + 2), break_on_hyphens=False
-        )
+    for title, some in (
+        ("Answered by other rules:", [one for one in unjudged if one.by]),
+        ("Not judged:", [one for one in unjudged if not one.by]),
+    ):
+        if some and pool:
+            lines += ["", title]
+        for one in some:
+            said = f"{', '.join(one.by)}: {one.reason}" if one.by else one.reason
+            lines += textwrap.wrap(
+                f"{one.id:<{width}}  {said}", 100, subsequent_indent=" " * (width + 2), break_on_hyphens=False
+            )
     return "\n".join(lines) + "\n"
 
 
@@ -83,7 +93,7 @@ def _record(one: Rule) -> dict[str, Any]:
 
 
 def _unjudged(one: Listed) -> dict[str, Any]:
-    return {"id": one.id, "judged": False, "reason": one.reason}
+    return {"id": one.id, "judged": bool(one.by), "by": list(one.by), "reason": one.reason}
 
 
 def _page(one: Rule, format: str) -> str:
