@@ -106,6 +106,7 @@ class Fabrics:
             "connection", "kind", "time_ps", "end_ps", "source_offset", "direction", "size", "data_bytes",
             "payload_start", "payload_bytes", "header_digest", "data_digest", "flags",
         )]  # fmt: skip
+        of_queues = self._notes["sqid"] = ([], [])
         for index, (
             number, kind, time, end, packet, direction, size, count, at, kept, head_digest, data_digest, flags,
         ) in enumerate(zip(*columns, strict=True)):  # fmt: skip
@@ -123,7 +124,8 @@ class Fabrics:
             self._handlers.get(kind, self._other)(connection, row)
             connection.heard[row.upstream] = end
             if connection.qid is not None:
-                self.note(sqid=connection.qid)
+                of_queues[0].append(index)
+                of_queues[1].append(connection.qid)
         for name, (places, values) in self._notes.items():
             made[name][places] = values
         self._notes.clear()

@@ -100,7 +100,7 @@ class FabricsReader:
             one = Connection(self._batch, self._request, (int(source[1]), int(destination[1])), names)
             streams[number], ends[number] = one, source
         if one.wanted is not False:
-            seq, ack, length = (int(parts[n] or 0) for n in (tshark.SEQ, tshark.ACK, tshark.LENGTH))
+            seq, ack, length = int(parts[tshark.SEQ] or 0), int(parts[tshark.ACK] or 0), int(parts[tshark.LENGTH] or 0)
             data = b""
             if length:
                 data = frames.tcp(int(source[1]), int(parts[tshark.TCP_DST]), seq, ack, length)

@@ -84,6 +84,8 @@ class Flow:
     """Bytes that came with a wrong checksum, where no other was right."""
     latest: Place | None = None
     """Where its latest bytes were recorded, without a gap before them."""
+    enough: int = COMMON_HEADER
+    """Bytes that the buffer needs before anything can be taken off it."""
     unseen: int | None = None
     """Position up to which the other side acknowledged bytes that were not recorded, so far."""
 
@@ -126,6 +128,7 @@ class Flow:
     def drop(self, count: int) -> None:
         """Take bytes off the front of the buffer."""
         del self.buffer[:count]
+        self.enough = COMMON_HEADER
         self.base += count
         if self.holes and self.holes[0][1] <= self.base:
             self.holes = [one for one in self.holes if one[1] > self.base]
@@ -184,7 +187,8 @@ class Connection:
             self._judge()
         if self.wanted:
             for one in self._flows:
-                self._parse(one, place)
+                if len(one.buffer) >= one.enough:
+                    self._parse(one, place)
             if flags & (FIN | RST) and not self._closed:
                 self._ended(end, flow, flags, place)
 
@@ -309,6 +313,7 @@ class Connection:
                 flow.drop(1)
                 continue
             if len(flow.buffer) < length:
+                flow.enough = length
                 return
             self._pdu(flow, kind, flags, header, offset, length, place)
             flow.drop(length)

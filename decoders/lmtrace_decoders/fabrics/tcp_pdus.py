@@ -40,7 +40,8 @@ class TcpPdus:
         """Note what any PDU meets, and ``more``."""
         if connection.started and connection.complete and connection.phase is None:
             connection.phase, connection.connected = records.NEW, records.NOT_CONNECTED
-        self._run.note(phase=connection.phase, **more)
+        if more or connection.phase is not None:
+            self._run.note(phase=connection.phase, **more)
         if row.upstream in connection.terminated:
             self._run.note(after=records.AFTER_TERMINATION)
 
