@@ -5,7 +5,7 @@ specification's names in any case; what is left out has its default. A command m
 (``fetch=4us``) and that no completion was seen (``status=none``). Indented lines below a command are its data:
 ``header``, ``nvme``, ``sq``, ``cq``, ``vendor`` of a Controller State, ``header`` and ``range`` of the structures of
 memory tracking, or ``data`` with the fields of its structure, or with a little-endian number and its place in them
-(``data raw=0x1234 at=132 size=1024``).
+(``data raw=0x1234 at=132 size=1024``); further ``data`` lines add such numbers.
 Of a Controller State a command moves the part that its offset and length name; without ``numdl`` or ``numd`` all.
 
 The cast: 01:00.0 is the MMC with CNTLID 0; 01:00.1 and 01:00.2 are migratable controllers with CNTLID 1 and 2. All
@@ -33,7 +33,10 @@ from lmtrace.events import (
     CreateCdq,
     EndOfCapture,
     Event,
+    FeatureCommand,
     GetControllerState,
+    GetLogPage,
+    Identify,
     IdentifyController,
     IdentifyStateFormats,
     StateTransfer,
@@ -44,10 +47,11 @@ from lmtrace.events import (
 from lmtrace.known import Known
 from lmtrace.pieces import Pieces
 from lmtrace.session import Session
-from lmtrace.spec import migration
+from lmtrace.spec import admin_data, migration
+from lmtrace.spec.admin_data import Lid
 from lmtrace.spec.fabrics import CONNECT_DATA
 from lmtrace.spec.layout import Layout
-from lmtrace.spec.nvme import IDENTIFY_CONTROLLER, SQE, Status
+from lmtrace.spec.nvme import IDENTIFY_CONTROLLER, SQE, Cns, Feature, Status
 from lmtrace.spec.pcie import bdf
 from lmtrace.units import parse_time
 
@@ -284,6 +288,26 @@ def _moved(command: StateTransfer, data: bytes, keys: dict[str, str]) -> bytes:
 
 
 _DATA_LAYOUTS: dict[type[Command], Layout] = {IdentifyController: IDENTIFY_CONTROLLER, Connect: CONNECT_DATA}
+_LOG_LAYOUTS: dict[int, Layout] = {
+    Lid.ERROR_INFORMATION: admin_data.ERROR_ENTRY, Lid.SMART: admin_data.SMART_LOG,
+    Lid.FIRMWARE_SLOT: admin_data.FIRMWARE_SLOT_LOG, Lid.SANITIZE_STATUS: admin_data.SANITIZE_STATUS_LOG,
+    Lid.RESERVATION_NOTIFICATION: admin_data.RESERVATION_LOG,
+}  # fmt: skip
+_FEATURE_LAYOUTS: dict[int, Layout] = {
+    Feature.TIMESTAMP: admin_data.TIMESTAMP_DATA, Feature.HOST_BEHAVIOR_SUPPORT: admin_data.HOST_BEHAVIOR_DATA,
+    Feature.HOST_MEMORY_BUFFER: admin_data.HOST_MEMORY_DESCRIPTOR,
+}  # fmt: skip
+
+
+def _data_layout(command: Command) -> Layout | None:
+    """Return the structure that a command's data have, None where their bytes are told by place."""
+    if type(command) is Identify and command.cns == Cns.NAMESPACE:
+        return admin_data.IDENTIFY_NAMESPACE
+    if isinstance(command, GetLogPage):
+        return _LOG_LAYOUTS.get(command.lid)
+    if isinstance(command, FeatureCommand):
+        return _FEATURE_LAYOUTS.get(command.fid)
+    return _DATA_LAYOUTS.get(type(command))
 
 
 def _data(command: Command, body: list[str], line: str) -> bytes:
@@ -301,13 +325,12 @@ def _data(command: Command, body: list[str], line: str) -> bytes:
         if isinstance(command, IdentifyStateFormats):
             head = bytes((values.get("NV", 1), values.get("NUUID", 0)))
             return (head + values.get("VERSION", 0).to_bytes(2, "little")).ljust(values.get("SIZE", 4096), b"\0")
-        raw = values.pop("RAW", None)
-        size, place = values.pop("SIZE", 4096), values.pop("AT", 0)
-        layout = _DATA_LAYOUTS.get(type(command))
-        if layout is not None:
-            made = int.from_bytes(layout.encode(**values), "little") | (raw or 0) << 8 * place
-            return made.to_bytes(layout.size, "little")
-        return ((raw or 0) << 8 * place).to_bytes(size, "little")
+        size, layout = values.pop("SIZE", None), _data_layout(command)
+        raw = sum(one.pop("RAW", 0) << 8 * one.pop("AT", 0) for one in parts["data"])
+        if layout is None:
+            return raw.to_bytes(size or 4096, "little")
+        made = int.from_bytes(layout.encode(**values), "little") | raw
+        return made.to_bytes(max(layout.size, -(-made.bit_length() // 8)), "little")[:size]
     if isinstance(command, TrackMemoryChanges | TrackReceive):
         return _tracked_bytes(command, parts["header"][0] if parts["header"] else {}, parts["range"])
     return state_bytes(parts)

@@ -21,10 +21,14 @@ from lmtrace.events.both_ends import (
 )
 from lmtrace.events.command import (
     Command,
+    FeatureCommand,
+    GetFeatures,
+    GetLogPage,
     Identify,
     IdentifyController,
     IdentifyStateFormats,
     Sanitize,
+    SetFeatures,
     VirtualizationManagement,
 )
 from lmtrace.events.fabrics import (
@@ -97,8 +101,11 @@ __all__ = [
     "EndOfCapture",
     "Event",
     "FabricsCommand",
+    "FeatureCommand",
     "GetControllerState",
+    "GetFeatures",
     "GetFeaturesCdq",
+    "GetLogPage",
     "Handover",
     "Identify",
     "IdentifyController",
@@ -120,6 +127,7 @@ __all__ = [
     "Resume",
     "Sanitize",
     "SetControllerState",
+    "SetFeatures",
     "SetFeaturesCdq",
     "SqeFetch",
     "StateItem",
@@ -149,10 +157,8 @@ def typed(command: Command) -> Command:
         kind = {Cns.CONTROLLER: IdentifyController, Cns.CONTROLLER_STATE_FORMATS: IdentifyStateFormats}.get(
             Cns(select) if select in Cns._value2member_map_ else Cns.NAMESPACE, Identify
         )
-    elif command.opcode == Admin.SANITIZE:
-        kind = Sanitize
-    elif command.opcode == Admin.VIRTUALIZATION_MANAGEMENT:
-        kind = VirtualizationManagement
+    else:
+        kind = _BY_OPCODE.get(command.opcode)
     if kind is None:
         return command
     return kind(**_values(command))
@@ -169,6 +175,10 @@ _BY_FCTYPE: dict[int, type[FabricsCommand]] = {
 }  # fmt: skip
 
 
+_BY_OPCODE: dict[int, type[Command]] = {
+    Admin.GET_LOG_PAGE: GetLogPage, Admin.SET_FEATURES: SetFeatures, Admin.GET_FEATURES: GetFeatures,
+    Admin.SANITIZE: Sanitize, Admin.VIRTUALIZATION_MANAGEMENT: VirtualizationManagement,
+}  # fmt: skip
 _BY_LAYOUT: dict[str, type[Command]] = {
     one.layout.name: one
     for one in (
@@ -184,7 +194,8 @@ EVENTS: dict[str, type[Event]] = {
     for one in (
         Command, MigrationCommand, Targeted, Suspend, Resume, StateTransfer, GetControllerState, SetControllerState,
         CreateCdq, CdqCommand, DeleteCdq, LogUserDataChanges, TrackMemoryChanges, TrackReceive, SetFeaturesCdq,
-        GetFeaturesCdq, ReservedSelect, Identify, IdentifyController, IdentifyStateFormats, Sanitize,
+        GetFeaturesCdq, ReservedSelect, Identify, IdentifyController, IdentifyStateFormats, GetLogPage,
+        FeatureCommand, SetFeatures, GetFeatures, Sanitize,
         VirtualizationManagement, FabricsCommand, Connect, PropertySet, PropertyGet, Disconnect, Authentication,
         SqeFetch,
         CqePosted, Doorbell, Interrupt, Initiated, Stray, PropertyAccess, Enabled, Reset, QueueCreated, QueueDeleted,
@@ -203,6 +214,8 @@ DEFAULT_OPCODES: dict[str, tuple[int, int]] = {
     "get_features_cdq": (Admin.GET_FEATURES, Feature.CONTROLLER_DATA_QUEUE),
     "reserved_select": (Admin.MIGRATION_SEND, 3), "identify_controller": (Admin.IDENTIFY, Cns.CONTROLLER),
     "identify_state_formats": (Admin.IDENTIFY, Cns.CONTROLLER_STATE_FORMATS), "identify": (Admin.IDENTIFY, 0),
+    "get_log_page": (Admin.GET_LOG_PAGE, 0), "feature_command": (Admin.SET_FEATURES, 0),
+    "set_features": (Admin.SET_FEATURES, 0), "get_features": (Admin.GET_FEATURES, 0),
     "fabrics_command": (FABRICS_OPCODE, 0), "connect": (FABRICS_OPCODE, 0), "property_set": (FABRICS_OPCODE, 0),
     "property_get": (FABRICS_OPCODE, 0), "disconnect": (FABRICS_OPCODE, 0), "authentication": (FABRICS_OPCODE, 0),
     "sanitize": (Admin.SANITIZE, 0), "virtualization_management": (Admin.VIRTUALIZATION_MANAGEMENT, 0),

@@ -7,6 +7,7 @@ from typing import ClassVar
 
 from lmtrace.events.base import Event
 from lmtrace.pieces import Pieces
+from lmtrace.spec import admin_data
 from lmtrace.spec.layout import Layout
 from lmtrace.spec.nvme import IDENTIFY_CONTROLLER, OACS_HMLMS, SQE, SUBNQN, SUCCESS, Status, command_name
 from lmtrace.spec.pcie import bdf_text
@@ -77,6 +78,7 @@ class Identify(Command):
     """Identify of any CNS (5.1.13)."""
 
     name: ClassVar[str] = "identify"
+    layout: ClassVar[Layout | None] = admin_data.IDENTIFY
 
     @property
     def cns(self) -> int:
@@ -124,6 +126,85 @@ class IdentifyStateFormats(Identify):
         """NUUID, the entries of the UUID list."""
         raw = None if self.data is None else self.data.bytes(1, 2)
         return None if raw is None else raw[0]
+
+
+@dataclass(slots=True, kw_only=True)
+class GetLogPage(Command):
+    """Get Log Page (5.1.12)."""
+
+    name: ClassVar[str] = "get_log_page"
+    layout: ClassVar[Layout | None] = admin_data.GET_LOG_PAGE
+
+    @property
+    def lid(self) -> int:
+        """Which log page."""
+        return self.sqe[40]
+
+    @property
+    def offset(self) -> int:
+        """LPOU and LPOL: the byte of the log page that comes first; with OT an index instead."""
+        return int.from_bytes(self.sqe[48:56], "little")
+
+    @property
+    def length(self) -> int:
+        """NUMDU and NUMDL: bytes asked for."""
+        return 4 * ((self.field("NUMDU") << 16 | self.field("NUMDL")) + 1)
+
+    def value(self, layout: Layout, name: str, at: int = 0) -> int | None:
+        """Return a field of a structure at byte ``at`` of the log page, None while not seen."""
+        if self.data is None or self.field("OT") or at + layout[name].lo // 8 < self.offset:
+            return None
+        return self.data.field(layout, name, at - self.offset)
+
+    def part(self, start: int, end: int) -> bytes | None:
+        """Return bytes of the log page, None unless all of them were seen."""
+        if self.data is None or self.field("OT") or start < self.offset:
+            return None
+        return self.data.bytes(start - self.offset, end - self.offset)
+
+
+@dataclass(slots=True, kw_only=True)
+class FeatureCommand(Command):
+    """Set Features or Get Features, of any feature but those of live migration."""
+
+    name: ClassVar[str] = "feature_command"
+
+    @property
+    def fid(self) -> int:
+        """Which feature."""
+        return self.sqe[40]
+
+    @property
+    def title(self) -> str:
+        """Its name with its feature and place, for messages."""
+        name = command_name(self.sqid, self.opcode)
+        return f"{name} of feature {self.fid:02X}h ({bdf_text(self.function)}, CID {self.cid})"
+
+
+@dataclass(slots=True, kw_only=True)
+class SetFeatures(FeatureCommand):
+    """Set Features (5.1.25)."""
+
+    name: ClassVar[str] = "set_features"
+    layout: ClassVar[Layout | None] = admin_data.SET_FEATURES
+
+    @property
+    def saves(self) -> bool:
+        """SV: whether the value is to outlive power cycles and resets."""
+        return bool(self.sqe[43] & 0x80)
+
+
+@dataclass(slots=True, kw_only=True)
+class GetFeatures(FeatureCommand):
+    """Get Features (5.1.11)."""
+
+    name: ClassVar[str] = "get_features"
+    layout: ClassVar[Layout | None] = admin_data.GET_FEATURES
+
+    @property
+    def select(self) -> int:
+        """SEL: 0 current, 1 default, 2 saved value, 3 supported capabilities."""
+        return self.sqe[41] & 7
 
 
 @dataclass(slots=True, kw_only=True)

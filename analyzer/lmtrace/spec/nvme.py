@@ -209,13 +209,15 @@ CQE = Layout("Completion Queue Entry", "4.2.1", 16, (
 ))  # fmt: skip
 
 IDENTIFY_CONTROLLER = Layout("Identify Controller", "5.1.13.2.1", 4096, (
-    at("VID", 1, 0), at("SSVID", 3, 2), at("CMIC", 76, 76), at("MDTS", 77, 77), at("CNTLID", 79, 78),
-    at("VER", 83, 80), at("CTRATT", 99, 96), at("CNTRLTYPE", 111, 111), at("OACS", 257, 256), at("ACL", 258, 258),
-    at("AERL", 259, 259), at("LPA", 261, 261), at("HMPRE", 275, 272), at("SQES", 512, 512), at("CQES", 513, 513),
+    at("VID", 1, 0), at("SSVID", 3, 2), at("SN", 23, 4), at("MN", 63, 24), at("FR", 71, 64), at("CMIC", 76, 76),
+    at("MDTS", 77, 77), at("CNTLID", 79, 78), at("VER", 83, 80), at("RTD3E", 91, 88), at("OAES", 95, 92),
+    at("CTRATT", 99, 96), at("CNTRLTYPE", 111, 111), at("OACS", 257, 256), at("ACL", 258, 258),
+    at("AERL", 259, 259), at("FRMW", 260, 260), at("LPA", 261, 261), at("ELPE", 262, 262), at("NPSS", 263, 263),
+    at("HMPRE", 275, 272), at("HMMIN", 279, 276), at("SQES", 512, 512), at("CQES", 513, 513),
     at("MAXCMD", 515, 514), at("NN", 519, 516), at("ONCS", 521, 520), at("FUSES", 523, 522), at("VWC", 525, 525),
-    at("SGLS", 539, 536), at("CMMRTD", 571, 570), at("NMMRTD", 573, 572), at("MINMRTG", 574, 574),
-    at("MAXMRTG", 575, 575), at("TRATTR", 576, 576), at("MCUDMQ", 579, 578), at("MNSUDMQ", 581, 580),
-    at("MCMR", 583, 582), at("NMCMR", 585, 584), at("MCDQPC", 587, 586),
+    at("SGLS", 539, 536), at("MNAN", 543, 540), at("CMMRTD", 571, 570), at("NMMRTD", 573, 572),
+    at("MINMRTG", 574, 574), at("MAXMRTG", 575, 575), at("TRATTR", 576, 576), at("MCUDMQ", 579, 578),
+    at("MNSUDMQ", 581, 580), at("MCMR", 583, 582), at("NMCMR", 585, 584), at("MCDQPC", 587, 586),
 ))  # fmt: skip
 """The fields lmtrace reads; gaps between them hold fields it does not, so ``reserved_bits`` means nothing here."""
 
@@ -230,12 +232,19 @@ class Cns(IntEnum):
     CONTROLLER = 0x01
     ACTIVE_NAMESPACES = 0x02
     NAMESPACE_DESCRIPTORS = 0x03
+    NVM_SETS = 0x04
     IO_NAMESPACE = 0x05
     IO_CONTROLLER = 0x06
     IO_ACTIVE_NAMESPACES = 0x07
+    INDEPENDENT_NAMESPACE = 0x08
+    ALLOCATED_NAMESPACES = 0x10
+    ALLOCATED_NAMESPACE = 0x11
+    ATTACHED_CONTROLLERS = 0x12
     CONTROLLER_LIST = 0x13
     PRIMARY_CONTROLLER = 0x14
     SECONDARY_CONTROLLERS = 0x15
+    IO_ALLOCATED_NAMESPACES = 0x1A
+    IO_COMMAND_SETS = 0x1C
     CONTROLLER_STATE_FORMATS = 0x20
 
 
@@ -243,12 +252,28 @@ class Feature(IntEnum):
     """Feature identifiers lmtrace names (Figure 385)."""
 
     ARBITRATION = 0x01
+    POWER_MANAGEMENT = 0x02
+    LBA_RANGE_TYPE = 0x03
+    TEMPERATURE_THRESHOLD = 0x04
+    ERROR_RECOVERY = 0x05
+    VOLATILE_WRITE_CACHE = 0x06
     NUMBER_OF_QUEUES = 0x07
     INTERRUPT_COALESCING = 0x08
     INTERRUPT_VECTOR_CONFIGURATION = 0x09
+    WRITE_ATOMICITY = 0x0A
     ASYNC_EVENT_CONFIGURATION = 0x0B
+    AUTONOMOUS_POWER_STATES = 0x0C
     HOST_MEMORY_BUFFER = 0x0D
+    TIMESTAMP = 0x0E
+    KEEP_ALIVE_TIMER = 0x0F
+    HOST_THERMAL_MANAGEMENT = 0x10
+    NON_OPERATIONAL_POWER_STATES = 0x11
+    HOST_BEHAVIOR_SUPPORT = 0x16
     CONTROLLER_DATA_QUEUE = 0x21
+    SOFTWARE_PROGRESS_MARKER = 0x80
+    HOST_IDENTIFIER = 0x81
+    RESERVATION_NOTIFICATION_MASK = 0x82
+    NAMESPACE_WRITE_PROTECTION = 0x84
 
 
 class Status(NamedTuple):
@@ -282,10 +307,14 @@ class Status(NamedTuple):
 SUCCESS = Status(0, 0x00)
 INVALID_OPCODE = Status(0, 0x01)
 INVALID_FIELD = Status(0, 0x02)
+INVALID_NAMESPACE = Status(0, 0x0B)
 COMMAND_SEQUENCE_ERROR = Status(0, 0x0C)
 PRP_OFFSET_INVALID = Status(0, 0x13)
 SANITIZE_IN_PROGRESS = Status(0, 0x1D)
+INVALID_LOG_PAGE = Status(1, 0x09)
 FEATURE_NOT_SAVEABLE = Status(1, 0x0D)
+FEATURE_NOT_CHANGEABLE = Status(1, 0x0E)
+FEATURE_NOT_NAMESPACE_SPECIFIC = Status(1, 0x0F)
 INVALID_CONTROLLER_IDENTIFIER = Status(1, 0x1F)
 INVALID_CONTROLLER_DATA_QUEUE = Status(1, 0x37)
 NOT_ENOUGH_RESOURCES = Status(1, 0x38)

@@ -28,6 +28,7 @@ _WAYS = (0, READ, WRITE, READ | WRITE)
 _ASSUMED_BLOCK = BlockFormat(512)
 _RANGE_LISTS = (nvme.Nvm.DATASET_MANAGEMENT, nvme.Nvm.COPY)
 """I/O commands whose data name ranges of blocks."""
+_FEATURES = (nvme.Admin.SET_FEATURES, nvme.Admin.GET_FEATURES)
 _QUEUE_CREATORS = (nvme.Admin.CREATE_IO_SQ, nvme.Admin.CREATE_IO_CQ, nvme.Admin.CONTROLLER_DATA_QUEUE)
 
 
@@ -69,6 +70,8 @@ class Buffers:
         length: int | None
         if admin:
             length = command.expected = admin_bytes(entry)
+            if length is None and command.opcode in _FEATURES and not command.qword(24):
+                length = 0  # a feature of a vendor, without data
             if command.opcode in _QUEUE_CREATORS:
                 self._queue_list(command)
             elif enables_host_memory(command):

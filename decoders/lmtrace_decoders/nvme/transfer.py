@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from lmtrace.spec.nvme import Admin, Feature, KeyValue, Nvm
+from lmtrace.spec.admin_data import Select, feature_bytes
+from lmtrace.spec.nvme import Admin, KeyValue, Nvm
 
 NONE, TO_DEVICE, FROM_DEVICE, BOTH = range(4)
 """Directions, as opcode bits 1:0."""
@@ -36,7 +37,6 @@ class Entry(NamedTuple):
     cdw15: int
 
 
-_FEATURE_BYTES = {0x03: 4096, 0x0C: 256, 0x0E: 8, 0x13: 512, 0x16: 512, 0x1C: 4096, 0x7D: 4096, 0x7E: 4096, 0x7F: 4096}
 _NO_DATA_ADMIN = frozenset({
     Admin.DELETE_IO_SQ, Admin.CREATE_IO_SQ, Admin.DELETE_IO_CQ, Admin.CREATE_IO_CQ, Admin.ABORT,
     Admin.ASYNC_EVENT_REQUEST, Admin.FIRMWARE_COMMIT, Admin.DEVICE_SELF_TEST, Admin.KEEP_ALIVE,
@@ -76,19 +76,11 @@ def admin_bytes(entry: Entry) -> int | None:
     return None
 
 
-def _feature_bytes(entry: Entry) -> int:
-    feature, get = entry.cdw10 & 0xFF, entry.opcode == Admin.GET_FEATURES
-    if get and entry.cdw10 >> 8 & 7 == 3:
+def _feature_bytes(entry: Entry) -> int | None:
+    get = entry.opcode == Admin.GET_FEATURES
+    if get and entry.cdw10 >> 8 & 7 == Select.SUPPORTED_CAPABILITIES:
         return 0
-    if feature == Feature.CONTROLLER_DATA_QUEUE:
-        return 512 if get else 0
-    if feature == Feature.HOST_MEMORY_BUFFER:
-        return 4096 if get else 0
-    if feature == 0x81:
-        return 16 if entry.cdw11 & 1 else 8
-    if feature == 0x1E:
-        return 0 if get else 2 * (entry.cdw11 >> 16 & 0xFF)
-    return _FEATURE_BYTES.get(feature, 0)
+    return feature_bytes(entry.cdw10 & 0xFF, get, entry.cdw11)
 
 
 _BLOCK_MOVERS = frozenset({Nvm.WRITE, Nvm.READ, Nvm.COMPARE, Nvm.ZONE_APPEND})
