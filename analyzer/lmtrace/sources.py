@@ -66,6 +66,7 @@ class LinkSource:
         about_migration = any(isinstance(one, ev.MigrationCommand) for one in commands)
         sources: list[Iterator[Step]] = [
             iter(sorted(self._command_steps(commands), key=_order)),
+            self._configs(),
             self._properties(),
             iter(sorted(self._lives(), key=_order)),
             iter(sorted(self._queues(), key=_order)),
@@ -253,6 +254,16 @@ class LinkSource:
                 offset=row["offset"], size=row["size"],
             )  # fmt: skip
 
+    def _configs(self) -> Iterator[Step]:
+        """Yield what the configuration spaces say, each once, before everything else."""
+        told: set[int] = set()
+        order = self.capture.first_tlp * ORDER_STEP
+        for row in self._rows("controllers"):
+            said = {name: row[name] for name in _CONFIG}
+            if row["function"] not in told and any(value is not None for value in said.values()):
+                told.add(row["function"])
+                yield order, False, ev.FunctionConfig(order=order, function=row["function"], **said)
+
     def _lives(self) -> Iterator[Step]:
         """Yield when controllers were enabled and reset."""
         for row in self._rows("controllers"):
@@ -436,6 +447,8 @@ def _of_functions(functions: frozenset[int]) -> list[tuple[str, str, Any]]:
     return [("function", "in", sorted(functions))]
 
 
+_CONFIG = ("vendor_id", "subsystem_vendor_id", "total_vfs", "first_vf", "vf_stride")
+"""Columns of the table ``controllers`` that tell of the configuration space."""
 _JUDGEMENTS = ("repeated", "unwritten", "missed", "late", "eaten")
 """What the table ``memory_log`` says of a report, the last of them by its column."""
 

@@ -135,6 +135,7 @@ def cast_of_a_story() -> Session:
         controller.io_queues.set(0, Known.NO)
         controller.complete_history = True
         controller.page_size = 4096
+        controller.administration.host_memory.set(0, Known.NO)
     session.all_identifiers = frozenset((0, 1, 2))
     session.formats[MMC] = (1, 0)
     return session

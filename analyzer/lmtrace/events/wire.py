@@ -99,6 +99,25 @@ class PropertyAccess(Event):
 
 
 @dataclass(slots=True, kw_only=True)
+class FunctionConfig(Event):
+    """What the configuration space of a function says, as far as the capture shows it: before everything else."""
+
+    name: ClassVar[str] = "function_config"
+    vendor_id: int | None = None
+    subsystem_vendor_id: int | None = None
+    total_vfs: int | None = None
+    first_vf: int | None = None
+    """First VF Offset, and the stride behind it."""
+    vf_stride: int | None = None
+
+    def vf(self, number: int) -> int | None:
+        """Return the function of VF ``number``, counted from 1 (PCIe Base 5.0, 9.3.3.9)."""
+        if not number or self.first_vf is None or self.vf_stride is None:
+            return None
+        return (self.function + self.first_vf + (number - 1) * self.vf_stride) & 0xFFFF
+
+
+@dataclass(slots=True, kw_only=True)
 class Enabled(Event):
     """CC.EN went from 0 to 1. ``page_size`` is that of CC.MPS in bytes, None where CC was not seen."""
 

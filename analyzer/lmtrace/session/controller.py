@@ -11,6 +11,7 @@ from lmtrace.events import (
     CqePosted,
     Doorbell,
     Event,
+    FunctionConfig,
     IdentifyController,
     Initiated,
     QueueCreated,
@@ -19,6 +20,7 @@ from lmtrace.events import (
 )
 from lmtrace.known import Known, Timeline, throughout
 from lmtrace.pieces import ControllerState
+from lmtrace.session.administration import Administration
 from lmtrace.session.association import Association
 from lmtrace.session.controller_memory import ControllerMemory
 from lmtrace.session.interval import Announcement, Resumption, Signals, Silence
@@ -172,6 +174,9 @@ class Controller:
     """Addresses that it sent interrupt messages to."""
     granted: tuple[int, int] | None = None
     """I/O submission and completion queues that it allocated, where Number of Queues was set since its last reset."""
+    config: FunctionConfig | None = None
+    """What its configuration space says."""
+    administration: Administration = field(default_factory=Administration)
     association: Association = field(default_factory=Association)
     """With its host, over fabrics."""
     shadow_doorbells: bool = False
@@ -292,8 +297,15 @@ class Controller:
             else:
                 queue.tail = event.value
 
+    def vectors(self) -> frozenset[int] | None:
+        """Return the interrupt vectors of its I/O CQs, None where not all are known."""
+        found = {one.created.vector for one in self.io if one.kind == "CQ"}
+        known = frozenset(one for one in found if one is not None)
+        return known if self.complete_history and len(known) == len(found) else None
+
     def on_reset(self, order: int, certain: bool) -> None:
         """A Controller Level Reset: queues, suspension and committed queue state are gone (3.7.2, 8.1.12)."""
+        self.administration.reset(order, certain)
         self.reset_orders.append(order)
         self.reset_uncertain = not certain
         self.former = self.io

@@ -16,6 +16,7 @@ from lmtrace.events import (
     Doorbell,
     Enabled,
     Event,
+    FunctionConfig,
     GetControllerState,
     Identify,
     IdentifyController,
@@ -228,6 +229,9 @@ class Session:
                 if one.owner == command.function and one.trigger is not None and one.trigger.reached is None:
                     one.trigger.heard = True
         self.namespaces.begin(command)
+        if command.sqid == 0:
+            taking = self.of_function(command.function)
+            taking.administration.begin(command, taking.vectors())
         self._begin_logging(command)
         self.trackings.begin(command)
         if not command.completed:
@@ -351,9 +355,12 @@ class Session:
             case PropertyAccess():
                 controller = self.of_function(event.function)
                 controller.memory.note(event)
+                controller.administration.property_accessed(event)
                 if event.write:
                     controller.property_writes.append(event.order)
                     controller.last_property_order = event.order
+            case FunctionConfig():
+                self.of_function(event.function).config = event
             case Stray():
                 self.strays.append(event)
             case Interrupt():
@@ -364,6 +371,7 @@ class Session:
                 controller = self.of_function(event.function)
                 controller.enabled.set(event.order, Known.YES)
                 controller.enabled_order = event.order
+                controller.administration.enabled(event.order, not event.inferred)
                 controller.page_size = event.page_size or controller.page_size
                 for one in self.data_queues:
                     if one.owner == event.function:
@@ -406,6 +414,8 @@ class Session:
             self.transfer(command.function, command.target).refuse(command)
         self.sanitize.note(command)
         self.namespaces.note(command)
+        if command.sqid == 0:
+            self.of_function(command.function).administration.completed(command)
         if not command.succeeded:
             return
         order = command.order
@@ -539,6 +549,7 @@ class Session:
     def _committed(self, command: SetControllerState, transfer: Transfer) -> None:
         target, state = self.controller(command.target), transfer.state
         target.committed, target.committed_order = state, command.order
+        target.administration.changed(command.order)
         counts = (0, 0) if state.header("NVMECSS") == 0 else (state.nvme("NIOSQ"), state.nvme("NIOCQ"))
         if any(counts):
             target.io_queues.set(command.order, Known.YES)

@@ -106,6 +106,11 @@ io_sqe_size uint16 Bytes of an I/O submission entry.
 io_cqe_size uint16 Bytes of an I/O completion entry.
 msix_table uint64 Address of the MSI-X table; null while not known.
 is_virtual bool A VF by its configuration space; null while not known.
+vendor_id uint16 Vendor ID of the configuration space; null while not seen, and for a VF.
+subsystem_vendor_id uint16 Subsystem Vendor ID of it.
+total_vfs uint16 TotalVFs of it.
+first_vf uint16 First VF Offset of it.
+vf_stride uint16 VF Stride of it.
 enabled_ps int64 CC.EN 0 to 1; null where it was enabled before the capture.
 enabled_tlp_id uint64 TLP of it.
 ended_ps int64 End of this life.

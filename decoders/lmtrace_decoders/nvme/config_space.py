@@ -96,6 +96,15 @@ class FunctionConfig:
         first, stride = self.value(at + 0x14, 2), self.value(at + 0x16, 2)
         return Sriov(at, bool((control or 0) & 1), count or 0, first or 0, stride or 0)
 
+    def identity(self) -> dict[str, int | None]:
+        """Return what the space says of its function, by column of the table ``controllers``."""
+        vendor = self.value(0, 2)
+        said = {"vendor_id": None if vendor == 0xFFFF else vendor, "subsystem_vendor_id": self.value(0x2C, 2)}
+        at = next((at for one, at in self.extended() if one == SRIOV), None)
+        for name, place in (("total_vfs", 0x0E), ("first_vf", 0x14), ("vf_stride", 0x16)):
+            said[name] = None if at is None else self.value(at + place, 2)
+        return said
+
     def msix_table(self, bars: list[int | None]) -> tuple[int, int] | None:
         """Return (address, entries) of the MSI-X table by its capability; ``bars`` are the bases."""
         at = self.find(MSIX)

@@ -12,6 +12,7 @@ import numpy as np
 from lmtrace.spec.nvme import Property
 from lmtrace.store import Capture, Store
 from lmtrace_decoders.nvme import spool
+from lmtrace_decoders.nvme.config_space import ConfigSpaces
 from lmtrace_decoders.nvme.controller import Controller, Function
 from lmtrace_decoders.nvme.queues import Command, CompletionQueue, Queue, SubmissionQueue
 from lmtrace_decoders.nvme.spool import Spill, write_batches
@@ -51,8 +52,8 @@ def _completed_before(cq: CompletionQueue, cqe: bytes) -> bool:
 class Output:
     """The rows of one capture."""
 
-    def __init__(self, store: Store, capture: Capture) -> None:
-        self.store, self.capture = store, capture
+    def __init__(self, store: Store, capture: Capture, config: ConfigSpaces) -> None:
+        self.store, self.capture, self.config = store, capture, config
         self.links = [link.name for link in capture.links]
         self.first_transaction = store.writer("transactions").count
         self.spills = {
@@ -213,13 +214,15 @@ class Output:
         if now.enabled or now.first_tlp is not None or now.sqs:
             lives.append((now, -1, "", -1))
         facts, writer = function.facts, self.store.writer("controllers")
+        space = self.config.spaces.get((function.link, function.bdf))
         for life, end, why, tlp in lives:
             writer.add({
                 "capture": self.capture.name, "link": self.links[function.link], "function": function.bdf,
                 "epoch": life.epoch, "controller": function.cntlid, "bar0": facts.bar0,
                 "doorbell_stride": facts.stride, "page_size": life.page, "io_sqe_size": life.io_sqe,
                 "io_cqe_size": life.io_cqe, "msix_table": facts.msix[0] if facts.msix else None,
-                "is_virtual": facts.is_virtual, "enabled_ps": life.enabled_ps,
+                "is_virtual": facts.is_virtual, **({} if space is None else space.identity()),
+                "enabled_ps": life.enabled_ps,
                 "enabled_tlp_id": life.enabled_tlp, "ended_ps": end if why else None,
                 "ended_by": why or None, "ended_tlp_id": tlp if tlp >= 0 else None, "first_tlp_id": life.first_tlp,
                 "learnt": facts.learnt, "confidence": facts.confidence,

@@ -57,7 +57,7 @@ class Reconstruction:
         count = len(capture.links) + len(discovery.requesters)
         self.walk = Walk(np.array([one for one, _ in ids]), np.array(spaces), count)
         self.map = self.walk.map
-        self.output = Output(store, capture)
+        self.output = Output(store, capture, discovery.config)
         self.objects: list[Any] = []
         self.functions: list[Function] = []
         self.regions: dict[int, list[Region]] = {}

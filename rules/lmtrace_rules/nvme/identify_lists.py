@@ -7,7 +7,13 @@ from collections.abc import Iterator
 from lmtrace.events import Identify
 from lmtrace.rule import Verdict, broken, expect, held, not_observable, rule
 from lmtrace.session import Session
-from lmtrace.spec.admin_data import MOST_CONTROLLERS, NAMESPACES_LISTED
+from lmtrace.spec.admin_data import (
+    LAST_NAMESPACE,
+    MOST_CONTROLLERS,
+    MOST_SECONDARIES,
+    NAMESPACES_LISTED,
+    SECONDARY_ENTRY,
+)
 from lmtrace.spec.nvme import Cns
 
 SECTION = "G16 Identify and Get Log Page"
@@ -15,6 +21,7 @@ PROFILE = ("nvme", "identify")
 NAMESPACE_LISTS = (
     Cns.ACTIVE_NAMESPACES, Cns.IO_ACTIVE_NAMESPACES, Cns.ALLOCATED_NAMESPACES, Cns.IO_ALLOCATED_NAMESPACES,
 )  # fmt: skip
+BEHIND_NSID = (Cns.ACTIVE_NAMESPACES, Cns.ALLOCATED_NAMESPACES)
 CONTROLLER_LISTS = (Cns.ATTACHED_CONTROLLERS, Cns.CONTROLLER_LIST)
 
 
@@ -152,4 +159,116 @@ def controller_list_disordered(command: Identify, session: Session) -> Iterator[
     if len(listed) == count and behind:
         yield broken(f"the list says {count} entries, behind which {behind[0]:X}h stands", command, "warning")
     elif len(listed) == count:
+        yield held(command)
+
+
+@rule("NVM21-5.1.13-n8", spec="NVMe Base 2.1, 5.1.13.2.2", party="controller", severity="warning")
+def list_behind_last_namespace(command: Identify, session: Session) -> Iterator[Verdict]:
+    """A list of the namespaces behind FFFFFFFEh or FFFFFFFFh is refused.
+
+    There are no NSIDs behind them.
+
+    Holds::
+
+        1us identify cns=2 nsid=0xffffffff status=0/0bh
+
+    Breaks::
+
+        1us identify cns=0x10 nsid=0xfffffffe
+
+    Silent::
+
+        1us identify cns=2 nsid=0xfffffffd
+    """
+    if command.cns in BEHIND_NSID and command.field("NSID") > LAST_NAMESPACE and command.completed:
+        yield expect(command.failed, f"the namespaces behind {command.field('NSID'):X}h were listed", command)
+
+
+@rule("NVM21-5.1.13-n18", spec="NVMe Base 2.1, 5.1.13.2.16", party="controller")
+def secondary_controllers_misplaced(command: Identify, session: Session) -> Iterator[Verdict]:
+    """A Secondary Controller List rises by CNTLID, names the virtual functions that there are, and its own primary.
+
+    A host gives the virtual function away that it finds there.
+
+    Holds::
+
+        0us function_config total_vfs=2 first_vf=1 vf_stride=1
+        1us identify_controller function=01:00.1
+            data cntlid=1
+        2us identify cns=0x15
+            data raw=1 size=96
+            data raw=0x00010001000000000001 at=32
+
+    Breaks::
+
+        2us identify cns=0x15
+            data raw=2 size=96
+            data raw=0x00010001000000000002 at=32
+            data raw=0x00020001000000000001 at=64
+
+    Breaks::
+
+        0us function_config total_vfs=2 first_vf=1 vf_stride=1
+        2us identify cns=0x15
+            data raw=1 size=96
+            data raw=0x00030001000000000001 at=32
+
+    Breaks::
+
+        0us function_config total_vfs=2 first_vf=1 vf_stride=1
+        1us identify_controller function=01:00.2
+            data cntlid=2
+        2us identify cns=0x15
+            data raw=1 size=96
+            data raw=0x00020001000000000001 at=32
+
+    Breaks::
+
+        1us identify_controller
+            data cntlid=0
+        2us identify cns=0x15
+            data raw=1 size=96
+            data raw=0x00010001000000070001 at=32
+
+    Silent::
+
+        2us identify cns=0x15
+            data raw=1 size=32
+    """
+    if command.cns != Cns.SECONDARY_CONTROLLERS or not command.succeeded:
+        return
+    data = command.data
+    count = None if data is None else data.bytes(0, 1)
+    if data is None or count is None:
+        yield not_observable("the list was not seen", command)
+        return
+    controller = session.of_function(command.function)
+    own, config = controller.limit("CNTLID"), controller.config
+    last, places, whole = command.field("CNTID") - 1, set[int](), True
+    wrong = f"it says {count[0]} entries" if count[0] > MOST_SECONDARIES else ""
+    for entry in range(1, min(count[0], MOST_SECONDARIES) + 1):
+        raw = data.bytes(SECONDARY_ENTRY.size * entry, SECONDARY_ENTRY.size * (entry + 1))
+        if raw is None:
+            whole = False
+            continue
+        one = SECONDARY_ENTRY.decode(raw)
+        cntlid, number = one["SCID"], one["VFN"]
+        function = None if config is None else config.vf(number)
+        there = None if function is None else session.functions.get(function)
+        identified = None if there is None else there.limit("CNTLID")
+        if cntlid <= last:
+            wrong = wrong or f"CNTLID {cntlid:X}h follows {max(last, 0):X}h"
+        elif own is not None and one["PCID"] != own:
+            wrong = wrong or f"CNTLID {cntlid:X}h has the primary {one['PCID']:X}h, it was told by {own:X}h"
+        elif number and number in places:
+            wrong = wrong or f"VF {number} is in it twice"
+        elif config is not None and config.total_vfs is not None and number > config.total_vfs:
+            wrong = wrong or f"it names VF {number}, TotalVFs is {config.total_vfs}"
+        elif identified is not None and identified != cntlid:
+            wrong = wrong or f"VF {number} is CNTLID {cntlid:X}h in it, and calls itself {identified:X}h"
+        last = cntlid
+        places.add(number)
+    if wrong:
+        yield broken(f"of the Secondary Controller List {wrong}", command)
+    elif whole and count[0]:
         yield held(command)

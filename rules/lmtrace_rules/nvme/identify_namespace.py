@@ -1,17 +1,35 @@
-"""nvme-checklist G16: what Identify data say about a namespace, in themselves."""
+"""nvme-checklist G16: what Identify data say about a namespace."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 
 from lmtrace.events import Identify
-from lmtrace.rule import Verdict, broken, expect, held, not_observable, rule
+from lmtrace.rule import Severity, Verdict, broken, expect, held, not_observable, rule
 from lmtrace.session import Session
-from lmtrace.spec.admin_data import BROADCAST, IDENTIFY_NAMESPACE, LBA_FORMAT, LBA_FORMATS, MOST_FORMATS, SMALLEST_BLOCK
-from lmtrace.spec.nvme import Cns
+from lmtrace.session.namespaces import identifiers_of
+from lmtrace.spec.admin_data import (
+    BROADCAST,
+    DESCRIPTOR_EUI64,
+    DESCRIPTOR_NGUID,
+    DESCRIPTOR_UUID,
+    IDENTIFY_NAMESPACE,
+    LAST_NAMESPACE,
+    LBA_FORMAT,
+    LBA_FORMATS,
+    MOST_FORMATS,
+    SMALLEST_BLOCK,
+)
+from lmtrace.spec.nvme import INVALID_FIELD, INVALID_NAMESPACE, Cns
+from lmtrace_rules.nvme.versions import version_of
 
 SECTION = "G16 Identify and Get Log Page"
 PROFILE = ("nvme", "identify")
+IDENTIFIERS = {DESCRIPTOR_EUI64: "EUI64", DESCRIPTOR_NGUID: "NGUID", DESCRIPTOR_UUID: "UUID"}
+SEVERAL_CONTROLLERS = 0b111
+"""CMIC: the subsystem has more than one port, more than one controller, or virtual functions."""
+FIRST_WITH_INACTIVE = 0x00010200
+"""VS of the first version that returns zeroes for an inactive namespace."""
 ONE_NAMESPACE = (Cns.NAMESPACE, Cns.ALLOCATED_NAMESPACE)
 
 
@@ -147,3 +165,154 @@ def more_used_than_there_is(command: Identify, session: Session) -> Iterator[Ver
     else:
         text = f"NUSE {used}, NCAP {capacity} and NSZE {size} of namespace {command.field('NSID'):X}h do not rise"
         yield expect(used <= capacity <= size, text, command)
+
+
+@rule("NVM21-5.1.13-n7", spec="NVMe Base 2.1, 5.1.13.2 and 3.2.1", party="controller", severity="warning")
+def absent_namespace_described(command: Identify, session: Session) -> Iterator[Verdict]:
+    """Identify Namespace of an invalid NSID is refused, and of an inactive one returns zeroes.
+
+    A host that goes through all NSIDs would find namespaces that are not there.
+
+    Holds::
+
+        1us identify_controller
+            data nn=4
+        2us identify nsid=5 status=0/0bh
+
+    Holds::
+
+        1us identify_controller
+            data nn=4 ver=0x20100
+        2us identify cns=2
+            data raw=1
+        3us identify nsid=2
+            data nsze=0
+
+    Breaks::
+
+        1us identify_controller
+            data nn=4
+        2us identify nsid=5
+
+    Breaks::
+
+        1us identify_controller
+            data nn=4 ver=0x20100
+        2us identify cns=2
+            data raw=1
+        3us identify nsid=2
+            data nsze=8
+
+    Breaks::
+
+        1us identify_controller
+            data nn=4 ver=0x20100
+        2us identify cns=2
+            data raw=1
+        3us identify nsid=2 status=0/0bh
+
+    Silent::
+
+        2us identify nsid=5
+            data nsze=8
+
+    Silent::
+
+        1us identify_controller
+            data nn=4
+        2us identify nsid=1 status=0/06h
+        3us identify nsid=0xffffffff
+            data nsze=0
+    """
+    nsid, controller = command.field("NSID"), session.of_function(command.function)
+    if command.cns != Cns.NAMESPACE or not command.completed or nsid == BROADCAST:
+        return
+    most = controller.limit("NN")
+    if nsid == 0 or nsid > LAST_NAMESPACE or (most and nsid > most):
+        if command.succeeded:
+            yield broken(f"namespace {nsid:X}h was described, which can't be: NN is {most or 0:X}h", command)
+        else:
+            text = f"the invalid NSID {nsid:X}h was refused with {command.status}"
+            yield expect(command.status == INVALID_NAMESPACE, text, command, "info")
+        return
+    listed = session.namespaces.lists.get(command.function)
+    if listed is None or not most:
+        yield not_observable("the capture does not show which namespaces are active", command)
+    elif nsid not in listed:
+        severity: Severity = "warning" if (version_of(controller) or 0) >= FIRST_WITH_INACTIVE else "info"
+        if command.status in (INVALID_NAMESPACE, INVALID_FIELD):
+            text = f"the inactive namespace {nsid:X}h was refused with {command.status}"
+            yield broken(text, command, severity)
+        elif command.succeeded and command.data is not None:
+            ok = not any(any(command.data.data[first:last]) for first, last in command.data.ranges)
+            text = f"the inactive namespace {nsid:X}h was described with other than zeroes"
+            yield expect(ok, text, command, severity)
+
+
+@rule("NVM21-5.1.13-n16", spec="NVMe Base 2.1, 4.7.1 and 5.1.13.2.3", party="controller")
+def namespace_identifier_changed(command: Identify, session: Session) -> Iterator[Verdict]:
+    """A namespace keeps its identifiers, and no other namespace has one of them.
+
+    A host finds its data by them. Where other controllers may have deleted and created namespaces, it is a warning.
+
+    Holds::
+
+        1us identify nsid=1
+            data nguid=0x1234 eui64=0x12
+        2us identify nsid=1
+            data nguid=0x1234 eui64=0x12
+
+    Breaks::
+
+        1us identify nsid=1
+            data nguid=0x1234
+        2us identify nsid=1
+            data nguid=0x1235
+
+    Breaks::
+
+        1us identify nsid=1
+            data nguid=0x1234
+        2us identify nsid=2
+            data nguid=0x1234
+
+    Breaks::
+
+        1us identify nsid=1
+            data eui64=0x1234
+        2us identify cns=3 nsid=1
+            data raw=0x12350000000000000801
+
+    Silent::
+
+        1us identify nsid=1
+            data nguid=0
+        2us identify nsid=2
+            data nguid=0
+
+    Silent::
+
+        1us identify nsid=1
+            data nguid=0x1234
+        2us command opc=0x0d
+        3us identify nsid=1
+            data nguid=0x1235
+    """
+    found = identifiers_of(command)
+    if not found:
+        return
+    several = session.of_function(command.function).limit("CMIC")
+    severity: Severity = "error" if several is not None and not several & SEVERAL_CONTROLLERS else "warning"
+    nsid, known = command.field("NSID"), session.namespaces.identifiers
+    for kind, value in found.items():
+        before = known.get((command.function, nsid, kind))
+        if before is not None and before != value:
+            text = f"the {IDENTIFIERS[kind]} of namespace {nsid:X}h is {value.hex()}, it was {before.hex()}"
+            yield broken(text, command, severity)
+            return
+        twin = session.namespaces.owner(command.function, nsid, kind, value)
+        if twin is not None:
+            text = f"namespaces {min(twin, nsid):X}h and {max(twin, nsid):X}h have the same {IDENTIFIERS[kind]}"
+            yield broken(text, command, severity)
+            return
+    yield held(command)

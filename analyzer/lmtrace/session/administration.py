@@ -1,0 +1,185 @@
+"""What the admin commands of one controller told about it: features set, log pages read, its version."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from lmtrace.events import Command, FeatureCommand, GetFeatures, GetLogPage, PropertyAccess, SetFeatures
+from lmtrace.known import Known, Timeline
+from lmtrace.spec.admin_data import BROADCAST, Lid, Select
+from lmtrace.spec.nvme import (
+    FEATURE_NOT_CHANGEABLE,
+    FEATURE_NOT_SAVEABLE,
+    SUCCESS,
+    Admin,
+    Feature,
+)
+
+OF_NAMESPACE = frozenset((
+    Feature.LBA_RANGE_TYPE, Feature.ERROR_RECOVERY, Feature.RESERVATION_NOTIFICATION_MASK,
+    Feature.NAMESPACE_WRITE_PROTECTION,
+))  # fmt: skip
+"""Features that every namespace has for itself."""
+ALL_SENSORS = 0xF
+"""TMPSEL that stands for every temperature sensor."""
+MOST_KEPT = 1 << 12
+"""Settings and log pages of one controller that are remembered."""
+
+Key = tuple[int, int]
+"""A feature and the part of it that one value belongs to: a namespace, a vector, a sensor."""
+
+
+def setting_key(command: FeatureCommand) -> Key:
+    """Return what a Set Features or Get Features is about."""
+    cdw11 = command.field("CDW11")
+    match command.fid:
+        case Feature.INTERRUPT_VECTOR_CONFIGURATION:
+            return command.fid, cdw11 & 0xFFFF
+        case Feature.TEMPERATURE_THRESHOLD:
+            return command.fid, cdw11 >> 16 & 0x3F
+        case Feature.HOST_IDENTIFIER:
+            return command.fid, cdw11 & 1
+    return command.fid, command.field("NSID") if command.fid in OF_NAMESPACE else 0
+
+
+@dataclass(slots=True)
+class Capability:
+    """What a controller did with Set Features of one feature so far; None while it had no occasion."""
+
+    told: GetFeatures | None = None
+    """The latest Get Features that told the supported capabilities."""
+    saves: bool | None = None
+    changes: bool | None = None
+
+    def note(self, command: SetFeatures) -> None:
+        """Take note of a completed Set Features."""
+        if command.status == FEATURE_NOT_SAVEABLE:
+            self.saves = False
+        elif command.status == FEATURE_NOT_CHANGEABLE:
+            self.changes = False
+        elif command.status == SUCCESS:
+            self.changes = True
+            self.saves = True if command.saves else self.saves
+
+
+@dataclass(slots=True)
+class Administration:
+    """Facts of one controller from its admin commands. What an earlier life set or told is forgotten with a reset."""
+
+    version: int | None = None
+    """VS: major in bits 31:16, minor in 15:8."""
+    changed_order: int = -1
+    """Order of the last firmware commit, reset, or Controller State that was set: what it told before may differ."""
+    settings: dict[Key, list[SetFeatures]] = field(default_factory=dict)
+    """The latest two Set Features that did not fail, in order of fetch."""
+    capabilities: dict[int, Capability] = field(default_factory=dict)
+    allocated: SetFeatures | None = None
+    """The first successful Set Features of Number of Queues."""
+    host_memory: Timeline[Known] = field(default_factory=lambda: Timeline(Known.UNKNOWN))
+    """Whether a Host Memory Buffer is enabled."""
+    vectors: dict[int, frozenset[int] | None] = field(default_factory=dict)
+    """The vectors of the I/O CQs when a Set Features was fetched, by its order; None where not all were known."""
+    pages: dict[Key, GetLogPage] = field(default_factory=dict)
+    """The latest read of a log page from its beginning, by LID and NSID."""
+    served: dict[int, GetLogPage] = field(default_factory=dict)
+    """The latest successful read of each log page of the NVM Command Set."""
+
+    def begin(self, command: Command, vectors: frozenset[int] | None) -> None:
+        """A command was fetched; ``vectors`` are those of the I/O CQs that there are, None where not all are known."""
+        if not isinstance(command, SetFeatures):
+            return
+        if command.fid == Feature.INTERRUPT_VECTOR_CONFIGURATION:
+            self.vectors[command.fetched] = vectors
+        if command.failed:
+            return
+        if command.fid == Feature.HOST_MEMORY_BUFFER:
+            self.host_memory.set(command.fetched, Known.UNKNOWN)
+        key = setting_key(command)
+        for other in self._overlapping(key):
+            self.settings.pop(other, None)
+        kept = self.settings.setdefault(key, [])
+        kept.append(command)
+        del kept[:-2]
+        if len(self.settings) > MOST_KEPT:
+            self.settings.pop(next(iter(self.settings)))
+
+    def _overlapping(self, key: Key) -> list[Key]:
+        """Return the other settings that a Set Features for ``key`` may change too."""
+        fid, part = key
+        same = [one for one in self.settings if one[0] == fid and one != key]
+        if fid in OF_NAMESPACE:
+            return [one for one in same if BROADCAST in (part, one[1]) or 0 in (part, one[1])]
+        if fid == Feature.TEMPERATURE_THRESHOLD:
+            return [one for one in same if ALL_SENSORS in (part & 0xF, one[1] & 0xF)]
+        return same if fid == Feature.HOST_IDENTIFIER else []
+
+    def completed(self, command: Command) -> None:
+        """A command completed, or its life ended; the rules were asked about it."""
+        self.vectors.pop(command.fetched, None)
+        if command.opcode == Admin.FIRMWARE_COMMIT and command.sqid == 0 and not command.failed:
+            self.changed_order = command.order
+        match command:
+            case SetFeatures() if command.completed:
+                self.capabilities.setdefault(command.fid, Capability()).note(command)
+                if command.succeeded and command.fid == Feature.HOST_MEMORY_BUFFER:
+                    self.host_memory.set(command.order, Known.of(bool(command.field("CDW11") & 1)))
+                if command.succeeded and command.fid == Feature.NUMBER_OF_QUEUES and self.allocated is None:
+                    self.allocated = command
+            case GetFeatures() if command.succeeded and command.select == Select.SUPPORTED_CAPABILITIES:
+                self.capabilities.setdefault(command.fid, Capability()).told = command
+            case GetLogPage() if command.succeeded:
+                self._read(command)
+
+    def _read(self, command: GetLogPage) -> None:
+        if not command.field("CSI") and not command.field("UIDX"):
+            self.served[command.lid] = command
+        if command.offset == 0 and command.data is not None:
+            nsid = command.field("NSID")
+            key = command.lid, 0 if nsid == BROADCAST else nsid
+            self.pages.pop(key, None)
+            self.pages[key] = command
+            if len(self.pages) > MOST_KEPT:
+                self.pages.pop(next(iter(self.pages)))
+
+    def property_accessed(self, event: PropertyAccess) -> None:
+        """The host accessed a property."""
+        if event.property == "VS" and not event.write and event.completion == 0 and event.value:
+            self.version = event.value
+
+    def enabled(self, order: int, certain: bool) -> None:
+        """The controller was enabled."""
+        if self.host_memory.now is Known.UNKNOWN and certain:
+            self.host_memory.set(order, Known.NO)
+
+    def changed(self, order: int) -> None:
+        """The controller was reset, or took over the state of another one: what was set is not its state any more."""
+        self.changed_order = order
+        self.settings.clear()
+        self.allocated = None
+
+    def reset(self, order: int, certain: bool) -> None:
+        """A Controller Level Reset."""
+        self.changed(order)
+        self.vectors.clear()
+        self.host_memory.set(order, Known.NO if certain else Known.UNKNOWN)
+
+    def setting(self, command: GetFeatures) -> SetFeatures | None:
+        """Return the Set Features whose value a Get Features must return; None where that is not certain."""
+        made = [one for one in self.settings.get(setting_key(command), ()) if one.fetched < command.order]
+        if not made or not made[-1].succeeded or made[-1].order >= command.fetched:
+            return None
+        last, before = made[-1], made[-2] if len(made) > 1 else None
+        if before is not None and (not before.completed or before.order > last.fetched):
+            return None
+        return last
+
+    def capability(self, fid: int, bit: int) -> Known:
+        """Whether the controller told that a feature has a capability."""
+        told = self.capabilities.get(fid, Capability()).told
+        return Known.UNKNOWN if told is None else Known.of(bool(told.dw0 & bit))
+
+    def lists_page(self, lid: int) -> Known:
+        """Whether the Supported Log Pages log page names a log page."""
+        page = self.pages.get((Lid.SUPPORTED_LOG_PAGES, 0))
+        raw = None if page is None else page.part(4 * lid, 4 * lid + 1)
+        return Known.of(None if raw is None else bool(raw[0] & 1))
