@@ -51,7 +51,7 @@ def violations(name: str, seed: int, fault: str | None = None) -> tuple[dict[str
 def accusations(name: str, fault: Fault, played: bool) -> tuple[int, int]:
     """Return how often the rule of a fault accuses its party; and what it shows, if it is only for that."""
     rows = [row for row in violations(name, 1, fault.name if played else None) if row["rule"] == fault.rule]
-    mine = [row for row in rows if row["party"] == fault.party]
+    mine = [row for row in rows if row["party"] in (fault.party, "both")]
     serious = sum(row["severity"] != "info" for row in mine)
     return serious, sum(row["graded"] == "info" for row in mine)
 
