@@ -23,6 +23,7 @@ from lmtrace.describe import entry
 from lmtrace.known import Known
 from lmtrace.pieces import Pieces
 from lmtrace.session import Session
+from lmtrace.spec.admin_data import Lid
 from lmtrace.spec.fabrics import FABRICS_OPCODE
 from lmtrace.spec.migration import HMLM_OPCODES
 from lmtrace.spec.nvme import Status
@@ -71,6 +72,8 @@ class LinkSource:
             iter(sorted(self._lives(), key=_order)),
             iter(sorted(self._queues(), key=_order)),
         ]
+        if any(isinstance(one, ev.GetLogPage) and one.lid == Lid.ERROR_INFORMATION for one in commands):
+            sources.append(iter(sorted(self._failures(), key=_order)))
         if about_migration:
             functions = self._functions(commands)
             sources += [
@@ -142,6 +145,18 @@ class LinkSource:
             bytes_from_device=row["bytes_from_device"] or 0,
             outcome=row["outcome"],
         )
+
+    def _failures(self) -> Iterator[Step]:
+        """Yield the completions with an error."""
+        columns = ("id", "function", "controller", "sqid", "cid", "sct", "sc", "more", "cqe_ps", "cqe_tlp_id", "learnt")
+        for where in ([("sc", ">", 0)], [("sct", ">", 0), ("sc", "==", 0)]):
+            for row in self._rows("transactions", *where, columns=columns):
+                order = row["cqe_tlp_id"] * ORDER_STEP + COMPLETED
+                yield order, False, ev.CommandFailed(
+                    time=row["cqe_ps"], order=order, function=row["function"], inferred=row["learnt"] == "inferred",
+                    transaction_id=row["id"], tlp_id=row["cqe_tlp_id"], sqid=row["sqid"], cid=row["cid"],
+                    status=Status(row["sct"], row["sc"]), more=bool(row["more"]),
+                )  # fmt: skip
 
     def _command_steps(self, commands: list[ev.Command]) -> Iterator[Step]:
         last = self.capture.end_tlp * ORDER_STEP

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import ClassVar
 
 from lmtrace.events.base import Event
-from lmtrace.spec.nvme import SUCCESS, Status
+from lmtrace.spec.nvme import INVALID_FIELD, SUCCESS, Status
 from lmtrace.spec.pcie import bdf_text
 
 
@@ -38,6 +38,17 @@ class CqePosted(Event):
     address: int | None = None
     named_sqid: int | None = None
     """The submission queue that the entry names; None stands for ``sqid``."""
+
+
+@dataclass(slots=True, kw_only=True)
+class CommandFailed(Event):
+    """A command of any queue completed with an error; told where the error log of a controller was read."""
+
+    name: ClassVar[str] = "command_failed"
+    sqid: int = 1
+    cid: int = 0
+    status: Status = INVALID_FIELD
+    more: bool = False
 
 
 @dataclass(slots=True, kw_only=True)

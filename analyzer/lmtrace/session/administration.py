@@ -4,9 +4,18 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from lmtrace.events import Command, FeatureCommand, GetFeatures, GetLogPage, PropertyAccess, SetFeatures
+from lmtrace.events import (
+    Command,
+    CommandFailed,
+    FeatureCommand,
+    GetFeatures,
+    GetLogPage,
+    PropertyAccess,
+    Sanitize,
+    SetFeatures,
+)
 from lmtrace.known import Known, Timeline
-from lmtrace.spec.admin_data import BROADCAST, Lid, Select
+from lmtrace.spec.admin_data import BROADCAST, SANITIZE_STATUS_LOG, SANITIZED, Lid, Select
 from lmtrace.spec.nvme import (
     FEATURE_NOT_CHANGEABLE,
     FEATURE_NOT_SAVEABLE,
@@ -23,7 +32,11 @@ OF_NAMESPACE = frozenset((
 ALL_SENSORS = 0xF
 """TMPSEL that stands for every temperature sensor."""
 MOST_KEPT = 1 << 12
-"""Settings and log pages of one controller that are remembered."""
+"""Settings, log pages and failures of one controller that are remembered, of each."""
+MOST_LOGS = 64
+"""Reads of the error log of one controller that are remembered."""
+COMMAND_SET_EVENT = 6
+"""Type of asynchronous events of I/O command sets."""
 
 Key = tuple[int, int]
 """A feature and the part of it that one value belongs to: a namespace, a vector, a sensor."""
@@ -63,6 +76,34 @@ class Capability:
 
 
 @dataclass(slots=True)
+class SanitizeEvent:
+    """Whether the end of a sanitize operation is reported, after an earlier report of one was read (5.1.2, 5.1.12)."""
+
+    reported: Command | None = None
+    """The latest Asynchronous Event Request that reported the end of an operation."""
+    reopened: GetLogPage | None = None
+    """The read of the log page, without RAE, that let such events happen again."""
+    over: GetLogPage | None = None
+    """The read that showed an operation to be over that began after that, until its end is reported."""
+
+    def note(self, command: Command, sanitize: Sanitize | None) -> None:
+        """Take note of a completed command; ``sanitize`` began the latest operation."""
+        if not command.succeeded or command.sqid:
+            return
+        if command.opcode == Admin.ASYNC_EVENT_REQUEST:
+            if command.dw0 & 7 == COMMAND_SET_EVENT and command.dw0 >> 16 & 0xFF == Lid.SANITIZE_STATUS:
+                self.reported, self.reopened, self.over = command, None, None
+        elif isinstance(command, GetLogPage) and command.lid == Lid.SANITIZE_STATUS:
+            if self.reopened is None and self.reported is not None:
+                if command.fetched > self.reported.order and not command.field("RAE"):
+                    self.reopened = command
+            elif self.reopened is not None and self.over is None and sanitize is not None:
+                after = self.reopened.order < sanitize.fetched and sanitize.order < command.fetched
+                state = command.value(SANITIZE_STATUS_LOG, "SOS")
+                self.over = command if after and state == SANITIZED else None
+
+
+@dataclass(slots=True)
 class Administration:
     """Facts of one controller from its admin commands. What an earlier life set or told is forgotten with a reset."""
 
@@ -83,6 +124,13 @@ class Administration:
     """The latest read of a log page from its beginning, by LID and NSID."""
     served: dict[int, GetLogPage] = field(default_factory=dict)
     """The latest successful read of each log page of the NVM Command Set."""
+    errors: list[GetLogPage] = field(default_factory=list)
+    """Reads of the error log from its beginning, in order; the first of them."""
+    failures: list[CommandFailed] = field(default_factory=list)
+    """Commands that failed, while the capture shows reads of the error log; the first of them."""
+    sanitize: Sanitize | None = None
+    """The latest Sanitize that began an operation."""
+    sanitize_event: SanitizeEvent = field(default_factory=lambda: SanitizeEvent())
 
     def begin(self, command: Command, vectors: frozenset[int] | None) -> None:
         """A command was fetched; ``vectors`` are those of the I/O CQs that there are, None where not all are known."""
@@ -129,11 +177,18 @@ class Administration:
                 self.capabilities.setdefault(command.fid, Capability()).told = command
             case GetLogPage() if command.succeeded:
                 self._read(command)
+            case Sanitize() if command.starts and not command.failed:
+                self.sanitize = command if command.succeeded else None
+        self.sanitize_event.note(command, self.sanitize)
 
     def _read(self, command: GetLogPage) -> None:
         if not command.field("CSI") and not command.field("UIDX"):
             self.served[command.lid] = command
-        if command.offset == 0 and command.data is not None:
+        if command.offset or command.data is None or command.field("OT"):
+            return
+        if command.lid == Lid.ERROR_INFORMATION and len(self.errors) < MOST_LOGS:
+            self.errors.append(command)
+        else:
             nsid = command.field("NSID")
             key = command.lid, 0 if nsid == BROADCAST else nsid
             self.pages.pop(key, None)
@@ -152,14 +207,30 @@ class Administration:
             self.host_memory.set(order, Known.NO)
 
     def changed(self, order: int) -> None:
-        """The controller was reset, or took over the state of another one: what was set is not its state any more."""
+        """What was set is not the state of the controller any more."""
         self.changed_order = order
         self.settings.clear()
         self.allocated = None
 
+    def took_over(self, order: int) -> None:
+        """A Controller State was committed to the controller."""
+        self.changed(order)
+        self.pages.clear()
+
+    def failed(self, event: CommandFailed) -> None:
+        """A command failed."""
+        if len(self.failures) <= MOST_KEPT:
+            self.failures.append(event)
+
+    def forget_counters(self) -> None:
+        """Namespaces came or went, of whose counters those of the controller may be made."""
+        for key in [key for key in self.pages if key[0] == Lid.SMART]:
+            del self.pages[key]
+
     def reset(self, order: int, certain: bool) -> None:
         """A Controller Level Reset."""
         self.changed(order)
+        self.sanitize_event = SanitizeEvent()
         self.vectors.clear()
         self.host_memory.set(order, Known.NO if certain else Known.UNKNOWN)
 

@@ -10,6 +10,7 @@ from lmtrace.events import (
     CdqCommand,
     CdqEntry,
     Command,
+    CommandFailed,
     CqePosted,
     CreateCdq,
     DeleteCdq,
@@ -44,7 +45,7 @@ from lmtrace.session.data_queue import DataQueue
 from lmtrace.session.interval import Announcement, Resumption, Silence
 from lmtrace.session.logging_period import NEVER, Opened, Opening
 from lmtrace.session.memory_tracking import Trackings
-from lmtrace.session.namespaces import Namespaces
+from lmtrace.session.namespaces import CHANGING, Namespaces
 from lmtrace.session.one_shot import FULL_ERROR, ONE_SHOT, TAIL_POINTER
 from lmtrace.session.sanitize import SanitizeWatch
 from lmtrace.session.subsystem import ControllerLists, entry_format
@@ -232,6 +233,9 @@ class Session:
         if command.sqid == 0:
             taking = self.of_function(command.function)
             taking.administration.begin(command, taking.vectors())
+            if command.opcode in CHANGING:
+                for controller in self.functions.values():
+                    controller.administration.forget_counters()
         self._begin_logging(command)
         self.trackings.begin(command)
         if not command.completed:
@@ -359,6 +363,8 @@ class Session:
                 if event.write:
                     controller.property_writes.append(event.order)
                     controller.last_property_order = event.order
+            case CommandFailed():
+                self.of_function(event.function).administration.failed(event)
             case FunctionConfig():
                 self.of_function(event.function).config = event
             case Stray():
@@ -549,7 +555,7 @@ class Session:
     def _committed(self, command: SetControllerState, transfer: Transfer) -> None:
         target, state = self.controller(command.target), transfer.state
         target.committed, target.committed_order = state, command.order
-        target.administration.changed(command.order)
+        target.administration.took_over(command.order)
         counts = (0, 0) if state.header("NVMECSS") == 0 else (state.nvme("NIOSQ"), state.nvme("NIOCQ"))
         if any(counts):
             target.io_queues.set(command.order, Known.YES)
