@@ -185,6 +185,24 @@ seen list[uint64] Pairs of start and end of the byte ranges seen, ascending.
 """,
 )
 
+HOST_MEMORY_USES = table(
+    "host_memory_uses",
+    "What a controller did with a Host Memory Buffer that it was lent, beside it, or after it was taken back.",
+    PLACE
+    + """
+function uint16 Function (BDF).
+controller uint16 CNTLID.
+transaction_id uint64 The Set Features that enabled the buffer, or disabled it.
+what str `inside` the buffer, `beside` it or `after` it was disabled; these two of requests that belong to nothing.
+requests uint64 How many there were.
+address uint64 The first of them; null where there was none.
+bytes uint64 Bytes of the buffer.
+time_ps int64 That request, or the completion of the Set Features.
+tlp_id uint64 TLP of it.
+learnt str `seen` or `inferred`.
+""",
+)
+
 DATA_CHECKS = table(
     "data_checks",
     "The blocks of one read, compare or retrieve that should hold something known, by the reason for it.",

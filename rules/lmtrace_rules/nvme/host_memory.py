@@ -4,12 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+import numpy as np
+import pyarrow as pa
+
 from lmtrace.events import SetFeatures
 from lmtrace.known import Known
-from lmtrace.rule import Verdict, broken, expect, held, not_observable, rule
+from lmtrace.rule import Broken, Verdict, broken, column_rule, expect, held, not_observable, rule
 from lmtrace.session import Session
 from lmtrace.spec.admin_data import BROADCAST, HOST_MEMORY_DESCRIPTOR, MOST_DESCRIPTORS
 from lmtrace.spec.nvme import COMMAND_SEQUENCE_ERROR, INVALID_FIELD, Feature
+from lmtrace_rules.columns import found, numbers, words
 
 SECTION = "G17 Set / Get Features"
 PROFILE = ("nvme", "features")
@@ -86,6 +90,65 @@ def host_memory_unfit(command: SetFeatures, session: Session) -> Iterator[Verdic
         yield held(command)
     else:
         yield not_observable("the capture does not show the descriptors, or how much the controller needs", command)
+
+
+@column_rule(
+    "NVM21-5.1.25.2.4-n2", table="host_memory_uses", columns=("what", "requests", "address"),
+    spec="NVMe Base 2.1, 5.1.25.2.4", party="controller", local=False,
+)  # fmt: skip
+def returned_memory_used(batch: pa.RecordBatch) -> Broken:
+    """A controller does not touch its Host Memory Buffer once disabling it completed.
+
+    The host has given the memory to somebody else. Only requests count that belong to nothing else.
+
+    Holds::
+
+        1us host_memory_uses what=after requests=0
+
+    Breaks::
+
+        1us host_memory_uses what=after requests=3 address=0x10000
+
+    Silent::
+
+        1us host_memory_uses what=inside requests=3 address=0x10000
+    """
+    requests, address = numbers(batch, "requests"), numbers(batch, "address")
+    return found(
+        words(batch, "what", ("after",)), requests > 0,
+        lambda row: f"{requests[row]:,} requests to a buffer that was disabled, the first to {address[row]:X}h",
+    )  # fmt: skip
+
+
+@column_rule(
+    "NVM21-5.1.25.2.4-n3", table="host_memory_uses", columns=("what", "requests", "address"),
+    spec="NVMe Base 2.1, 5.1.25.2.4", party="controller", severity="warning", local=False,
+)  # fmt: skip
+def memory_beside_buffer_used(batch: pa.RecordBatch) -> Broken:
+    """A controller that uses its Host Memory Buffer stays inside it.
+
+    Whom a request belongs to is told by its address, so that one next to the buffer, which belongs to nothing, is only
+    warned of.
+
+    Holds::
+
+        1us host_memory_uses what=inside requests=3 address=0x10000
+
+    Breaks::
+
+        1us host_memory_uses what=beside requests=1 address=0x14000
+
+    Silent::
+
+        1us host_memory_uses what=after requests=3 address=0x10000
+    """
+    requests, address = numbers(batch, "requests"), numbers(batch, "address")
+    beside = words(batch, "what", ("beside",))
+    applies = np.where(beside, requests > 0, words(batch, "what", ("inside",)) & (requests > 0))
+    return found(
+        applies, beside,
+        lambda row: f"{requests[row]:,} requests next to the buffer, the first to {address[row]:X}h",
+    )  # fmt: skip
 
 
 def _enabled_throughout(command: SetFeatures, session: Session) -> Known:
