@@ -48,7 +48,7 @@ def group(name: str) -> list[Item]:
     items = []
     for id, rest in ROW.findall(next(one for one in groups if one.startswith(name))):
         cells = rest.split(" | ")
-        severity = "" if name == "G31" else "info" if cells[-1] == "UNCONFIRMED" else cells[-2]
+        severity = "" if name == "G31" else "info" if cells[-1].endswith("UNCONFIRMED") else cells[-2]
         items.append(Item(id, "" if name == "G31" else PARTIES.get(cells[0], "both"), severity))
     return items
 
