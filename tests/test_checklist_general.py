@@ -18,6 +18,8 @@ ROW = re.compile(r"^\| ((?:NVM21|PCIE|TCP|RDMA)-[\w.-]+-n\d+) \| (.*) \|$", re.M
 PARTIES = {"H": "host", "RC": "host", "C": "controller", "EP": "controller"}
 """Party by the letters of the checklist; whoever else may be either side of the link."""
 MILDER: dict[str, str] = {
+    "NVM21-4.2.3-n2": "warning",  # a code of a later revision looks the same
+    "NVM21-5.2.1-n1": "info",  # firmware and small drivers create queues without asking how many there are
     "NVM21-5.1.25.2.4-n3": "warning",  # nothing but its address tells that a request was meant for the buffer
 }
 """Severity of the rules that are milder than the checklist says, as what they need is never certain."""

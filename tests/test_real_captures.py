@@ -36,7 +36,7 @@ def test_the_real_migration(capture: Callable[[str], Path], tmp_path: Path, form
     assert accused(run, "warning") == {}
     assert accused(run, "info") == {
         "HMLM-5.1.13.2.1-n8": 1, "HMLM-5.1.13.2.1-n11": 1, "HMLM-5.1.17.1.2-n1": 1, "HMLM-5.1.17.1.1-n11": 5,
-        "HMLM-5.1.17.1.1-n22": 5,
+        "HMLM-5.1.17.1.1-n22": 5, "NVM21-5.2.1-n1": 1,
     }  # fmt: skip
     assert run.exit_status == 1
     steps = [row["step"] for row in run.table("migration_steps", ("step",)).to_pylist()]

@@ -306,6 +306,7 @@ class LinkSource:
                 kind=row["kind"], qid=row["qid"], base=row["base"] or 0, size=row["size"],
                 contiguous=row["contiguous"] is not False, cqid=row["cqid"], priority=row["priority"],
                 vector=row["vector"], interrupts=row["interrupts"], origin=row["origin"],
+                vectors_enabled=row["vectors_enabled"],
                 first_head=row["first_head"] or 0, first_tail=row["first_tail"] or 0,
                 first_phase=row["first_phase"] is not False,
             )  # fmt: skip
@@ -462,7 +463,9 @@ def _of_functions(functions: frozenset[int]) -> list[tuple[str, str, Any]]:
     return [("function", "in", sorted(functions))]
 
 
-_CONFIG = ("vendor_id", "subsystem_vendor_id", "total_vfs", "first_vf", "vf_stride")
+_CONFIG = (
+    "vendor_id", "subsystem_vendor_id", "total_vfs", "first_vf", "vf_stride", "msix_vectors", "msi_vectors",
+)  # fmt: skip
 """Columns of the table ``controllers`` that tell of the configuration space."""
 _JUDGEMENTS = ("repeated", "unwritten", "missed", "late", "eaten")
 """What the table ``memory_log`` says of a report, the last of them by its column."""

@@ -57,6 +57,15 @@ from lmtrace.events.migration import (
     TrackMemoryChanges,
     TrackReceive,
 )
+from lmtrace.events.queue_commands import (
+    CreateIoCq,
+    CreateIoQueue,
+    CreateIoSq,
+    DeleteIoCq,
+    DeleteIoSq,
+    DoorbellBufferConfig,
+    QueueCommand,
+)
 from lmtrace.events.tracking import (
     MemoryReport,
 )
@@ -96,10 +105,16 @@ __all__ = [
     "Connect",
     "CqePosted",
     "CreateCdq",
+    "CreateIoCq",
+    "CreateIoQueue",
+    "CreateIoSq",
     "DeleteCdq",
+    "DeleteIoCq",
+    "DeleteIoSq",
     "DirtyRange",
     "Disconnect",
     "Doorbell",
+    "DoorbellBufferConfig",
     "Enabled",
     "EndOfCapture",
     "Event",
@@ -124,6 +139,7 @@ __all__ = [
     "PropertyAccess",
     "PropertyGet",
     "PropertySet",
+    "QueueCommand",
     "QueueCreated",
     "QueueDeleted",
     "ReservedSelect",
@@ -182,6 +198,8 @@ _BY_FCTYPE: dict[int, type[FabricsCommand]] = {
 _BY_OPCODE: dict[int, type[Command]] = {
     Admin.GET_LOG_PAGE: GetLogPage, Admin.SET_FEATURES: SetFeatures, Admin.GET_FEATURES: GetFeatures,
     Admin.SANITIZE: Sanitize, Admin.VIRTUALIZATION_MANAGEMENT: VirtualizationManagement,
+    Admin.CREATE_IO_SQ: CreateIoSq, Admin.CREATE_IO_CQ: CreateIoCq, Admin.DELETE_IO_SQ: DeleteIoSq,
+    Admin.DELETE_IO_CQ: DeleteIoCq, Admin.DOORBELL_BUFFER_CONFIG: DoorbellBufferConfig,
 }  # fmt: skip
 _BY_LAYOUT: dict[str, type[Command]] = {
     one.layout.name: one
@@ -201,7 +219,7 @@ EVENTS: dict[str, type[Event]] = {
         GetFeaturesCdq, ReservedSelect, Identify, IdentifyController, IdentifyStateFormats, GetLogPage,
         FeatureCommand, SetFeatures, GetFeatures, Sanitize,
         VirtualizationManagement, FabricsCommand, Connect, PropertySet, PropertyGet, Disconnect, Authentication,
-        SqeFetch,
+        QueueCommand, CreateIoQueue, CreateIoSq, CreateIoCq, DeleteIoSq, DeleteIoCq, DoorbellBufferConfig, SqeFetch,
         CqePosted, CommandFailed, Doorbell, Interrupt, Initiated, Stray, PropertyAccess, FunctionConfig, Enabled, Reset,
         QueueCreated, QueueDeleted,
         CdqEntry, CdqRewrite, DirtyRange, MemoryReport, StateItem, MigratedCommand, MigratedBlocks, Handover,
@@ -223,6 +241,9 @@ DEFAULT_OPCODES: dict[str, tuple[int, int]] = {
     "set_features": (Admin.SET_FEATURES, 0), "get_features": (Admin.GET_FEATURES, 0),
     "fabrics_command": (FABRICS_OPCODE, 0), "connect": (FABRICS_OPCODE, 0), "property_set": (FABRICS_OPCODE, 0),
     "property_get": (FABRICS_OPCODE, 0), "disconnect": (FABRICS_OPCODE, 0), "authentication": (FABRICS_OPCODE, 0),
+    "create_io_sq": (Admin.CREATE_IO_SQ, 1), "create_io_cq": (Admin.CREATE_IO_CQ, 1),
+    "delete_io_sq": (Admin.DELETE_IO_SQ, 1), "delete_io_cq": (Admin.DELETE_IO_CQ, 1),
+    "doorbell_buffer_config": (Admin.DOORBELL_BUFFER_CONFIG, 0),
     "sanitize": (Admin.SANITIZE, 0), "virtualization_management": (Admin.VIRTUALIZATION_MANAGEMENT, 0),
 }  # fmt: skip
 """Opcode and the lowest byte of CDW10 of each command by its event's name."""

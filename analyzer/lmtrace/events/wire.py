@@ -120,6 +120,10 @@ class FunctionConfig(Event):
     first_vf: int | None = None
     """First VF Offset, and the stride behind it."""
     vf_stride: int | None = None
+    msix_vectors: int | None = None
+    """Entries of the MSI-X table."""
+    msi_vectors: int | None = None
+    """Messages that the MSI capability offers."""
 
     def vf(self, number: int) -> int | None:
         """Return the function of VF ``number``, counted from 1 (PCIe Base 5.0, 9.3.3.9)."""
@@ -158,6 +162,8 @@ class QueueCreated(Event):
     priority: int | None = 0
     vector: int | None = 1
     interrupts: bool | None = True
+    vectors_enabled: int | None = None
+    """Interrupt vectors that were enabled then; None where that is not known, and for an SQ."""
     origin: str = "create"
     first_head: int = 0
     first_tail: int = 0

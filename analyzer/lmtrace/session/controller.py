@@ -129,6 +129,8 @@ class Controller:
     announced: Suspend | None = None
     """A Suspend Notification that no Suspend has followed yet."""
     queues: dict[tuple[str, int], Queue] = field(default_factory=dict)
+    queue_changes: dict[tuple[str, int], int] = field(default_factory=dict)
+    """Order of the last creation or deletion of each queue, since its last reset."""
     complete_history: bool = False
     """Whether its queues are all known: the capture saw it enabled or reset."""
     outstanding: dict[tuple[int, int], SqeFetch] = field(default_factory=dict)
@@ -241,12 +243,14 @@ class Controller:
             restored=event.origin == "state data",
         )
         self.queues[event.kind, event.qid] = queue
+        self.queue_changes[event.kind, event.qid] = event.order
         if event.qid:
             self.io_queues.set(event.order, Known.YES)
 
     def on_deleted(self, kind: str, qid: int, order: int) -> None:
         """A queue was deleted."""
         gone = self.queues.pop((kind, qid), None)
+        self.queue_changes[kind, qid] = order
         if gone is not None:
             self.deleted.append(gone)
         if kind == "SQ":
@@ -312,6 +316,7 @@ class Controller:
         self.deleted.clear()
         self.page_size = None
         self.queues.clear()
+        self.queue_changes.clear()
         self.outstanding.clear()
         self.suspension = self.announced = None
         self.announcement = self.silence = self.resumption = self.last_suspend = self.refused_dudmq = None

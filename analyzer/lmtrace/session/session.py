@@ -26,6 +26,7 @@ from lmtrace.events import (
     Interrupt,
     LogUserDataChanges,
     PropertyAccess,
+    QueueCommand,
     QueueCreated,
     QueueDeleted,
     Reset,
@@ -155,6 +156,30 @@ class Session:
         if one.function is not None and one.function == command.function:
             return Known.YES
         return one.mmc()
+
+    # -- I/O queues -------------------------------------------------------------------------------------------
+
+    def queue_exists(self, kind: str, qid: int, command: Command) -> Known:
+        """Whether the controller that took a command had a queue throughout it, not at all, or unknown or changing.
+
+        A state that was set since its last reset may have brought other queues than those that were created.
+        """
+        controller = self.of_function(command.function)
+        changed = controller.queue_changes.get((kind, qid), -1)
+        resets = controller.reset_orders
+        busy = any(
+            isinstance(one, QueueCommand) and (one.function, one.kind, one.qid) == (command.function, kind, qid)
+            for one in self.in_flight.values()
+            if one is not command and (not resets or one.fetched > resets[-1])
+        )
+        if busy or changed > command.fetched or controller.reset_between(command.fetched, command.order):
+            return Known.UNKNOWN
+        if controller.committed_order > changed and (not resets or controller.committed_order > resets[-1]):
+            return Known.UNKNOWN
+        queue = controller.queue(kind, qid)
+        if queue is not None:
+            return Known.UNKNOWN if queue.inferred else Known.YES
+        return Known.of(False if controller.complete_history else None)
 
     # -- suspension -------------------------------------------------------------------------------------------
 

@@ -111,6 +111,8 @@ subsystem_vendor_id uint16 Subsystem Vendor ID of it.
 total_vfs uint16 TotalVFs of it.
 first_vf uint16 First VF Offset of it.
 vf_stride uint16 VF Stride of it.
+msix_vectors uint16 Entries of the MSI-X table by it.
+msi_vectors uint16 Messages that its MSI capability offers.
 enabled_ps int64 CC.EN 0 to 1; null where it was enabled before the capture.
 enabled_tlp_id uint64 TLP of it.
 ended_ps int64 End of this life.
@@ -139,6 +141,7 @@ cqid uint16 Completion queue of an SQ.
 priority uint8 QPRIO of an SQ.
 vector uint16 Interrupt vector of a CQ.
 interrupts bool IEN of a CQ.
+vectors_enabled uint16 Interrupt vectors enabled when a CQ was created: 1 for one MSI; null where not known.
 contiguous bool PC.
 pages list[uint64] Pages of a queue that is not contiguous.
 origin str `admin`, `create`, `state data`, `inferred` or `given`.

@@ -75,6 +75,7 @@ class Admin:
             queue = CompletionQueue(
                 controller, qid, base, slots, controller.io_cqe, "create", contiguous=contiguous, pages=pages,
                 in_cmb=inside, vector=cdw11 >> 16, interrupts=bool(cdw11 >> 1 & 1),
+                vectors_enabled=controller.function.vectors.count,
             )  # fmt: skip
         run.queues.add(queue, time, tlp)
 

@@ -103,6 +103,11 @@ class FunctionConfig:
         at = next((at for one, at in self.extended() if one == SRIOV), None)
         for name, place in (("total_vfs", 0x0E), ("first_vf", 0x14), ("vf_stride", 0x16)):
             said[name] = None if at is None else self.value(at + place, 2)
+        msix, msi = self.find(MSIX), self.find(MSI)
+        if msix is not None and (control := self.value(msix + 2, 2)) is not None:
+            said["msix_vectors"] = (control & 0x7FF) + 1
+        if msi is not None and (control := self.value(msi + 2, 2)) is not None:
+            said["msi_vectors"] = 1 << min(control >> 1 & 7, 5)
         return said
 
     def msix_table(self, bars: list[int | None]) -> tuple[int, int] | None:

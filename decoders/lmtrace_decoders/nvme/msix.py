@@ -88,6 +88,12 @@ class Vectors:
         return bool(self.by_message) or 4 in self.msi
 
     @property
+    def count(self) -> int | None:
+        """How many vectors are enabled: those of MSI; None where not known, and with MSI-X."""
+        control = self.msi.get(0, 0) >> 16
+        return 1 << min(control >> 4 & 7, 5) if control & 1 and not self.enabled else None
+
+    @property
     def off(self) -> bool:
         """Whether interrupts by message are known to be off."""
         return self.enabled is False and 4 not in self.msi

@@ -203,6 +203,7 @@ class Output:
         elif isinstance(queue, CompletionQueue):
             row |= {
                 "kind": "CQ", "vector": queue.vector, "interrupts": queue.interrupts, "first_phase": queue.first_phase,
+                "vectors_enabled": queue.vectors_enabled,
             }  # fmt: skip
         row["_key"] = (function.link, function.bdf)
         self.queues.append(row)

@@ -257,6 +257,8 @@ class CompletionQueue(Queue):
     vector: int | None = 0
     """None where the queue's creation was not seen."""
     interrupts: bool = True
+    vectors_enabled: int | None = None
+    """Vectors that were enabled when it was created."""
     first_phase: bool | None = True
     head: int | None = 0
     posted: dict[int, Command] = field(default_factory=dict)
