@@ -16,7 +16,7 @@ class QueueCommand(Command):
     """A command that creates or deletes an I/O queue (5.2.1 to 5.2.4)."""
 
     name: ClassVar[str] = "queue_command"
-    layout: ClassVar[Layout | None] = admin_data.DELETE_IO_QUEUE
+    layout: ClassVar[Layout | None] = admin_data.DELETE_IO_SQ
     kind: ClassVar[str] = "SQ"
     """Of the queue, SQ or CQ."""
     creates: ClassVar[bool] = False
@@ -94,6 +94,7 @@ class DeleteIoCq(QueueCommand):
     """Delete I/O Completion Queue (5.2.3)."""
 
     name: ClassVar[str] = "delete_io_cq"
+    layout: ClassVar[Layout | None] = admin_data.DELETE_IO_CQ
     kind: ClassVar[str] = "CQ"
 
 

@@ -25,7 +25,8 @@ SET_FEATURES = Layout("Set Features", "5.1.25", 64, (
 GET_FEATURES = Layout("Get Features", "5.1.11", 64, (
     bits("FID", 40, 7, 0), bits("SEL", 40, 10, 8), bits("UIDX", 56, 6, 0),
 ))  # fmt: skip
-DELETE_IO_QUEUE = Layout("Delete I/O Queue", "5.2.3", 64, (bits("QID", 40, 15, 0),))
+DELETE_IO_CQ = Layout("Delete I/O Completion Queue", "5.2.3", 64, (bits("QID", 40, 15, 0),))
+DELETE_IO_SQ = Layout("Delete I/O Submission Queue", "5.2.4", 64, (bits("QID", 40, 15, 0),))
 CREATE_IO_SQ = Layout("Create I/O Submission Queue", "5.2.2", 64, (
     bits("QID", 40, 15, 0), bits("QSIZE", 40, 31, 16), bits("PC", 44, 0, 0), bits("QPRIO", 44, 2, 1),
     bits("CQID", 44, 31, 16), bits("NVMSETID", 48, 15, 0),

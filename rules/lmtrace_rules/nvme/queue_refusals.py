@@ -112,9 +112,9 @@ def buffer_unusable(command: CreateIoQueue, session: Session) -> Known:
 
 @cause("NVM21-5.2.2-n3", CreateIoSq, COMPLETION_QUEUE_INVALID, unseen=UNSEEN_QUEUES)
 def completion_queue_missing(command: CreateIoSq, session: Session) -> Known:
-    """Whether the CQID names a completion queue that could exist and does not."""
+    """Whether the CQID names no completion queue; of CQID 0, which no I/O queue has, that may be said as well."""
     if command.cqid == 0:
-        return Known.NO
+        return Known.UNKNOWN
     return ~session.queue_exists("CQ", command.cqid, command)
 
 
@@ -354,7 +354,8 @@ def submission_queue_without_completion_queue(command: CreateIoSq, session: Sess
         0us midway
         2us create_io_sq function=01:00.1 qsize=15 cqid=2 status=0/00h
     """
-    yield from refused(command, session, "NVM21-5.2.2-n3", condition=f"there was no CQ {command.cqid}")
+    if command.cqid:
+        yield from refused(command, session, "NVM21-5.2.2-n3", condition=f"there was no CQ {command.cqid}")
 
 
 @rule("NVM21-5.2.2-n4", spec="NVMe Base 2.1, 5.2.2", party="controller")
