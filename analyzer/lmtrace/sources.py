@@ -19,6 +19,7 @@ import pyarrow.compute as pc
 from lmtrace import events as ev
 from lmtrace.arrow import from_numpy, to_numpy
 from lmtrace.both_ends import facts_of_both_ends
+from lmtrace.consequences import consequences
 from lmtrace.describe import entry
 from lmtrace.known import Known
 from lmtrace.pieces import Pieces
@@ -71,6 +72,7 @@ class LinkSource:
             self._properties(),
             iter(sorted(self._lives(), key=_order)),
             iter(sorted(self._queues(), key=_order)),
+            iter(sorted(self._consequences(commands), key=_order)),
         ]
         if any(isinstance(one, ev.GetLogPage) and one.lid == Lid.ERROR_INFORMATION for one in commands):
             sources.append(iter(sorted(self._failures(), key=_order)))
@@ -173,6 +175,14 @@ class LinkSource:
             if row["fetch_tlp_id"] is not None:
                 command = self._command(row, None, rank)
                 yield command.order, False, command
+
+    def _consequences(self, commands: list[ev.Command]) -> Iterator[Step]:
+        """Yield what follows from admin commands, behind the TLPs that show it."""
+        ranks: dict[int, int] = {}
+        for tlp, event in consequences(self.store, self.capture, self.link, commands, ORDER_STEP):
+            rank = ranks[tlp] = min(ranks.get(tlp, DERIVED - 1) + 1, ORDER_STEP - 1)
+            event.order = tlp * ORDER_STEP + rank
+            yield event.order, False, event
 
     def _functions(self, commands: list[ev.Command]) -> frozenset[int]:
         """Return the functions whose queues matter to the rules: those that migration commands name.

@@ -69,6 +69,12 @@ from lmtrace.events.queue_commands import (
 from lmtrace.events.tracking import (
     MemoryReport,
 )
+from lmtrace.events.upkeep import (
+    Aborted,
+    AbortRequested,
+    InvalidDoorbell,
+    Served,
+)
 from lmtrace.events.wire import (
     CdqEntry,
     CdqRewrite,
@@ -96,6 +102,8 @@ __all__ = [
     "DEFAULT_FCTYPES",
     "DEFAULT_OPCODES",
     "EVENTS",
+    "AbortRequested",
+    "Aborted",
     "Authentication",
     "CdqCommand",
     "CdqEntry",
@@ -131,6 +139,7 @@ __all__ = [
     "IdentifyStateFormats",
     "Initiated",
     "Interrupt",
+    "InvalidDoorbell",
     "LogUserDataChanges",
     "MemoryReport",
     "MigratedBlocks",
@@ -146,6 +155,7 @@ __all__ = [
     "Reset",
     "Resume",
     "Sanitize",
+    "Served",
     "SetControllerState",
     "SetFeatures",
     "SetFeaturesCdq",
@@ -223,7 +233,7 @@ EVENTS: dict[str, type[Event]] = {
         CqePosted, CommandFailed, Doorbell, Interrupt, Initiated, Stray, PropertyAccess, FunctionConfig, Enabled, Reset,
         QueueCreated, QueueDeleted,
         CdqEntry, CdqRewrite, DirtyRange, MemoryReport, StateItem, MigratedCommand, MigratedBlocks, Handover,
-        EndOfCapture,
+        Aborted, AbortRequested, InvalidDoorbell, Served, EndOfCapture,
     )
 }  # fmt: skip
 """Every event class by its name in stories."""

@@ -22,6 +22,7 @@ from lmtrace.known import Known, Timeline, throughout
 from lmtrace.pieces import ControllerState
 from lmtrace.session.administration import Administration
 from lmtrace.session.association import Association
+from lmtrace.session.asynchronous import AsyncEvents
 from lmtrace.session.controller_memory import ControllerMemory
 from lmtrace.session.interval import Announcement, Resumption, Signals, Silence
 from lmtrace.spec.nvme import Admin, Feature
@@ -179,6 +180,7 @@ class Controller:
     config: FunctionConfig | None = None
     """What its configuration space says."""
     administration: Administration = field(default_factory=Administration)
+    events: AsyncEvents = field(default_factory=AsyncEvents)
     association: Association = field(default_factory=Association)
     """With its host, over fabrics."""
     shadow_doorbells: bool = False
@@ -310,6 +312,7 @@ class Controller:
     def on_reset(self, order: int, certain: bool) -> None:
         """A Controller Level Reset: queues, suspension and committed queue state are gone (3.7.2, 8.1.12)."""
         self.administration.reset(order, certain)
+        self.events.reset()
         self.reset_orders.append(order)
         self.reset_uncertain = not certain
         self.former = self.io

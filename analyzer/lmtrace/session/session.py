@@ -24,6 +24,7 @@ from lmtrace.events import (
     IdentifyStateFormats,
     Initiated,
     Interrupt,
+    InvalidDoorbell,
     LogUserDataChanges,
     PropertyAccess,
     QueueCommand,
@@ -261,6 +262,7 @@ class Session:
             if command.opcode in CHANGING:
                 for controller in self.functions.values():
                     controller.administration.forget_counters()
+            taking.events.begin(command)
         self._begin_logging(command)
         self.trackings.begin(command)
         if not command.completed:
@@ -392,6 +394,8 @@ class Session:
                 self.of_function(event.function).administration.failed(event)
             case FunctionConfig():
                 self.of_function(event.function).config = event
+            case InvalidDoorbell():
+                self.of_function(event.function).events.doorbell(event)
             case Stray():
                 self.strays.append(event)
             case Interrupt():
@@ -403,6 +407,7 @@ class Session:
                 controller.enabled.set(event.order, Known.YES)
                 controller.enabled_order = event.order
                 controller.administration.enabled(event.order, not event.inferred)
+                controller.events.reset()
                 controller.page_size = event.page_size or controller.page_size
                 for one in self.data_queues:
                     if one.owner == event.function:
@@ -447,6 +452,7 @@ class Session:
         self.namespaces.note(command)
         if command.sqid == 0:
             self.of_function(command.function).administration.completed(command)
+            self.of_function(command.function).events.completed(command)
         if not command.succeeded:
             return
         order = command.order
