@@ -19,6 +19,7 @@ from lmtrace.spec.nvme import (
     Property,
     Status,
 )
+from lmtrace_samples.administration import Administration
 from lmtrace_samples.choices import Choices
 from lmtrace_samples.engine import Command, Engine, Refused, Result, SubmissionQueue
 from lmtrace_samples.function import VECTORS, Function
@@ -72,6 +73,7 @@ class Controller(Engine):
         super().__init__(function, cntlid, choices, rng, record)
         self.subsystem = subsystem
         self.namespaces: dict[int, Namespace] = {}
+        self.administration = Administration(self)
         self.admin = {
             Admin.DELETE_IO_SQ: self._delete_sq,
             Admin.CREATE_IO_SQ: self._create_sq,
@@ -230,6 +232,7 @@ class Controller(Engine):
                 data[4 * fid : 4 * fid + 4] = (scope | 1).to_bytes(4, "little")
         if page == SANITIZE_STATUS:
             data[:4] = b"\x00\x80\x02\x00" if self.subsystem.sanitizing else b"\xff\xff\x01\x00"
+            data[4:8] = self.subsystem.sanitized_by.to_bytes(4, "little")
         yield from self.to_host(command, bytes(data[:length]))
         return None
 

@@ -115,6 +115,8 @@ class Engine:
         self.clock = function.clock
         self.admin: dict[int, Handler] = {}
         self.nvm: dict[int, Handler] = {}
+        self.failed: Callable[[Command, Status], bool] | None = None
+        """Told how each command ended; whether the error log then has more about it."""
         self.registers = bytearray(0x58)
         self.registers[:8] = CAP.encode(MQES=choices.mqes, CQR=1, TO=4, DSTRD=choices.stride, NSSRS=1, CSS=1)
         self._put(Property.VS, 0x00020100)
@@ -379,7 +381,8 @@ class Engine:
 
     def post(self, queue: CompletionQueue, command: Command, status: Status, result: tuple[int, int]) -> None:
         """Write the completion queue entry and let its interrupt follow."""
-        word = queue.phase | status.sc << 1 | status.sct << 9
+        more = self.failed is not None and self.failed(command, status)
+        word = queue.phase | status.sc << 1 | status.sct << 9 | more << 14
         head = command.queue.head
         entry = _CQE.pack(*result, head, command.queue.qid, command.cid, word)
         done = command.done

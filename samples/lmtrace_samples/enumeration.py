@@ -8,6 +8,7 @@ from lmtrace_samples.simulation import Steps
 
 COMMAND = 0x04
 BAR0 = 0x10
+SUBSYSTEM = 0x2C
 CAPABILITIES = 0x34
 MSIX = 0x40
 SRIOV = 0x100
@@ -36,6 +37,7 @@ def config_spaces(functions: list[Function]) -> dict[int, bytearray]:
         _put(space, 0x00, b"\xff\xff\xff\xff" if virtual else bytes.fromhex("361b1000"))
         _put(space, 0x06, b"\x10\x00")
         _put(space, 0x08, bytes([2, 2, 8, 1]))
+        _put(space, SUBSYSTEM, bytes.fromhex("f41a0011"))
         _put(space, CAPABILITIES, bytes([MSIX]))
         _put(space, MSIX, bytes([0x11, EXPRESS]) + (VECTORS - 1).to_bytes(2, "little"))
         _put(space, MSIX + 4, MSIX_TABLE.to_bytes(4, "little") + MSIX_PENDING.to_bytes(4, "little"))
@@ -62,7 +64,7 @@ def enumerate_functions(root: Root, functions: list[Function]) -> Steps[None]:
     """Find the physical function, place its BARs, enable MSI-X, then enable and set up the virtual functions."""
     physical, virtual = functions[0], functions[1:]
     number = physical.number
-    for offset in (0x00, 0x08, CAPABILITIES, MSIX, MSIX + 4, MSIX + 8, EXPRESS, EXPRESS + 4):
+    for offset in (0x00, 0x08, SUBSYSTEM, CAPABILITIES, MSIX, MSIX + 4, MSIX + 8, EXPRESS, EXPRESS + 4):
         yield from root.configure(number, offset, None)
     yield from _place(root, number, BAR0, physical.bar)
     yield from set_up(root, physical)

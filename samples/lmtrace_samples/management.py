@@ -156,6 +156,7 @@ class ManagementController(Controller):
         self.check("sanitize-suspended", self.subsystem.any_suspended(), CONTROLLER_SUSPENDED)
         if command.bits(10, 2, 0) != BLOCK_ERASE:
             raise Refused(INVALID_FIELD)
+        self.subsystem.sanitized_by = command.cdw[10]
         self.clock.start(self.subsystem.sanitize(self))
         return None
 

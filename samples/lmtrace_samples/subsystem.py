@@ -27,6 +27,8 @@ class Subsystem:
         self.trackings: dict[int, MemoryTracking] = {}
         """Who is tracked by some controller, by CNTLID."""
         self.sanitizing = False
+        self.sanitized_by = 0
+        """CDW10 of the latest Sanitize."""
 
     def attach(self, namespace: Namespace, *controllers: Controller) -> None:
         """Create a namespace, attached to these controllers."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from lmtrace.events import Command, EndOfCapture, GetLogPage
+from lmtrace.events import Command, EndOfCapture, GetLogPage, Reset
 from lmtrace.known import Known
 from lmtrace.rule import Severity, Verdict, broken, expect, held, not_observable, rule
 from lmtrace.session import Session
@@ -224,11 +224,14 @@ def served_log_page_not_listed(command: GetLogPage, session: Session) -> Iterato
         2us get_log_page lid=0
             data raw=1 size=1024
     """
-    if not command.succeeded or not _plain(command):
+    if not command.succeeded or not _plain(command) or reserved_log_page(command.lid):
         return
     administration = session.of_function(command.function).administration
     if command.lid == Lid.SUPPORTED_LOG_PAGES:
-        served = {lid for lid, one in administration.served.items() if one.order > administration.changed_order}
+        served = {
+            lid for lid, one in administration.served.items()
+            if one.order > administration.changed_order and not reserved_log_page(lid)
+        }  # fmt: skip
         pages = {lid: command.part(DWORD * lid, DWORD * lid + 1) for lid in served | {command.lid}}
         missing = sorted(lid for lid, raw in pages.items() if raw is not None and not raw[0] & 1)
         text = f"log page {missing[0] if missing else 0:02X}h was returned and is not listed"
@@ -241,7 +244,7 @@ def served_log_page_not_listed(command: GetLogPage, session: Session) -> Iterato
 
 
 @rule("NVM21-5.1.12-n7", spec="NVMe Base 2.1, 5.1.12 and 5.1.2", party="controller", severity="warning")
-def event_not_let_in_again(event: Command | EndOfCapture, session: Session) -> Iterator[Verdict]:
+def event_not_let_in_again(event: Command | Reset | EndOfCapture, session: Session) -> Iterator[Verdict]:
     """When the log page of an event was read without RAE, the next event of that type is reported.
 
     A host waits for it and never looks. The end of a sanitize operation is such an event whose cause the capture shows.
@@ -266,6 +269,17 @@ def event_not_let_in_again(event: Command | EndOfCapture, session: Session) -> I
             data sos=1 scdw10=2
         9ms command opc=0x0c fetch=1us status=none cid=2
         9ms end_of_capture
+
+    Breaks::
+
+        0us command opc=0x0c fetch=0us dw0=0x810106
+        2us get_log_page lid=0x81
+            data sos=1
+        3us sanitize cdw10=2
+        4us get_log_page lid=0x81
+            data sos=1 scdw10=2
+        9ms command opc=0x0c fetch=1us status=none cid=2
+        5ms reset
 
     Silent::
 
@@ -294,7 +308,10 @@ def event_not_let_in_again(event: Command | EndOfCapture, session: Session) -> I
             if state.reopened is not None and event.dw0 >> 16 & 0xFF == Lid.SANITIZE_STATUS:
                 yield held(event)
         return
+    every = not isinstance(event, Reset) or event.how == "NSSR"
     for function, controller in session.functions.items():
+        if not every and function != event.function:
+            continue
         over = controller.administration.sanitize_event.over
         if over is None or event.time - over.time < session.options.window_ps:
             continue
