@@ -28,7 +28,7 @@ TLP_ROW = np.dtype([
     ("completer_id", "<u2"), ("tag", "<u2"), ("byte_count", "<u2"), ("lower_address", "<u2"), ("function", "<u2"),
     ("link", "<u2"), ("kind", "u1"), ("direction", "u1"), ("header_dw", "u1"), ("tc", "u1"), ("attr", "u1"),
     ("first_be", "u1"), ("last_be", "u1"), ("status", "u1"), ("message_code", "u1"), ("flags", "u1"),
-    ("bar", "u1"), ("role", "u1"),
+    ("bar", "u1"), ("role", "u1"), ("header_flags", "<u4"), ("pairing", "<u4"), ("configuration", "<i4"),
 ])  # fmt: skip
 """One TLP in memory.
 
@@ -39,7 +39,8 @@ that a downstream request was delivered to, where the bus says so, else FFFFh; `
 ``payload_start`` and ``payload_bytes`` point into the payload bytes of the chunk (of the store once appended).
 ``request`` is the row number of the request that a completion answers, -1 while unknown.
 ``role`` is the index in `lmtrace.tables.ROLES`, FFh while unknown; ``owner`` is the index of a text of the store, -1
-for none.
+for none. ``header_flags`` and ``pairing`` are `lmtrace.spec.tlp_checks`; ``configuration`` is the number of a state of
+configuration of the store, 0 while nothing is known of its function.
 """
 
 PDU_ROW = np.dtype({
@@ -61,6 +62,20 @@ them, so that everything that keeps, counts and orders rows serves both. Fields 
 the one with the last. ``size`` counts the bytes on the wire, ``data_bytes`` those of data. The payload is the header,
 and the data where they were kept. The digests are `Digest`, the flags `PduFlag`.
 """
+
+
+@dataclass(frozen=True, slots=True)
+class FunctionState:
+    """What configuration says of one function at one time; None where that is not known.
+
+    ``permitted`` and ``forbidden`` are `lmtrace.spec.tlp_checks.Control`; sizes are bytes.
+    """
+
+    permitted: int = 0
+    forbidden: int = 0
+    max_payload: int | None = None
+    max_read_request: int | None = None
+    read_completion_boundary: int | None = None
 
 
 class Digest:

@@ -19,7 +19,7 @@ import pyarrow.parquet as pq
 
 from lmtrace.arrow import column
 from lmtrace.errors import CaptureError, UsageError
-from lmtrace.stage import TLP_ROW, Link, TlpChunk
+from lmtrace.stage import TLP_ROW, FunctionState, Link, TlpChunk
 from lmtrace.tables import TABLES, Table
 from lmtrace.trouble import Troubles
 
@@ -34,6 +34,7 @@ Where = Sequence[tuple[str, str, Any]]
 
 ROWS_PER_CHUNK = 1 << 16
 ROWS_PER_GROUP = 1 << 16
+MOST_CONFIGURATIONS = 1 << 14
 
 
 @dataclass(slots=True)
@@ -133,6 +134,8 @@ class Store:
         self.captures: list[Capture] = []
         self.owners: list[str] = []
         self._owner_number: dict[str, int] = {}
+        self.configurations: list[FunctionState] = [FunctionState()]
+        self._configuration_number = {self.configurations[0]: 0}
         self._writers: dict[str, TableWriter] = {}
         flags = os.O_RDWR | os.O_CREAT
         self._spill = _Spill(
@@ -225,6 +228,16 @@ class Store:
         if number is None:
             number = self._owner_number[text] = len(self.owners)
             self.owners.append(text)
+        return number
+
+    def configuration(self, state: FunctionState) -> int:
+        """Return the number that stands for a state of configuration in the rows; 0 when there are too many."""
+        number = self._configuration_number.get(state)
+        if number is None:
+            if len(self.configurations) >= MOST_CONFIGURATIONS:
+                return 0
+            number = self._configuration_number[state] = len(self.configurations)
+            self.configurations.append(state)
         return number
 
     # -- tables -----------------------------------------------------------------------------------------------

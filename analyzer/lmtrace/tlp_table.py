@@ -13,7 +13,7 @@ from numba import njit, types
 
 from lmtrace import arrow
 from lmtrace.spec.pcie import COMPLETIONS, CONFIG, NON_POSTED, Direction, Kind
-from lmtrace.stage import NO_BAR, NO_FUNCTION, Flag
+from lmtrace.stage import NO_BAR, NO_FUNCTION, Flag, FunctionState
 from lmtrace.store import Capture, Store
 from lmtrace.tables import ROLES, TLPS
 
@@ -24,6 +24,10 @@ USER_DATA = ("data", "metadata", "unrelated", "hmb")
 MOST_PAYLOAD = 1 << 25
 """Payload bytes handled at once."""
 
+_CONFIGURED = (
+    ("permitted", pa.uint32()), ("forbidden", pa.uint32()), ("max_payload", pa.uint16()),
+    ("max_read_request", pa.uint16()), ("read_completion_boundary", pa.uint8()),
+)  # fmt: skip
 _DIRECTIONS = [one.name.lower() for one in sorted(Direction)]
 _KINDS = [one.name for one in sorted(Kind)]
 
@@ -142,8 +146,27 @@ def _columns(store: Store, capture: Capture, rows: np.ndarray, first: int, polic
         "role": arrow.coded(role.astype(np.int32), ROLES),
         "owner": arrow.coded(rows["owner"], store.owners),
         "request_tlp_id": number("request", pa.uint64(), rows["request"] >= 0),
+        "header_flags": number("header_flags", pa.uint32(), rows["header_flags"] > 0),
+        "pairing": number("pairing", pa.uint32(), rows["pairing"] > 0),
+        **_configured(store.configurations, rows["configuration"]),
         "source_offset": number("source_offset", pa.int64(), rows["source_offset"] >= 0),
     }
+
+
+def _configured(states: list[FunctionState], numbers: np.ndarray) -> dict[str, Any]:
+    """Return the columns that tell the state of configuration of each row."""
+    known = numbers > 0
+    found = {}
+    for name, type_ in _CONFIGURED:
+        values: list[int | None] = [getattr(one, name) for one in states]
+        table = np.array([value or 0 for value in values], np.uint32)
+        there = np.array([value is not None for value in values], np.bool_)
+        there[0] = False
+        if known.any():
+            found[name] = arrow.from_numpy(table[numbers], type_, there[numbers])
+        else:
+            found[name] = pa.nulls(len(numbers), type_)
+    return found
 
 
 def _kept(role: np.ndarray, flags: np.ndarray, policy: Payload) -> np.ndarray:

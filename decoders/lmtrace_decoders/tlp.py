@@ -6,6 +6,7 @@ import numpy as np
 from numba import njit
 
 from lmtrace.spec.pcie import FMT_TYPE, Kind
+from lmtrace.spec.tlp_checks import ROUTING_SHIFT, Header
 from lmtrace.stage import NO_BAR, NO_FUNCTION, NO_ROLE, Flag
 
 KIND_OF_BYTE0 = np.zeros(256, np.uint8)
@@ -15,6 +16,23 @@ for _byte0, _kind in FMT_TYPE.items():
 _CPL, _CPLD, _CPLLK, _CPLDLK = int(Kind.Cpl), int(Kind.CplD), int(Kind.CplLk), int(Kind.CplDLk)
 _CFG_FIRST, _CFG_LAST = int(Kind.CfgRd0), int(Kind.CfgWr1)
 _MSG, _MSGD = int(Kind.Msg), int(Kind.MsgD)
+_SEEN, _DIGEST, _HINTS, _TRANSLATION = (
+    int(one) for one in (Header.SEEN, Header.DIGEST, Header.HINTS, Header.TRANSLATION)
+)
+_TRANSLATED, _RESERVED, _BRIDGED, _LENGTH = (
+    int(one) for one in (Header.TRANSLATED, Header.RESERVED, Header.BRIDGED, Header.LENGTH)
+)
+_PREFIX, _PREFIX_UNKNOWN, _PREFIX_ORDER, _PASID = (
+    int(one) for one in (Header.PREFIX, Header.PREFIX_UNKNOWN, Header.PREFIX_ORDER, Header.PASID)
+)
+_ROUTING_SHIFT = ROUTING_SHIFT
+_END_TO_END, _PASID_PREFIX = 0x10, 0x91
+_KNOWN_PREFIX = np.zeros(256, np.bool_)
+"""Local: MR-IOV (80h), vendor defined (8Eh, 8Fh). End-to-end: TPH (90h), PASID (91h), IDE (92h), vendor (9Eh, 9Fh)."""
+_KNOWN_PREFIX[[0x80, 0x8E, 0x8F, 0x90, 0x91, 0x92, 0x9E, 0x9F]] = True
+_BARE_MESSAGE = np.zeros(256, np.bool_)
+"""Messages without fields in dwords 2 and 3: INTx, power management, errors."""
+_BARE_MESSAGE[[*range(0x20, 0x28), 0x14, 0x18, 0x19, 0x1A, 0x1B, 0x30, 0x31, 0x33]] = True
 _NO_FUNCTION, _NO_BAR, _NO_ROLE, _POISONED = NO_FUNCTION, NO_BAR, NO_ROLE, Flag.POISONED
 
 
@@ -49,6 +67,9 @@ def clear_row(rows, i):  # type: ignore[no-untyped-def]
     rows[i]["flags"] = 0
     rows[i]["bar"] = _NO_BAR
     rows[i]["role"] = _NO_ROLE
+    rows[i]["header_flags"] = 0
+    rows[i]["pairing"] = 0
+    rows[i]["configuration"] = 0
 
 
 @njit(cache=True)
@@ -78,7 +99,15 @@ def wire_header(rows, i, data, at, kinds):  # type: ignore[no-untyped-def]
     rows[i]["attr"] = (b1 >> 2 & 1) << 2 | b2 >> 4 & 3
     if b2 >> 6 & 1:
         rows[i]["flags"] |= _POISONED
+    said = np.uint32(_SEEN)
+    if b2 >> 7:
+        said |= _DIGEST
+    if b1 & 1:
+        said |= _HINTS
+    said |= np.uint32(b2 >> 2 & 3) * _TRANSLATION
     length = np.uint16(b2 & 3) << 8 | data[at + 3]
+    if length and (kind == _CPL or kind == _CPLLK or kind == _MSG):
+        said |= _LENGTH
     with_data = b0 >> 6 & 1
     if length == 0 and (with_data or not (kind == _CPL or kind == _CPLLK or kind == _MSG)):
         length = 1024
@@ -94,20 +123,57 @@ def wire_header(rows, i, data, at, kinds):  # type: ignore[no-untyped-def]
         rows[i]["requester_id"] = np.uint16(data[at + 8]) << 8 | data[at + 9]
         rows[i]["tag"] = high | data[at + 10]
         rows[i]["lower_address"] = data[at + 11] & 127
+        if data[at + 6] & 16:
+            said |= _BRIDGED
+        if data[at + 11] & 128 or b1 & 1 or b2 & 12:
+            said |= _RESERVED
+        rows[i]["header_flags"] = said
         return 12
     rows[i]["requester_id"] = np.uint16(data[at + 4]) << 8 | data[at + 5]
     rows[i]["tag"] = high | data[at + 6]
     if kind == _MSG or kind == _MSGD:
         rows[i]["message_code"] = data[at + 7]
+        said |= np.uint32(b0 & 7) << _ROUTING_SHIFT
+        if b1 & 1 or b2 & 12:
+            said |= _RESERVED
+        if _BARE_MESSAGE[data[at + 7]]:
+            for k in range(8, 16):
+                if data[at + k]:
+                    said |= _RESERVED
+        rows[i]["header_flags"] = said
         return 16
     rows[i]["first_be"] = data[at + 7] & 15
     rows[i]["last_be"] = data[at + 7] >> 4
     if _CFG_FIRST <= kind <= _CFG_LAST:
         rows[i]["completer_id"] = np.uint16(data[at + 8]) << 8 | data[at + 9]
         rows[i]["address"] = np.uint64(data[at + 10] & 15) << np.uint64(8) | np.uint64(data[at + 11] & 0xFC)
+        if data[at + 10] >> 4 or data[at + 11] & 3:
+            said |= _RESERVED
+        rows[i]["header_flags"] = said
         return 12
     address = np.uint64(0)
     for k in range(4 + 4 * four):
         address = address << np.uint64(8) | np.uint64(data[at + 8 + k])
     rows[i]["address"] = address & ~np.uint64(3)
+    if address & np.uint64(3) and not b1 & 1:
+        said |= _RESERVED
+    rows[i]["header_flags"] = said
     return 12 + 4 * four
+
+
+@njit(cache=True)
+def prefix_flags(data, start, end):  # type: ignore[no-untyped-def]
+    """Return what is to be noted of the prefixes in ``data[start:end]``, dwords in wire order (2.2.10)."""
+    said = np.uint32(0)
+    beyond = False
+    for at in range(start, end, 4):
+        said |= _PREFIX
+        if not _KNOWN_PREFIX[data[at]]:
+            said |= _PREFIX_UNKNOWN
+        if data[at] & _END_TO_END:
+            beyond = True
+        elif beyond:
+            said |= _PREFIX_ORDER
+        if data[at] == _PASID_PREFIX:
+            said |= _PASID
+    return said

@@ -38,6 +38,13 @@ payload_hash uint64 xxHash-like digest of the payload; null without payload and 
 role str What the TLP is for; a completion has the role of its request.
 owner str Region or queue it belongs to, or the nearest region of an unrelated TLP.
 request_tlp_id uint64 The request that a completion answers.
+header_flags uint32 What else its header says, as bits of `lmtrace.spec.tlp_checks.Header`; null where none was seen.
+pairing uint32 What requests and completions before it say of it, bits of `Pairing` there; null where that is not known.
+permitted uint32 What configuration lets its function do at that time, as bits of `Control` there.
+forbidden uint32 What configuration does not let its function do; null, as the next, where nothing of it was seen.
+max_payload uint16 Max_Payload_Size in force for its function, bytes.
+max_read_request uint16 Max_Read_Request_Size in force, bytes.
+read_completion_boundary uint8 Read completion boundary of the root as the function was told, bytes.
 source_offset int64 Place in the uncompressed capture: byte offset, or packet number from 1.
 """,
 )

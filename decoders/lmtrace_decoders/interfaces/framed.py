@@ -12,6 +12,7 @@ import numpy as np
 from numba import njit
 
 from lmtrace.spec.pcie import Kind
+from lmtrace.spec.tlp_checks import Header
 from lmtrace.stage import NO_BAR, NO_FUNCTION, Flag
 from lmtrace_decoders.interfaces import assembly
 from lmtrace_decoders.interfaces.assembly import Assembly, Finished, add_dwords, bits, close, note, note_beat, room
@@ -22,8 +23,8 @@ from lmtrace_decoders.tlp import KIND_OF_BYTE0, clear_row, wire_header
 (
     SEGMENTS, LANES, DATA, HDR, VALID, SOP, EOP, KEEP, KEEP_BITS, EMPTY, EMPTY_BITS, DROP, DROP_LOW, DROP_BITS,
     BAR, BAR_LOW, BAR_ONE_HOT, FUNC, FUNC_BITS, VF, ERROR, POISON, POISON_LOW, MARKS, HEADER_HIGH, HEADER_LITTLE,
-    WORDS_HIGH, SWAP, UP, RANK, LINK, FIELDS,
-) = range(32)  # fmt: skip
+    WORDS_HIGH, SWAP, UP, RANK, LINK, REBUILT, FIELDS,
+) = range(33)  # fmt: skip
 """Columns of a stream's configuration.
 
 Words of roles, -1 where a role is not bound: DATA, HDR (-1: the header stands in the data), VALID, SOP (-1: a TLP
@@ -31,8 +32,9 @@ starts behind the end of another), EOP (-1: a TLP ends with its length), KEEP, E
 BAR, FUNC, VF, ERROR, POISON, MARKS (`user` that says where TLPs start and end in a beat, instead of SOP and EOP).
 Numbers: SEGMENTS, LANES in dwords a segment, KEEP_BITS a dword, EMPTY_BITS a segment, DROP_LOW, DROP_BITS a segment (0:
 one bit for all), BAR_LOW and BAR_ONE_HOT, FUNC_BITS a segment, POISON_LOW, UP (1: upstream from an endpoint), RANK,
-LINK. Orders: HEADER_HIGH (the first dword of HDR is the highest), HEADER_LITTLE (byte 0 of a header dword is the
-lowest), WORDS_HIGH (the first dword of a segment is the highest), SWAP (byte 0 of a payload dword is the highest).
+LINK, REBUILT (1: a core wrote the header anew). Orders: HEADER_HIGH (the first dword of HDR is the highest),
+HEADER_LITTLE (byte 0 of a header dword is the lowest), WORDS_HIGH (the first dword of a segment is the highest), SWAP
+(byte 0 of a payload dword is the highest).
 """
 
 _HEAD_GOT, _HEAD_WANT, _EXTRA, _FLAW, _FOLLOWED, _TAKEN_BACK, _MADE_UP, _HEAD = 0, 1, 2, 3, 4, 5, 6, 7
@@ -43,6 +45,7 @@ _MEMORY = _HEAD + 4
 
 _FLR, _TIMEOUT = 8, 15
 _UNKNOWN, _POISONED, _CUT = Flag.UNKNOWN_BITS, Flag.POISONED, Flag.CUT
+_REBUILT = int(Header.REBUILT)
 _NO_BAR, _NO_FUNCTION = NO_BAR, NO_FUNCTION
 _REQUESTS = np.zeros(256, np.bool_)
 for _kind in Kind:
@@ -96,6 +99,8 @@ def _decode(opened, row, memory, s, c, kinds, wire, troubles):  # type: ignore[n
             wire[4 * k + j] = x >> (8 * j if c[HEADER_LITTLE] else 24 - 8 * j) & 255
     r = row[s]
     wire_header(row, s, wire, 0, kinds)
+    if c[REBUILT]:
+        r["header_flags"] |= _REBUILT
     if not _REQUESTS[r["kind"]]:
         r["bar"] = _NO_BAR
         r["function"] = _NO_FUNCTION

@@ -73,7 +73,7 @@ def _configure(plan: Plan, index: int, name: str, link: LinkShape) -> dict[int, 
         framed.VALID: plan.place(index, "valid"), framed.EOP: plan.place(index, "last"),
         framed.KEEP: plan.place(index, "be"), framed.KEEP_BITS: 4,
         framed.SWAP: int(link.settings["payload_bytes"] == "big"), framed.UP: int(name == "sink"),
-        framed.RANK: STREAMS[name].rank,
+        framed.RANK: STREAMS[name].rank, framed.REBUILT: 1,
     }  # fmt: skip
 
 

@@ -67,6 +67,7 @@ def _configure(plan: Plan, index: int, name: str, link: LinkShape) -> dict[int, 
         framed.HEADER_HIGH: settings["header_words"] == high,
         framed.HEADER_LITTLE: settings["header_bytes"] == "little", framed.WORDS_HIGH: settings["words"] == high,
         framed.SWAP: settings["payload_bytes"] == "big", framed.UP: int(not from_host), framed.RANK: stream.rank,
+        framed.REBUILT: 1,
     }  # fmt: skip
 
 

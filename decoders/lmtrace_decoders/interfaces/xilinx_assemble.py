@@ -6,6 +6,7 @@ import numpy as np
 from numba import njit
 
 from lmtrace.spec.pcie import Kind
+from lmtrace.spec.tlp_checks import Header
 from lmtrace.stage import Flag
 from lmtrace_decoders.interfaces import assembly
 from lmtrace_decoders.interfaces.assembly import add_dwords, bits, close, note, note_beat
@@ -36,6 +37,9 @@ from lmtrace_decoders.interfaces.xilinx_descriptor import (
     finish,
 )
 from lmtrace_decoders.tlp import clear_row
+
+_REBUILT = int(Header.SEEN | Header.REBUILT)
+"""A descriptor tells the fields of a header, and not its reserved bits or size."""
 
 SENT_AFTER = 4096
 """Time steps after which an interrupt raised on the side-band pins counts as sent though the core said nothing."""
@@ -120,6 +124,7 @@ def _kept(c, w, value, unknown):  # type: ignore[no-untyped-def]
 def _begin(row, opened, s, c, beat, w, value, unknown, order, other):  # type: ignore[no-untyped-def]
     """Open a packet; it is the start number ``order`` of its beat. ``other`` is the half it starts in."""
     clear_row(row, s)
+    row[s]["header_flags"] = _REBUILT
     r = row[s]
     r["time_ps"] = beat[1]
     r["end_ps"] = beat[1]

@@ -14,11 +14,13 @@ import numpy as np
 from lmtrace.bindings import Given
 from lmtrace.spec.nvme import CAP, DOORBELL_BASE, Property
 from lmtrace.spec.pcie import COMPLETIONS, CONFIG, Direction, Kind
+from lmtrace.spec.tlp_checks import Pairing
 from lmtrace.stage import NO_FUNCTION, Flag
 from lmtrace.store import Capture, Store
 from lmtrace_decoders.nvme.config_space import ConfigSpaces
 from lmtrace_decoders.nvme.losses import ORPHAN, UNANSWERED
 from lmtrace_decoders.nvme.pairing import CLASS, COMPLETION, REQUEST, OpenRequests, pair
+from lmtrace_decoders.nvme.pairing_checks import TIMEOUT_PS
 
 MOST_LOOKS = 4096
 """Accesses to one page of a BAR that are looked at one by one."""
@@ -26,6 +28,8 @@ MOST_PAGES = 1 << 14
 LONG_TRIPS, LEAST_TRIP = 8, 1_000_000
 """How many times the longest time so far (ps, and the least assumed) an answer may take whose request is not seen."""
 PAGE = 4096
+WAVEFORMS = ("vcd", "fst")
+"""Formats that show every clock, so that no TLP of a link can be missing."""
 _READ_ONLY = (Property.CAP, Property.CAP + 4, Property.VS)
 
 
@@ -121,6 +125,7 @@ class Discovery:
         self.config = ConfigSpaces()
         self.requesters: dict[tuple[int, int], int] = {}
         self._opens = OpenRequests()
+        self._last_ps = 0
         self._tags: set[int] = set()
         self._trips: dict[int, int] = {}
         """The longest time (ps) that an answer took, of each link and direction of requests."""
@@ -132,17 +137,27 @@ class Discovery:
     def run(self, store: Store, capture: Capture) -> None:
         """Walk the capture once and write ``request`` into its rows."""
         for first, rows in store.tlp_chunks(capture):
-            for row, at, time in pair(self._opens, first, rows):
+            for row, at, time in pair(self._opens, first, rows, capture.format in WAVEFORMS):
                 capture.troubles.add(
                     UNANSWERED, f"read with tag {int(rows['tag'][row]):02X}h", time_ps=time,
                     offset=int(rows["source_offset"][row]) if at < first else int(rows["source_offset"][at - first]),
                     link=capture.links[int(rows["link"][row])].name,
                 )  # fmt: skip
+            self._last_ps = max(self._last_ps, int(rows["time_ps"].max(initial=0)))
             store.update_tlps(first, rows)
             self._orphans(capture, first, rows)
             self._look(store, first, rows)
+        self._unanswered(store)
         for link, tag, time in self._opens.overtaken():
             capture.troubles.add(UNANSWERED, f"read with tag {tag:02X}h", time_ps=time, link=capture.links[link].name)
+
+    def _unanswered(self, store: Store) -> None:
+        """Note on requests that nothing answered them although the capture goes on for longer than a timeout."""
+        for tlp in self._opens.waiting(self._last_ps - TIMEOUT_PS):
+            row = store.tlps(tlp, tlp + 1)
+            if row["pairing"][0]:
+                row["pairing"] |= Pairing.UNANSWERED
+                store.update_tlps(tlp, row)
 
     def _orphans(self, capture: Capture, first: int, rows: np.ndarray) -> None:
         """Count completions without a request: one was lost, unless it was sent before the capture began.

@@ -13,14 +13,18 @@ from numba import njit
 
 from lmtrace.spec.pcie import COMPLETIONS, NON_POSTED, Direction, Kind
 from lmtrace.stage import Flag
+from lmtrace_decoders.nvme.pairing_checks import Ended, completion_found, note_ended, orphan_found, request_found
 
 OPEN = np.dtype([
     ("key", "<u8"), ("start", "<u8"), ("request", "<i8"), ("time", "<i8"), ("offset", "<i8"), ("number", "<i8"),
     ("bytes", "<i4"), ("received", "<i4"), ("next", "<i4"), ("owner", "<i4"), ("text", "<i4"), ("assumed", "u1"),
-    ("kind", "u1"), ("role", "u1"), ("weak", "u1"),
+    ("kind", "u1"), ("role", "u1"), ("weak", "u1"), ("got", "<i8"), ("pieces", "<i4"), ("target", "<u2"),
+    ("asked", "u1"), ("copied", "u1"), ("seen", "u1"), ("again", "u1"),
 ])  # fmt: skip
 """One open request. ``start`` and ``bytes`` are what it asks for, ``received`` what came so far. The rest is for the
-pass that attributes: what the request belongs to."""
+pass that attributes, what the request belongs to, and for what `pairing_checks` finds: bytes and completions that came,
+target and kind of the request, what a completion copies of it, whether its header is seen, whether its tag was in use.
+"""
 
 MOST_SAME = 64
 """Open requests with the same requester and tag that are kept; more mean that no completions are captured."""
@@ -37,7 +41,7 @@ for _kind in COMPLETIONS:
 
 _MRD, _MRDLK = int(Kind.MRd), int(Kind.MRdLk)
 _CPLD, _CPLDLK = int(Kind.CplD), int(Kind.CplDLk)
-_TAG_ASSUMED = Flag.TAG_ASSUMED
+_TAG_ASSUMED, _UNKNOWN_BITS, _BE_ASSUMED = Flag.TAG_ASSUMED, Flag.UNKNOWN_BITS, Flag.BE_ASSUMED
 _DOWN, _UP = int(Direction.DOWNSTREAM), int(Direction.UPSTREAM)
 
 
@@ -48,6 +52,7 @@ class OpenRequests:
         self.pool = np.zeros(1024, OPEN)
         self.heads = np.full(4096, -1, np.int32)
         self.state = np.zeros(2, np.int64)
+        self.ended = Ended()
         self.answered: dict[int, int] = {}
         """The newest request that was answered of each link, direction and requester, as in `open_key`."""
         self._free(0)
@@ -72,6 +77,17 @@ class OpenRequests:
                     found.append((key >> 40, key & 0xFFFF, int(one["time"])))
                 head = int(one["next"])
         return sorted(found, key=lambda one: one[2])
+
+    def waiting(self, since: int) -> list[int]:
+        """Return the TLPs of requests open since ``since`` (ps) or before, at most ``MOST_HOLES`` of them."""
+        found = []
+        for head in self.heads.tolist():
+            while head >= 0:
+                one = self.pool[head]
+                if one["seen"] and not one["assumed"] and one["time"] <= since:
+                    found.append(int(one["request"]))
+                head = int(one["next"])
+        return sorted(found)[:MOST_HOLES]
 
     def _free(self, first: int) -> None:
         links = np.arange(first + 1, len(self.pool) + 1, dtype=np.int32)
@@ -164,6 +180,13 @@ def post(pool, heads, state, rows, i, number):  # type: ignore[no-untyped-def]
         pool[index]["start"] = rows[i]["address"]
         pool[index]["bytes"] = 4
     pool[index]["received"] = 0
+    pool[index]["got"] = 0
+    pool[index]["pieces"] = 0
+    pool[index]["target"] = rows[i]["completer_id"]
+    pool[index]["asked"] = kind
+    pool[index]["copied"] = rows[i]["tc"] << 2 | rows[i]["attr"] & 3
+    pool[index]["seen"] = rows[i]["header_flags"] != 0 and not rows[i]["flags"] & (_UNKNOWN_BITS | _BE_ASSUMED)
+    pool[index]["again"] = same > 0
     pool[index]["assumed"] = 1 if rows[i]["flags"] & _TAG_ASSUMED else 0
     pool[index]["kind"] = 0
     pool[index]["role"] = 255
@@ -257,12 +280,27 @@ def _left_open(pool, heads, key):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True)
-def _pair(rows, first, pool, heads, state, classes, holes):  # type: ignore[no-untyped-def]
+def _newest(pool, heads, key):  # type: ignore[no-untyped-def]
+    """Return when the newest open request of a key was sent, 0 where there is none."""
+    at = heads[bucket(key, len(heads))]
+    while at >= 0:
+        if pool[at]["key"] == key:
+            return pool[at]["time"]
+        at = pool[at]["next"]
+    return np.int64(0)
+
+
+@njit(cache=True)
+def _pair(rows, first, pool, heads, state, classes, holes, keys, failed, trips, sure):  # type: ignore[no-untyped-def]
     found = 0
     for i in range(len(rows)):
         kind = classes[rows[i]["kind"]]
         if kind == REQUEST:
-            post(pool, heads, state, rows, i, first + i)
+            before = _newest(
+                pool, heads, open_key(rows[i]["link"], rows[i]["direction"], rows[i]["requester_id"], rows[i]["tag"])
+            )
+            index = post(pool, heads, state, rows, i, first + i)
+            rows[i]["pairing"] = request_found(pool, index, rows, i, before, keys, trips, sure)
         elif kind == COMPLETION:
             if rows[i]["direction"] == _DOWN and found < len(holes):
                 before = _left_open(
@@ -272,27 +310,37 @@ def _pair(rows, first, pool, heads, state, classes, holes):  # type: ignore[no-u
                     holes[found, 0], holes[found, 1], holes[found, 2] = i, pool[before]["request"], pool[before]["time"]
                     found += 1
             index = answered(pool, heads, state, rows, i)
+            if index < 0:
+                key = open_key(rows[i]["link"], 1 - rows[i]["direction"], rows[i]["requester_id"], rows[i]["tag"])
+                rows[i]["pairing"] = orphan_found(rows, i, key, keys, failed, sure)
             if index >= 0:
                 rows[i]["request"] = pool[index]["request"]
+                rows[i]["pairing"] = completion_found(pool, index, rows, i, trips, sure)
+                key = pool[index]["key"]
                 offset, count, _ = carried(pool, index, rows, i)
                 if rows[i]["direction"] == _DOWN and count > 0 and offset > pool[index]["received"] and not (
                     pool[index]["assumed"]
                 ) and found < len(holes):  # fmt: skip
                     holes[found, 0], holes[found, 1], holes[found, 2] = i, pool[index]["request"], pool[index]["time"]
                     found += 1
-                settle(pool, heads, state, index, rows, i, offset, count)
+                if settle(pool, heads, state, index, rows, i, offset, count):
+                    note_ended(keys, failed, key, rows[i]["status"] != 0)
     return found
 
 
-def pair(opens: OpenRequests, first: int, rows: np.ndarray) -> list[list[int]]:
-    """Write ``request`` into the completions among ``rows``, TLPs ``first`` and following.
+def pair(opens: OpenRequests, first: int, rows: np.ndarray, sure: bool = False) -> list[list[int]]:
+    """Write ``request`` into the completions among ``rows``, TLPs ``first`` and following, and ``pairing`` into all.
+
+    ``sure`` says that the capture cannot have lost a TLP.
 
     Returns what shows that answers to a device's reads are missing: the row that shows it, the TLP of the read and
     its time; a tag that is used again, or bytes that a completion skips. At most ``MOST_HOLES`` are returned.
     """
     opens.reserve(len(rows) + 1)
-    holes = np.zeros((MOST_HOLES, 3), np.int64)
-    found = _pair(rows, first, opens.pool, opens.heads, opens.state, CLASS, holes)
+    holes, ended = np.zeros((MOST_HOLES, 3), np.int64), opens.ended
+    found = _pair(
+        rows, first, opens.pool, opens.heads, opens.state, CLASS, holes, ended.keys, ended.failed, ended.trips, sure
+    )
     done = np.flatnonzero((rows["direction"] == _DOWN) & (rows["request"] >= 0))
     whose = rows["link"][done].astype(np.int64) << 24 | _UP << 16 | rows["requester_id"][done]
     for one in np.unique(whose).tolist():
