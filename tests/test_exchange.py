@@ -28,7 +28,7 @@ from lmtrace.tables import TLPS
 from lmtrace.trouble import Troubles
 from lmtrace_decoders.exchange.columns import parse_columns
 
-ASIDE = {"id", "capture", "source_offset", "fingerprint"}
+ASIDE = {"id", "capture", "source_offset", "fingerprint", "pairing"}
 
 
 def read(file: Path, columns: str | None = None) -> tuple[np.ndarray, bytes, Troubles, list[str]]:

@@ -48,6 +48,7 @@ NEEDS: dict[str, Need] = {
     "bar": Need("no", "not known"),
     "tag_assumed": Need("no", "false"),
     "requester_assumed": Need("no", "false"),
+    "header_flags": Need("no", "not known: what rests on it is not judged"),
     "source_offset": Need("no", "the number of the row or line"),
 }
 """The columns that are read; all others of ``tlps`` are found out anew."""

@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from lmtrace.arrow import column, to_numpy
-from lmtrace.rule import Broken
+from lmtrace.rule import Broken, Severity
 
 
 class _Last:
@@ -64,6 +64,9 @@ def bits(batch: pa.RecordBatch, name: str, mask: int) -> np.ndarray:
     return found
 
 
-def found(applies: np.ndarray, bad: np.ndarray, message: Callable[[int], str]) -> Broken:
+def found(
+    applies: np.ndarray, bad: np.ndarray, message: Callable[[int], str],
+    severity: Callable[[int], Severity] | None = None,
+) -> Broken:  # fmt: skip
     """Return what a rule found: the rows it applies to, those of them that are bad, and what to say of one."""
-    return Broken(int(applies.sum()), np.flatnonzero(applies & bad), message)
+    return Broken(int(applies.sum()), np.flatnonzero(applies & bad), message, severity)

@@ -104,6 +104,8 @@ class Pairing(IntFlag):
     """More than 50 ms passed since the request."""
     UNANSWERED = 1 << 26
     """The capture goes on for more than 50 ms, and no completion came."""
+    PARTLY = 1 << 27
+    """With TAG_IN_USE: a part of the answer to the request before it had come."""
 
 
 class Control(IntFlag):

@@ -47,6 +47,7 @@ _MOST = {
     "header_dw": 4, "requester_id": 0xFFFF, "completer_id": 0xFFFF, "tag": 0x3FF, "tc": 7, "attr": 7,
     "address": (1 << 64) - 1, "length_dw": 1024, "first_be": 15, "last_be": 15, "byte_count": 4096,
     "lower_address": 0xFFFF, "message_code": 255, "function": 0xFFFF, "bar": 6, "source_offset": (1 << 62),
+    "header_flags": 0xFFFF_FFFF,
 }  # fmt: skip
 """The columns of plain numbers, and the largest value of each."""
 
@@ -204,7 +205,10 @@ class Builder:
             rows["end_ps"] = np.where(end.valid, end.values, time)
         rows["source_offset"], rows["link"], rows["direction"], rows["kind"] = offset, link, way, kinds
         rows["request"], rows["owner"], rows["role"] = -1, -1, NO_ROLE
-        for name in ("header_dw", "requester_id", "completer_id", "tag", "tc", "attr", "lower_address", "message_code"):
+        for name in (
+            "header_dw", "requester_id", "completer_id", "tag", "tc", "attr", "lower_address", "message_code",
+            "header_flags",
+        ):  # fmt: skip
             rows[name] = np.where(cells[name].valid, cells[name].values, 0)
         rows["function"] = np.where(cells["function"].valid, cells["function"].values, NO_FUNCTION)
         rows["bar"] = np.where(cells["bar"].valid, cells["bar"].values, NO_BAR)

@@ -281,13 +281,13 @@ def _left_open(pool, heads, key):  # type: ignore[no-untyped-def]
 
 @njit(cache=True)
 def _newest(pool, heads, key):  # type: ignore[no-untyped-def]
-    """Return when the newest open request of a key was sent, 0 where there is none."""
+    """Return when the newest open request of a key was sent, and its completions; 0 where there is none."""
     at = heads[bucket(key, len(heads))]
     while at >= 0:
         if pool[at]["key"] == key:
-            return pool[at]["time"]
+            return pool[at]["time"], np.int64(pool[at]["pieces"])
         at = pool[at]["next"]
-    return np.int64(0)
+    return np.int64(0), np.int64(0)
 
 
 @njit(cache=True)
@@ -296,11 +296,11 @@ def _pair(rows, first, pool, heads, state, classes, holes, keys, failed, trips, 
     for i in range(len(rows)):
         kind = classes[rows[i]["kind"]]
         if kind == REQUEST:
-            before = _newest(
+            before, pieces = _newest(
                 pool, heads, open_key(rows[i]["link"], rows[i]["direction"], rows[i]["requester_id"], rows[i]["tag"])
             )
             index = post(pool, heads, state, rows, i, first + i)
-            rows[i]["pairing"] = request_found(pool, index, rows, i, before, keys, trips, sure)
+            rows[i]["pairing"] = request_found(pool, index, rows, i, before, pieces, keys, trips, sure)
         elif kind == COMPLETION:
             if rows[i]["direction"] == _DOWN and found < len(holes):
                 before = _left_open(

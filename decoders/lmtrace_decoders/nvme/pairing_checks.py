@@ -25,7 +25,7 @@ for _kind in (
 (
     _REQUEST, _ANSWER, _FIRST, _READ, _CONFIG, _DATA_DUE, _FLUSH, _SURE, _LAST, _TAG_IN_USE, _ORPHAN, _AFTER_ERROR,
     _COPIED, _DATA, _BYTE_COUNT, _LOWER_ADDRESS, _HOLE, _BACKWARDS, _UNALIGNED, _UNALIGNED_128, _SPLIT, _SPLIT_128,
-    _TOTAL, _COMPLETER, _LATE,
+    _TOTAL, _COMPLETER, _LATE, _PARTLY,
 ) = (
     int(one)
     for one in (
@@ -33,6 +33,7 @@ for _kind in (
         Pairing.SURE, Pairing.LAST, Pairing.TAG_IN_USE, Pairing.ORPHAN, Pairing.AFTER_ERROR, Pairing.COPIED,
         Pairing.DATA, Pairing.BYTE_COUNT, Pairing.LOWER_ADDRESS, Pairing.HOLE, Pairing.BACKWARDS, Pairing.UNALIGNED,
         Pairing.UNALIGNED_128, Pairing.SPLIT, Pairing.SPLIT_128, Pairing.TOTAL, Pairing.COMPLETER, Pairing.LATE,
+        Pairing.PARTLY,
     )
 )  # fmt: skip
 _DOUBT = Flag.UNKNOWN_BITS | Flag.REQUESTER_ASSUMED | Flag.TAG_ASSUMED
@@ -68,8 +69,9 @@ def note_ended(keys, failed, key, error):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True)
-def request_found(pool, index, rows, i, before, keys, trips, sure):  # type: ignore[no-untyped-def]
-    """Return the bits of the request in row ``i``; ``before`` is when the open one of its tag was sent, if any."""
+def request_found(pool, index, rows, i, before, pieces, keys, trips, sure):  # type: ignore[no-untyped-def]
+    """Return the bits of the request in row ``i``; ``before`` is when the open one of its tag was sent, if any, and
+    ``pieces`` are the completions of that."""
     key = pool[index]["key"]
     at = _place(key)
     if keys[at] == key:
@@ -78,7 +80,7 @@ def request_found(pool, index, rows, i, before, keys, trips, sure):  # type: ign
         return 0
     said = _REQUEST | (_SURE if sure else 0)
     if pool[index]["again"] and rows[i]["time_ps"] - before <= LONG_TRIPS * trips[rows[i]["direction"]]:
-        said |= _TAG_IN_USE
+        said |= _TAG_IN_USE | (_PARTLY if pieces else 0)
     return said
 
 

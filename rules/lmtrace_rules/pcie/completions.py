@@ -6,7 +6,9 @@ import numpy as np
 import pyarrow as pa
 
 from lmtrace.rule import Broken, column_rule
-from lmtrace_rules.columns import found, numbers, there, words
+from lmtrace.spec.tlp_checks import Header
+from lmtrace_rules.columns import bits, found, numbers, there, words
+from lmtrace_rules.pcie.headers import seen
 
 SECTION = "G02 Completions"
 PROFILE = "pcie"
@@ -70,12 +72,49 @@ def reserved_completion_status(batch: pa.RecordBatch) -> Broken:
 
 
 @column_rule(
-    "PCIE-2.2.1-n4", table="tlps", columns=HEADER, spec="PCIe Base 5.0, 2.2.9", party="both", severity="warning"
-)
-def reserved_lower_address_bits(batch: pa.RecordBatch) -> Broken:
-    """A completion's lower address has seven bits; those above it in its field are reserved.
+    "PCIE-2.2.9-n12", table="tlps", columns=("kind", "header_flags", "damaged"), spec="PCIe Base 5.0, 2.2.9",
+    party="both", severity="warning",
+)  # fmt: skip
+def byte_count_modified(batch: pa.RecordBatch) -> Broken:
+    """A completion does not say that its byte count was modified.
 
-    A running address that overflows the field reaches bits that mean something else.
+    Only a bridge to PCI-X does that.
+
+    Holds::
+
+        1us tlps kind=CplD header_flags=0x40000 damaged=no
+
+    Breaks::
+
+        1us tlps kind=CplD header_flags=0x40020 damaged=no
+    """
+    return found(
+        seen(batch, "Cpl", "CplD", "CplLk", "CplDLk"), bits(batch, "header_flags", Header.BRIDGED),
+        lambda row: "BCM is set",
+    )  # fmt: skip
+
+
+@column_rule(
+    "PCIE-2.2.1-n4", table="tlps", columns=(*HEADER, "header_flags"), spec="PCIe Base 5.0, 2.2", party="both",
+    severity="warning",
+)  # fmt: skip
+def reserved_header_bits(batch: pa.RecordBatch) -> Broken:
+    """Reserved bits of a header are zero; of a completion those above the seven bits of its lower address too.
+
+    A running address that overflows its field reaches bits that mean something else. Messages have a rule of their
+    own.
+
+    Holds::
+
+        1us tlps kind=MRd header_flags=0x40000 damaged=no
+
+    Breaks::
+
+        1us tlps kind=MRd header_flags=0x40010 damaged=no
+
+    Silent::
+
+        1us tlps kind=MRd header_flags=0x40410 damaged=no
 
     Holds::
 
@@ -86,7 +125,12 @@ def reserved_lower_address_bits(batch: pa.RecordBatch) -> Broken:
         1us tlps kind=CplD length_dw=32 byte_count=3968 lower_address=0x80 status=0 damaged=no
     """
     lower = numbers(batch, "lower_address")
-    return found(
-        _completions(batch, "Cpl", "CplD", "CplLk", "CplDLk"), lower > 127,
-        lambda row: f"the lower address field holds {lower[row]:#x}",
-    )  # fmt: skip
+    header = seen(batch) & ~words(batch, "kind", ("Msg", "MsgD"))
+    reserved = header & bits(batch, "header_flags", Header.RESERVED)
+
+    def message(row: int) -> str:
+        if lower[row] > 127:
+            return f"the lower address field holds {lower[row]:#x}"
+        return f"a reserved bit of the header of a {batch.column('kind')[row]} is set"
+
+    return found(header | _completions(batch, "Cpl", "CplD", "CplLk", "CplDLk"), reserved | (lower > 127), message)
