@@ -152,9 +152,10 @@ class GetLogPage(Command):
 
     def value(self, layout: Layout, name: str, at: int = 0) -> int | None:
         """Return a field of a structure at byte ``at`` of the log page, None while not seen."""
-        if self.data is None or self.field("OT") or at + layout[name].lo // 8 < self.offset:
-            return None
-        return self.data.field(layout, name, at - self.offset)
+        one = layout[name]
+        first, last = one.lo // 8, (one.lo + one.width + 7) // 8
+        raw = self.part(at + first, at + last)
+        return None if raw is None else one.of(bytes(first) + raw)
 
     def part(self, start: int, end: int) -> bytes | None:
         """Return bytes of the log page, None unless all of them were seen."""

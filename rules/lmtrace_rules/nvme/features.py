@@ -216,11 +216,14 @@ def feature_of_other_length(batch: pa.RecordBatch) -> Broken:
 
         1us transactions sqid=0 opcode=9 cdw10=192 sct=0 sc=0 bytes_from_device=8 data_decoded=yes
     """
+    admin = numbers(batch, "sqid") == 0
+    if not admin.any():
+        return Broken(0, np.zeros(0, np.int64), str)
     opcode, feature = numbers(batch, "opcode"), numbers(batch, "cdw10") & 0xFF
     told = np.isin(feature, np.array([*FEATURE_BYTES, Feature.HOST_MEMORY_BUFFER, Feature.HOST_IDENTIFIER]))
     done = there(batch, "sct", "sc", "bytes_expected") & (numbers(batch, "sct") == 0) & (numbers(batch, "sc") == 0)
     applies = (
-        (numbers(batch, "sqid") == 0) & np.isin(opcode, (Admin.SET_FEATURES, Admin.GET_FEATURES)) & told & done
+        admin & np.isin(opcode, (Admin.SET_FEATURES, Admin.GET_FEATURES)) & told & done
         & (numbers(batch, "data_decoded") != 0) & (numbers(batch, "bytes_expected") > 0)
     )  # fmt: skip
     expected = numbers(batch, "bytes_expected").astype(np.int64)
