@@ -425,7 +425,7 @@ def rows_of(table: str, text: str) -> pa.RecordBatch:
         values: dict[str, Any] = {"id": number, "time_ps": parse_time(words[0])}
         for key, value in pairs.items():
             hint = {"bool": "bool", "string": "str"}.get(str(schema.field(key).type), "int")
-            if key in ("requester_id", "completer_id", "function") and "." in value:
+            if (key.endswith("function") or key in ("requester_id", "completer_id")) and "." in value:
                 values[key] = bdf(value)
             else:
                 values[key] = _value(key, value, hint, line)

@@ -69,6 +69,9 @@ cq_slot_due uint16 Slot of the completion queue that was next when its entry was
 phase_due bool Phase tag that was next, where the entry went to the slot that was; null where not known.
 sqhd_in_range bool SQHD lies between the one before and the newest entry fetched; null where not known.
 sqhd_past_entry bool SQHD lies behind the command's own entry; null where not known.
+interrupt_due str `MSI-X` or `MSI` where a message had to follow its entry; null where it had not, or not known.
+interrupt_wait_ps int64 How long that was due: until it came, the entry was consumed, or the queue ended.
+early_interrupt_ps int64 A message of its vector before its entry, with nothing to announce, where none came behind it.
 cid_in_use bool Another command of its queue with its identifier was outstanding when it was fetched.
 """,
 )

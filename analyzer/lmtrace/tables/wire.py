@@ -1,4 +1,4 @@
-"""Tables of what crossed a link: TLPs, network packets, registers, doorbells, interrupts."""
+"""Tables of what crossed a link: TLPs, network packets, registers, doorbells."""
 
 from __future__ import annotations
 
@@ -187,23 +187,6 @@ exists bool The queue existed; null where the capture does not show every queue.
 entries uint32 Entries of the queue; null while not known.
 moved uint32 Entries that the tail or head moved over; null while not known.
 room uint32 Entries that a tail could move over by the last SQHD; null while not known, and for heads.
-""",
-)
-
-INTERRUPTS = table(
-    "interrupts",
-    "One MSI or MSI-X message of a controller.",
-    PLACE
-    + """
-function uint16 Function (BDF) that sent it.
-controller uint16 CNTLID.
-vector uint16 Vector by the message's address and data; null where the table is not known.
-address uint64 Address written.
-data uint32 Data written.
-masked bool The vector was masked when it was sent; null where the mask is not known.
-time_ps int64 Time.
-tlp_id uint64 The TLP.
-learnt str How the table was learnt: `seen`, `inferred` or `given`.
 """,
 )
 

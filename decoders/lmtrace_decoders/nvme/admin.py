@@ -26,6 +26,8 @@ CSI_DESCRIPTOR = 4
 """NIDT of the descriptor that holds the CSI."""
 ZONED_FORMATS = 2816
 """First LBA Format Extension in the data of a zoned namespace."""
+AGGREGATION_PS = 100_000_000
+"""Unit of TIME of Interrupt Coalescing (5.1.25.2.2)."""
 CREATORS = (nvme.Admin.CREATE_IO_SQ, nvme.Admin.CREATE_IO_CQ)
 
 
@@ -53,8 +55,8 @@ class Admin:
                 )
             elif opcode == nvme.Admin.DOORBELL_BUFFER_CONFIG:
                 self._shadow(command, time)
-            elif opcode == nvme.Admin.SET_FEATURES and command.dword(10) & 0xFF == nvme.Feature.HOST_MEMORY_BUFFER:
-                self._host_memory(command, time)
+            elif opcode == nvme.Admin.SET_FEATURES:
+                self._feature(command, time)
         self._run.migration.completed(command, time, tlp)
         self._run.buffers.queue_lists.pop(command, None)
 
@@ -161,6 +163,17 @@ class Admin:
             other = None if routing is None else self._run.function_of(function.link, routing)
             if other is not None and other.cntlid is None:
                 other.cntlid = cntlid
+
+    def _feature(self, command: Command, time: int) -> None:
+        """A feature was set; those that matter here are about host memory and about interrupts (5.1.25.2)."""
+        vectors, word = command.controller.function.vectors, command.dword(11)
+        match command.dword(10) & 0xFF:
+            case nvme.Feature.HOST_MEMORY_BUFFER:
+                self._host_memory(command, time)
+            case nvme.Feature.INTERRUPT_COALESCING:
+                vectors.coalescing_ps = (word >> 8 & 0xFF) * AGGREGATION_PS if word & 0xFF else 0
+            case nvme.Feature.INTERRUPT_VECTOR_CONFIGURATION:
+                vectors.not_coalesced[word & 0xFFFF] = bool(word >> 16 & 1)
 
     def _host_memory(self, command: Command, time: int) -> None:
         """The controller may use the described memory as it likes, or no more: none of it belongs to a command."""

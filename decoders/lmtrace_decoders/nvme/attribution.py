@@ -70,8 +70,8 @@ payload and how many, the request (TLP id) it answers and that one's time."""
 (
     SQE_BYTES, CQE_WRITE, LIST_BYTES, PROPERTY_WRITE, PROPERTY_READ, PROPERTY_VALUE, DOORBELL_WRITE, MSIX_WRITE,
     INTERRUPT_WRITE, CDQ_WRITE, DATA_BYTES, SHADOW_BYTES, CONFIG_WRITE, STRANGE_READ, STRANGE_WRITE, STRANGE_HOST,
-    STRANGE_DATA, CMB_WRITE, CMB_DATA, PIN,
-) = range(20)  # fmt: skip
+    STRANGE_DATA, CMB_WRITE, CMB_DATA, PIN, PENDING_DATA,
+) = range(21)  # fmt: skip
 
 _ROLE = {name: number for number, name in enumerate(ROLES)}
 ROLE_OF_KIND = np.full(32, _ROLE["unrelated"], np.uint8)
@@ -93,7 +93,7 @@ _DOWN = int(Direction.DOWNSTREAM)
 _ASSERT = 0x20
 """Message codes of Assert_INTA to Assert_INTD; those of Deassert follow (PCIe Base 5.0, 2.2.8.1)."""
 _SIDE_BAND, _STRUCTURE = Flag.SIDE_BAND, Flag.STRUCTURE
-_STOP = np.zeros(20, np.uint8)
+_STOP = np.zeros(21, np.uint8)
 for _code in (SQE_BYTES, CQE_WRITE, LIST_BYTES, PROPERTY_WRITE, PROPERTY_VALUE, CONFIG_WRITE):
     _STOP[_code] = 1
 
@@ -265,6 +265,9 @@ def _attribute(  # type: ignore[no-untyped-def]
                 elif what == CMB:
                     if here > 0 and not wrong:
                         _emit(events, ctl, CMB_DATA, i, owner, here, place, data + lead, request, time, since, 0)
+                elif what == PENDING:
+                    if here > 0 and not wrong:
+                        _emit(events, ctl, PENDING_DATA, i, owner, here, place, data + lead, request, time, since, 0)
                 elif pool[index]["weak"] and here > 0 and not wrong:
                     _emit(events, ctl, STRANGE_DATA, i, owner, here, offset, data + lead, request, time, since, 0)
                     stopping = True

@@ -44,6 +44,10 @@ class Controller:
     """Handle of the host memory buffer."""
     borrowed: list[Region] = field(default_factory=list)
     """Regions of host memory that end with this life: shadow doorbells, host memory buffer."""
+    vector_uses: dict[int, list[int]] = field(default_factory=dict)
+    """Completion queues that had a vector in this life: with interrupts, and without."""
+    vectors_sure: bool = True
+    """Every completion queue of this life was seen being created."""
     shadow: bool = False
     """Doorbell Buffer Config is in force, so that doorbell writes do not tell all."""
     shadow_base: int = 0
@@ -67,6 +71,8 @@ class Function:
     controller: Controller
     cntlid: int | None = None
     last_cqe_ps: int = -1
+    not_ready_ps: int = -1
+    """When a read first found it not to be ready since it was disabled."""
     alive: tuple[int, int] | None = None
     """Time and TLP of the last completion, or of the last read that found the controller ready."""
     """Time of its last completion queue entry."""

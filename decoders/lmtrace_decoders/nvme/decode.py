@@ -15,7 +15,8 @@ from lmtrace_decoders.nvme.reconstruct import Reconstruction
     takes=("tlps",),
     gives=(
         "pdus", "tlp_transactions", "transactions", "children", "controllers", "queues", "regions", "properties",
-        "doorbells", "interrupts", "unmatched_completions", "command_data", "controller_states",
+        "doorbells", "interrupts", "pins", "vector_writes",
+        "pending_bits", "interrupt_modes", "sriov_writes", "unmatched_completions", "command_data", "controller_states",
         "controller_state_queues", "cdq_entries", "cdq_rewrites", "migration_steps", "migrations",
     ),
 )  # fmt: skip

@@ -143,6 +143,7 @@ class Doorbells:
 
     def head_moved(self, cq: CompletionQueue, value: int, address: int, time: int, tlp: int) -> None:
         """The head of a queue was told at ``address``."""
+        cq.consumed_ps = time
         for command in cq.consumed(value):
             self._consumed(command, address, time, tlp)
         self._run.inference.head_moved(cq, value)

@@ -249,7 +249,7 @@ class Inference:
         _, row, space, length, address, _, tlp, time, _, _ = event
         address &= (1 << 64) - 1
         function = run.function_of_space(space) if space >= 0 else None
-        if function is not None and length == 4 and not function.vectors.known:
+        if function is not None and length == 4:
             data = int.from_bytes(run.bytes_of(event), "little")
             if run.interrupts.guess(function, address, data, time, tlp):
                 return

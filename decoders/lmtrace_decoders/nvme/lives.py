@@ -48,6 +48,8 @@ class Lives:
                         self.reset(one, NSSR, time, tlp)
             elif place in _SETUP and controller.enabled and controller.rewritten is None:
                 controller.rewritten = (time, tlp)
+            if place in (Property.INTMS, Property.INTMC):
+                function.vectors.set_intms(value, place == Property.INTMC, time)
             if place not in (Property.CAP, Property.VS, Property.CSTS, Property.NSSR):
                 function.registers[place] = value
 
@@ -83,6 +85,8 @@ class Lives:
             if controller.ready and not ready and controller.enabled:
                 self.reset(function, BEHAVED, time, tlp)
             function.controller.ready = ready
+            if not ready and function.controller.enabled is False and function.not_ready_ps < 0:
+                function.not_ready_ps = time
             if ready:
                 function.alive = (time, tlp)
         elif place == Property.CC and not value & 1 and controller.enabled:
@@ -148,6 +152,7 @@ class Lives:
             self.reset(function, BEHAVED, time, tlp)  # it ran before the capture, and starts from scratch here
             controller = function.controller
         controller.enabled, controller.enabled_ps, controller.enabled_tlp = True, time, tlp
+        function.not_ready_ps = -1
         controller.first_tlp = tlp
         controller.configure(value)
         self._run.walk.watch[function.space] = 0
@@ -190,7 +195,7 @@ class Lives:
             region.to_ps = time if region.to_ps is None else region.to_ps
         run.map.remove(controller.host_memory)
         controller.host_memory = -1
-        run.interrupts.drop(function)
+        run.interrupts.drop(function, time, "reset")
         if lived:
             function.ended.append((controller, ended[0], why, ended[1]))
             run.migration.reset(controller, time, tlp)
@@ -226,12 +231,37 @@ class Lives:
             self.reset(function, FLR, time, tlp)
         msix = space.find(MSIX)
         if msix is not None and offset == msix and enables & 8:
-            function.vectors.enabled = bool(value >> 31 & 1)
-            masked = bool(value >> 30 & 1)
-            opened = function.vectors.function_mask and not masked
-            function.vectors.function_mask = masked
-            if opened:
-                run.interrupts.opened(function, list(function.vectors.waiting), time, tlp)
+            self._msix_control(function, value, time, tlp)
         msi = space.find(MSI)
         if msi is not None and 0 <= offset - msi < 0x18:
-            run.interrupts.msi_write(function, offset - msi, value)
+            mask = sum(0xFF << 8 * byte for byte in range(4) if enables >> byte & 1)
+            run.interrupts.msi_write(function, offset - msi, value, mask, time)
+        if offset in (msi, msix) and enables & (4 if offset == msi else 8):
+            self._mode(function, time, tlp)
+
+    def _msix_control(self, function: Function, value: int, time: int, tlp: int) -> None:
+        """The host wrote Message Control of MSI-X (7.7.2.2)."""
+        vectors, interrupts = function.vectors, self._run.interrupts
+        enabled, masked = bool(value >> 31 & 1), bool(value >> 30 & 1)
+        if enabled != vectors.enabled:
+            vectors.enabled, vectors.enabled_ps = enabled, time
+            interrupts.pins.mode(function, time)
+        opened = vectors.function_mask and not masked
+        if masked and not vectors.function_mask:
+            vectors.function_masked_ps = time
+        vectors.function_mask = masked
+        if opened or enabled:
+            vectors.opened_ps = time
+        if opened:
+            interrupts.opened(function, list(vectors.waiting), time, tlp)
+        for vector in list(vectors.waiting):
+            interrupts.announcements.changed(vectors, vector, time)
+
+    def _mode(self, function: Function, time: int, tlp: int) -> None:
+        """Note by what a function sends its interrupts behind a write."""
+        run, vectors = self._run, function.vectors
+        run.store.writer("interrupt_modes").add({
+            "capture": run.capture.name, "link": run.output.links[function.link], "function": function.bdf,
+            "controller": function.cntlid, "msi": vectors.msi_enabled if 0 in vectors.msi else None,
+            "msix": vectors.enabled, "time_ps": time, "tlp_id": tlp,
+        })  # fmt: skip

@@ -12,6 +12,7 @@ import numpy as np
 from lmtrace.spec.nvme import Property
 from lmtrace.store import Capture, Store
 from lmtrace_decoders.nvme import spool
+from lmtrace_decoders.nvme.announcements import MECHANISMS
 from lmtrace_decoders.nvme.config_space import ConfigSpaces
 from lmtrace_decoders.nvme.controller import Controller, Function
 from lmtrace_decoders.nvme.queues import Command, CompletionQueue, Queue, SubmissionQueue
@@ -120,12 +121,15 @@ class Output:
 
     def interrupt(
         self, function: Function, vector: int | None, address: int, data: int, masked: bool | None, time: int,
-        tlp: int, learnt: int,
+        tlp: int, learnt: int, facts: tuple[int, ...],
     ) -> None:  # fmt: skip
-        """Add one interrupt message; ``vector`` and ``masked`` are None where the table does not tell."""
+        """Add one interrupt message; ``vector`` and ``masked`` are None where the table does not tell.
+
+        ``facts`` are the columns behind ``learnt``, -1 for what is not known.
+        """
         self.spills["interrupts"].append(
             (function.link, function.bdf, -1, -1 if vector is None else vector, address, data, bool(masked),
-             masked is not None, time, tlp, learnt)
+             masked is not None, time, tlp, learnt, *facts)
         )  # fmt: skip
 
     def property(
@@ -169,7 +173,8 @@ class Output:
                 command.cq_doorbell_ps, command.unmask_ps, *result,
                 -1 if command.expected is None else command.expected, to_device, from_device, command.outcome,
                 int(command.data_decoded), learnt, command.fetch_tlp, command.cqe_tlp, command.first_tlp,
-                command.last_tlp, *command.due, int(command.cid_in_use),
+                command.last_tlp, *command.due, int(command.cid_in_use), command.interrupt_mode,
+                command.interrupt_wait_ps, command.early_ps,
             ),
         )  # fmt: skip
         number = self.first_transaction + command.number
@@ -234,10 +239,12 @@ class Output:
         self._flush_links()
         cntlid = {(one.link, one.bdf): one.cntlid for one in functions if one.cntlid is not None}
         words: dict[str, dict[str, Sequence[str]]] = {
-            "transactions": {"outcome": spool.OUTCOMES, "learnt": spool.LEARNT},
+            "transactions": {
+                "outcome": spool.OUTCOMES, "learnt": spool.LEARNT, "interrupt_due": MECHANISMS,
+            },
             "children": {"kind": spool.CHILD_KINDS}, "tlp_transactions": {"kind": spool.CHILD_KINDS},
             "doorbells": {"kind": spool.QUEUE_KINDS}, "properties": {"name": PROPERTY_NAMES},
-            "interrupts": {"learnt": spool.LEARNT},
+            "interrupts": {"learnt": spool.LEARNT, "mechanism": MECHANISMS},
         }  # fmt: skip
         for name, spill in self.spills.items():
             write_batches(self.store, name, spill, self.capture.name, self.links, words[name], cntlid)

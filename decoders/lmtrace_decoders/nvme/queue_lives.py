@@ -38,6 +38,7 @@ class QueueLives:
             queue.fetched_ps = time
         elif isinstance(queue, CompletionQueue):
             queue.posted_ps = time + 1  # nothing was posted before, nor by what created it
+            self._run.interrupts.announcements.queue_added(queue)
         self.lay(queue, queue.slots * queue.entry_size)
 
     def lay(self, queue: Queue, size: int) -> None:
@@ -91,6 +92,9 @@ class QueueLives:
                 text = f"an entry of CQ {queue.qid}"
                 losses.lost(self._run, losses.UNSEEN_ENTRY, controller.function, queue.doubtful, -1, text)
             for command in list(queue.posted.values()):
+                self._run.interrupts.announcements.gave_up(
+                    command, self._run.capture.duration_ps if time is None else time
+                )
                 self._run.released(command, 3)
             queue.posted.clear()
         self._run.output.queue_ended(queue, time, tlp, why)

@@ -27,8 +27,9 @@ class Command:
 
     __slots__ = (
         "buffer", "children", "cid", "cid_in_use", "controller", "cq", "cq_doorbell_ps", "cq_slot", "cqe", "cqe_ps",
-        "cqe_tlp", "csi", "data_decoded", "digests", "due", "dwords", "expected", "fetch_ps", "fetch_tlp", "first_tlp",
-        "interrupt_ps",
+        "cqe_tlp", "csi", "data_decoded", "digests", "due", "dwords", "early_ps",
+        "expected", "fetch_ps", "fetch_tlp", "first_tlp",
+        "interrupt_due_ps", "interrupt_mode", "interrupt_ps", "interrupt_wait_ps",
         "last_tlp", "list_ps", "mapped", "masked_ps", "metadata", "metadata_transfer", "moved", "number", "opcode",
         "outcome", "sq",
         "sq_doorbell_ps", "sq_index", "sq_slot", "sqe", "transfer", "unmask_ps", "waiting", "work",
@@ -46,6 +47,8 @@ class Command:
         self.cid = sqe[2] | sqe[3] << 8
         self.sq_doorbell_ps = self.fetch_ps = self.list_ps = self.cqe_ps = self.interrupt_ps = -1
         self.masked_ps = self.cq_doorbell_ps = self.unmask_ps = -1
+        self.interrupt_mode = self.interrupt_due_ps = self.interrupt_wait_ps = self.early_ps = -1
+        """By what its message had to be sent and from when on, how long it was due, a message before its entry."""
         self.fetch_tlp = self.cqe_tlp = self.cq_slot = self.last_tlp = -1
         self.first_tlp = -1
         self.cqe: bytes | None = None
@@ -261,6 +264,8 @@ class CompletionQueue(Queue):
     """Vectors that were enabled when it was created."""
     first_phase: bool | None = True
     head: int | None = 0
+    consumed_ps: int = 0
+    """Time of the last head doorbell."""
     posted: dict[int, Command] = field(default_factory=dict)
     """Commands by slot whose entry the host has not taken."""
     partial: dict[int, tuple[Pieces, int]] = field(default_factory=dict)

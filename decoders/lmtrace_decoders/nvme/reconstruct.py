@@ -67,6 +67,7 @@ class Reconstruction:
         self.first = 0
         self.rows: np.ndarray = np.zeros(0)
         self.payload: np.ndarray = np.zeros(0, np.uint8)
+        self.interrupts = Interrupts(self)
         self.queues = QueueLives(self)
         self.lives = Lives(self)
         self.namespaces = Namespaces()
@@ -74,7 +75,6 @@ class Reconstruction:
         self.doorbells = Doorbells(self)
         self.buffers = Buffers(self)
         self.admin = Admin(self)
-        self.interrupts = Interrupts(self)
         self.inference = Inference(self)
         self.migration = Migration(self)
         for number, one in enumerate(facts):
@@ -181,7 +181,7 @@ class Reconstruction:
             at.STRANGE_READ: self.inference.strange_read, at.STRANGE_WRITE: self.inference.strange_write,
             at.STRANGE_HOST: self.inference.strange_host, at.STRANGE_DATA: self.inference.strange_data,
             at.CMB_WRITE: self.doorbells.memory_written, at.CMB_DATA: self.doorbells.memory_read,
-            at.PIN: self.interrupts.pin,
+            at.PIN: self.interrupts.pin, at.PENDING_DATA: self.interrupts.announcements.pending_read,
         }  # fmt: skip
         table = [handlers[code] for code in range(len(handlers))]
         for first, rows in self.store.tlp_chunks(self.capture):
@@ -394,6 +394,7 @@ class Reconstruction:
     def _posted(self, cq: CompletionQueue, slot: int, cqe: bytes, time: int, tlp: int, first_tlp: int) -> None:
         command, confidence = self._match(cq, cqe)
         slot_due = cq.due(slot, bool(cqe[14] & 1), time)
+        self.interrupts.announcements.entry(cq)
         if command is None:
             unseen = cq.controller.sqs.get(cqe[10] | cqe[11] << 8)
             lost_ps = unseen.unseen_since() if unseen is not None and unseen.cqid == cq.qid else None
@@ -483,6 +484,6 @@ class Reconstruction:
                 self.queues.end(cq, None, None, None, spool.OUTSTANDING)
             for sq in list(controller.sqs.values()):
                 self.queues.end(sq, None, None, None, spool.OUTSTANDING)
-            self.interrupts.drop(function)
+            self.interrupts.drop(function, self.capture.duration_ps)
         self.migration.finish()
         self.output.finish(self.functions)

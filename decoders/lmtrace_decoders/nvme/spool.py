@@ -56,7 +56,8 @@ TRANSACTION = np.dtype([
     ("bytes_to_device", "<i8"), ("bytes_from_device", "<i8"), ("outcome", "<i4"), ("data_decoded", "<i4"),
     ("learnt", "<i4"), ("fetch_tlp_id", "<i8"), ("cqe_tlp_id", "<i8"), ("first_tlp_id", "<i8"),
     ("last_tlp_id", "<i8"), ("cq_slot_due", "<i4"), ("phase_due", "<i4"), ("sqhd_in_range", "<i4"),
-    ("sqhd_past_entry", "<i4"), ("cid_in_use", "<i4"),
+    ("sqhd_past_entry", "<i4"), ("cid_in_use", "<i4"), ("interrupt_due", "<i4"), ("interrupt_wait_ps", "<i8"),
+    ("early_interrupt_ps", "<i8"),
 ])  # fmt: skip
 CHILD = np.dtype([
     ("transaction_id", "<i8"), ("kind", "<i4"), ("time_ps", "<i8"), ("end_ps", "<i8"), ("address", "<u8"),
@@ -76,7 +77,11 @@ PROPERTY_ROW = np.dtype([
 INTERRUPT_ROW = np.dtype([
     ("link", "<i4"), ("function", "<i4"), ("controller", "<i4"), ("vector", "<i4"), ("address", "<u8"),
     ("data", "<u4"), ("masked", "<i4"), ("masked_known", "<i4"), ("time_ps", "<i8"), ("tlp_id", "<i8"),
-    ("learnt", "<i4"),
+    ("learnt", "<i4"), ("mechanism", "<i4"), ("size", "<i4"), ("matched", "<i4"), ("msix_off_ps", "<i8"),
+    ("msi_off_ps", "<i8"), ("entry_masked_ps", "<i8"), ("function_masked_ps", "<i8"), ("intms_masked_ps", "<i8"),
+    ("announced", "<i8"), ("unconsumed", "<i8"), ("idle_ps", "<i8"), ("idle_run", "<i8"), ("queues", "<i4"),
+    ("silent_queues", "<i4"), ("starving", "<i4"), ("not_ready_ps", "<i8"), ("delay_ps", "<i8"),
+    ("admin_delay_ps", "<i8"), ("coalescing_ps", "<i8"), ("coalescing_off", "<i4"), ("named_function", "<i4"),
 ])  # fmt: skip
 
 
@@ -193,7 +198,7 @@ def _array(
         return _nulls(count, type_)
     values = records[name]
     if name in words:
-        return coded(values.astype(np.int64), words[name])
+        return coded(values.astype(np.int64), words[name], values >= 0)
     valid = None
     if f"{name}_known" in (records.dtype.names or ()):
         valid = records[f"{name}_known"] != 0
