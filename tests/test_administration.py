@@ -110,6 +110,12 @@ def test_a_committed_state_is_that_of_another_controller() -> None:
     assert moved.settings == {} and moved.pages == {}
 
 
+def test_a_new_controller_over_fabrics_counts_anew() -> None:
+    text = "1us get_log_page function=0x10001 lid=2\n    data neile=7\n2us connect function=0x10001\n9us end_of_capture"
+    _, session, _ = play(text)
+    assert session.of_function(0x10001).administration.pages == {}
+
+
 def test_supported_log_pages() -> None:
     administration, _, _ = play("1us get_log_page lid=0\n    data raw=1 at=8 size=64\n9us end_of_capture")
     assert [administration.lists_page(lid) for lid in (2, 3, 16)] == [Known.YES, Known.NO, Known.UNKNOWN]

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from lmtrace.events import (
     Command,
     CommandFailed,
+    Connect,
     FeatureCommand,
     GetFeatures,
     GetLogPage,
@@ -22,6 +23,7 @@ from lmtrace.spec.nvme import (
     SUCCESS,
     Admin,
     Feature,
+    Property,
 )
 
 OF_NAMESPACE = frozenset((
@@ -167,6 +169,8 @@ class Administration:
         if command.opcode == Admin.FIRMWARE_COMMIT and command.sqid == 0 and not command.failed:
             self.changed_order = command.order
         match command:
+            case Connect() if command.succeeded:
+                self.took_over(command.order)
             case SetFeatures() if command.completed:
                 self.capabilities.setdefault(command.fid, Capability()).note(command)
                 if command.succeeded and command.fid == Feature.HOST_MEMORY_BUFFER:
@@ -198,7 +202,8 @@ class Administration:
 
     def property_accessed(self, event: PropertyAccess) -> None:
         """The host accessed a property."""
-        if event.property == "VS" and not event.write and event.completion == 0 and event.value:
+        whole = event.size in (None, 4) and event.offset in (None, Property.VS)
+        if event.property == "VS" and whole and not event.write and event.completion == 0 and event.value:
             self.version = event.value
 
     def enabled(self, order: int, certain: bool) -> None:
@@ -213,9 +218,10 @@ class Administration:
         self.allocated = None
 
     def took_over(self, order: int) -> None:
-        """A Controller State was committed to the controller."""
+        """A Controller State was committed to the controller, or a host connected to a new one of its CNTLID."""
         self.changed(order)
         self.pages.clear()
+        self.errors.clear()
 
     def failed(self, event: CommandFailed) -> None:
         """A command failed."""
@@ -247,6 +253,8 @@ class Administration:
     def capability(self, fid: int, bit: int) -> Known:
         """Whether the controller told that a feature has a capability."""
         told = self.capabilities.get(fid, Capability()).told
+        if told is not None and told.order < self.changed_order:
+            return Known.UNKNOWN
         return Known.UNKNOWN if told is None else Known.of(bool(told.dw0 & bit))
 
     def lists_page(self, lid: int) -> Known:

@@ -8,6 +8,8 @@ from dataclasses import dataclass, field
 MSI, PCI_EXPRESS, MSIX = 0x05, 0x10, 0x11
 SRIOV = 0x0010
 ALL_ONES = 0xFFFFFFFF
+_NOBODY = (0xFFFF, 1, 0)
+"""Vendor ids that stand for a function that does not answer, or not yet, or does not tell (PCIe Base 5.0, 2.3.2)."""
 
 
 @dataclass(slots=True)
@@ -98,8 +100,10 @@ class FunctionConfig:
 
     def identity(self) -> dict[str, int | None]:
         """Return what the space says of its function, by column of the table ``controllers``."""
-        vendor = self.value(0, 2)
-        said = {"vendor_id": None if vendor == 0xFFFF else vendor, "subsystem_vendor_id": self.value(0x2C, 2)}
+        said = {
+            name: None if (one := self.value(place, 2)) in _NOBODY else one
+            for name, place in (("vendor_id", 0), ("subsystem_vendor_id", 0x2C))
+        }
         at = next((at for one, at in self.extended() if one == SRIOV), None)
         for name, place in (("total_vfs", 0x0E), ("first_vf", 0x14), ("vf_stride", 0x16)):
             said[name] = None if at is None else self.value(at + place, 2)

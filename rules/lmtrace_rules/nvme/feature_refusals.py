@@ -54,7 +54,7 @@ def unknown_feature_accepted(command: SetFeatures | GetFeatures, session: Sessio
     """A feature that is reserved, or that the controller lists as not supported, is refused with Invalid Field.
 
     A host would believe in a setting that nothing obeys. A code of a version that lmtrace does not know is only warned
-    of.
+    of, and so is what contradicts the log page, which may be what is wrong.
 
     Holds::
 
@@ -97,7 +97,7 @@ def unknown_feature_accepted(command: SetFeatures | GetFeatures, session: Sessio
     what = "is reserved" if reserved else "is not supported by the log of features"
     if command.succeeded:
         text = f"feature {command.fid:02X}h {what}, and {command.title} succeeded"
-        yield broken(text, command, by_version(controller))
+        yield broken(text, command, by_version(controller) if reserved else "warning")
     else:
         text = f"feature {command.fid:02X}h {what}, and the command was refused with {command.status}"
         yield expect(command.status == INVALID_FIELD, text, command, "info")

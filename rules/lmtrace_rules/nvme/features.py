@@ -184,7 +184,7 @@ def allocated_queues_changed(command: FeatureCommand, session: Session) -> Itera
 @column_rule(
     "NVM21-5.1.25-n7", table="transactions",
     columns=(
-        "sqid", "opcode", "cdw10", "sct", "sc", "bytes_expected", "bytes_to_device", "bytes_from_device",
+        "function", "sqid", "opcode", "cdw10", "sct", "sc", "bytes_expected", "bytes_to_device", "bytes_from_device",
         "data_decoded",
     ),
     spec="NVMe Base 2.1, Figure 385", party="controller", local=False,
@@ -194,29 +194,29 @@ def feature_of_other_length(batch: pa.RecordBatch) -> Broken:
 
     What is missing was left in the host's buffer as it was, or not taken; what is too much belongs to somebody else.
     Less than a TLP carries may have been lost by the recorder, and a controller may read what it likes twice, or not
-    at all, which is only warned of.
+    at all, which is only warned of. Over fabrics the buffer may be filled up, so that nothing is judged there.
 
     Holds::
 
-        1us transactions sqid=0 opcode=10 cdw10=14 sct=0 sc=0 bytes_expected=8 bytes_from_device=8 data_decoded=yes
+        1us transactions function=1 opcode=10 cdw10=14 sct=0 sc=0 bytes_expected=8 bytes_from_device=8 data_decoded=yes
 
     Breaks::
 
-        1us transactions sqid=0 opcode=10 cdw10=14 sct=0 sc=0 bytes_expected=8 bytes_from_device=16 data_decoded=yes
+        1us transactions function=1 opcode=10 cdw10=14 sct=0 sc=0 bytes_expected=8 bytes_from_device=16 data_decoded=yes
 
     Breaks::
 
-        1us transactions sqid=0 opcode=10 cdw10=12 sct=0 sc=0 bytes_expected=256 bytes_from_device=8 data_decoded=yes
+        1us transactions function=1 opcode=10 cdw10=14 sct=0 sc=0 bytes_expected=8 bytes_from_device=4 data_decoded=yes
 
     Silent::
 
-        1us transactions sqid=0 opcode=10 cdw10=14 sct=0 sc=2 bytes_expected=8 bytes_from_device=0 data_decoded=yes
+        1us transactions function=1 opcode=10 cdw10=14 sct=0 sc=2 bytes_expected=8 bytes_from_device=0 data_decoded=yes
 
     Silent::
 
-        1us transactions sqid=0 opcode=9 cdw10=192 sct=0 sc=0 bytes_from_device=8 data_decoded=yes
+        1us transactions function=1 opcode=9 cdw10=192 sct=0 sc=0 bytes_from_device=8 data_decoded=yes
     """
-    admin = numbers(batch, "sqid") == 0
+    admin = (numbers(batch, "sqid") == 0) & there(batch, "function")
     if not admin.any():
         return Broken(0, np.zeros(0, np.int64), str)
     opcode, feature = numbers(batch, "opcode"), numbers(batch, "cdw10") & 0xFF

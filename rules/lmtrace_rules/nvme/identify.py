@@ -220,6 +220,13 @@ def controller_identifier_changed(command: IdentifyController, session: Session)
     Silent::
 
         1us identify_controller
+            data cntlid=0 sn=0x31
+        2us identify_controller
+            data cntlid=5 sn=0x32
+
+    Silent::
+
+        1us identify_controller
             data cntlid=5 sn=0x31 mn=0x32 raw=0x6e716e at=768
         2us identify_controller function=01:00.1
             data cntlid=5 sn=0x33 mn=0x32 raw=0x6e716e at=768
@@ -228,7 +235,8 @@ def controller_identifier_changed(command: IdentifyController, session: Session)
     if not command.succeeded or cntlid is None or command.over_fabrics:
         return
     before = session.of_function(command.function).identity
-    earlier = None if before is None else before.value("CNTLID")
+    same = before is not None and before.value("SN") == command.value("SN")
+    earlier = before.value("CNTLID") if before is not None and same else None
     if earlier is not None and earlier != cntlid:
         yield broken(f"the CNTLID of {command.place} is {cntlid:X}h, it was {earlier:X}h", command)
         return
@@ -270,8 +278,8 @@ def entry_sizes_exclude_the_required(command: IdentifyController, session: Sessi
             data cntrltype=2
     """
     sizes, kind = [command.value(name) for name in ("SQES", "CQES")], command.value("CNTRLTYPE")
-    if not command.succeeded or kind not in WITH_QUEUES:
-        return
+    if not command.succeeded or kind not in WITH_QUEUES or (command.over_fabrics and not any(sizes)):
+        return  # discovery controllers of old have no type, and no I/O queues
     for name, size, needed in zip(("SQES", "CQES"), sizes, (SQE_LOG2, CQE_LOG2), strict=True):
         if size is not None:
             ok = size & 0xF <= needed <= size >> 4
