@@ -179,6 +179,9 @@ class Replay:
         """Count what a column rule found in one batch."""
         numbers = {capture.name: number for number, capture in enumerate(self._store.captures)}
         self._tallies[rule.id].held += found.applied - len(found.rows)
+        if found.unseen:
+            self._tallies[rule.id].not_observable += found.unseen
+            self._tallies[rule.id].reasons[found.reason] += found.unseen
         for row in found.rows:
             values = {name: batch.column(name)[int(row)].as_py() for name in batch.schema.names if name in _PLACES}
             time = next((values[name] for name in _TIMES if values.get(name)), 0)

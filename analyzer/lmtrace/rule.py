@@ -72,6 +72,9 @@ class Broken:
     message: Callable[[int], str]
     severity: Callable[[int], Severity] | None = None
     """That of a row where it is not the rule's own."""
+    unseen: int = 0
+    """Rows that it would have applied to, had the capture shown what it needs, and the reason."""
+    reason: str = ""
 
 
 EventFunction = Callable[..., Iterator[Verdict]]

@@ -157,6 +157,11 @@ class Migration:
         while len(self._lingering) > MOST_LINGERING:
             self._lingering.pop(0).drop(run)
 
+    @property
+    def data_queues(self) -> bool:
+        """Whether there are data queues, or were: their own rules tell what is written beside them."""
+        return bool(self._cdqs or self._lingering)
+
     def _delete(self, cdq: DataQueue, time: int) -> None:
         """A deleted queue's memory stays recognised: the last entry may come behind the completion."""
         self._cdqs.pop((cdq.controller.function.number, cdq.cdqid), None)

@@ -115,7 +115,7 @@ def _space(ids, spaces, link, requester):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True)
-def _find(nodes, heads, space, start, count, way):  # type: ignore[no-untyped-def]
+def find(nodes, heads, space, start, count, way):  # type: ignore[no-untyped-def]
     """Return (piece, exact) that a request touches; -1 for none.
 
     Exact is a piece made for this direction that holds the first byte; else command data in the other direction or
@@ -144,6 +144,18 @@ def _find(nodes, heads, space, start, count, way):  # type: ignore[no-untyped-de
         if loose >= 0:
             return loose, False
     return -1, False
+
+
+@njit(cache=True)
+def shares_page(nodes, heads, space, address):  # type: ignore[no-untyped-def]
+    """Return whether a region lives in the page of 4 KiB that holds an address."""
+    key = page_key(space, address, SMALL)
+    at = heads[bucket(key, len(heads))]
+    while at >= 0:
+        if nodes[at]["key"] == key:
+            return True
+        at = nodes[at]["next"]
+    return False
 
 
 @njit(cache=True)
@@ -317,7 +329,7 @@ def _attribute(  # type: ignore[no-untyped-def]
             lead = np.int64(start - rows[i]["address"])
             node, _exact = -1, False
             if space >= 0 and count > 0:
-                node, _exact = _find(nodes, heads, space, start, count, way)
+                node, _exact = find(nodes, heads, space, start, count, way)
             role, text, what, owner, number, place = _UNRELATED, -1, 0, -1, np.int64(-1), np.int64(0)
             if node >= 0:
                 what = nodes[node]["kind"]

@@ -156,6 +156,7 @@ class Buffers:
         for transfer in (command.transfer, command.metadata_transfer):
             if isinstance(transfer, SglTransfer) and not transfer.understood:
                 command.data_decoded = False
+                command.controller.undecoded = True
 
     def _segment_bytes(
         self, command: Command, index: int, offset: int, data: bytes, since: int, time: int, tlps: tuple[int, int]

@@ -48,6 +48,8 @@ class Controller:
     """Completion queues that had a vector in this life: with interrupts, and without."""
     vectors_sure: bool = True
     """Every completion queue of this life was seen being created."""
+    undecoded: bool = False
+    """A command of this life may reach memory that is not known."""
     shadow: bool = False
     """Doorbell Buffer Config is in force, so that doorbell writes do not tell all."""
     shadow_base: int = 0

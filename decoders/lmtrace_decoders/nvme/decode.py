@@ -16,7 +16,8 @@ from lmtrace_decoders.nvme.reconstruct import Reconstruction
     gives=(
         "pdus", "tlp_transactions", "transactions", "children", "controllers", "queues", "regions", "properties",
         "doorbells", "interrupts", "pins", "vector_writes",
-        "pending_bits", "interrupt_modes", "sriov_writes", "unmatched_completions", "command_data", "controller_states",
+        "pending_bits", "interrupt_modes", "sriov_writes", "remainder",
+        "unmatched_completions", "command_data", "controller_states",
         "controller_state_queues", "cdq_entries", "cdq_rewrites", "migration_steps", "migrations",
     ),
 )  # fmt: skip

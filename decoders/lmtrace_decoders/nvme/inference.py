@@ -78,7 +78,6 @@ class Inference:
         self._reads: dict[int, Guess] = {}
         self._read_ps: dict[int, int] = {}
         self._unsure: dict[int, list[tuple[bool, int, int, int, int]]] = {}
-        self._near: dict[tuple[int, int], int] = {}
 
     # -- doorbells of unknown queues --------------------------------------------------------------------------
 
@@ -148,7 +147,7 @@ class Inference:
         run = self._run
         _, row, space, length, address, index, tlp, _, _, _ = event
         address &= (1 << 64) - 1
-        self._stray(row, space, address)
+        self._stray(row, space, address, length)
         if space >= 0 and length and length % 64 == 0:
             self._read_ps[space] = event[7]
         if space < 0 or not run.walk.watch[space] or not length or length % 64 or address % 64:
@@ -256,7 +255,7 @@ class Inference:
         entry = function is not None and run.walk.watch[space] and length == 16 and address % 16 == 0
         if entry and function and self._entry(function, address, run.bytes_of(event), time, tlp):
             return
-        self._stray(row, space, address)
+        self._stray(row, space, address, length)
 
     def _entry(self, function: Function, address: int, data: bytes, time: int, tlp: int) -> bool:
         """Take a write of 16 bytes for a completion entry if its CID waits in an inferred queue."""
@@ -284,20 +283,15 @@ class Inference:
 
     def strange_host(self, event: tuple[int, ...]) -> None:
         """The host accesses what is no known BAR."""
-        self._stray(event[1], int(self._run.rows["link"][event[1]]), event[4] & (1 << 64) - 1)
+        self._stray(event[1], int(self._run.rows["link"][event[1]]), event[4] & (1 << 64) - 1, event[3])
 
-    def _stray(self, row: int, space: int, address: int) -> None:
+    def _stray(self, row: int, space: int, address: int, length: int) -> None:
         """Name the nearest region of a TLP that belongs to nothing."""
         run = self._run
         if space < 0:
             return
-        key = (space, address >> 12)
-        if len(self._near) > 4096:
-            self._near.clear()
-        text = self._near.get(key)
-        if text is None:
-            text = self._near[key] = run.nearest(space, address)
-        run.rows["owner"][row] = text
+        down = space < len(run.capture.links)
+        run.rows["owner"][row] = run.remainder.note(row, space, address, length, down)
         count = self._strange[space] = self._strange.get(space, 0) + 1
         if count > MOST_STRANGE:
             run.walk.watch[space] = 0

@@ -48,6 +48,8 @@ class Lives:
                         self.reset(one, NSSR, time, tlp)
             elif place in _SETUP and controller.enabled and controller.rewritten is None:
                 controller.rewritten = (time, tlp)
+            if place == Property.BPRSEL:
+                controller.undecoded = True
             if place in (Property.INTMS, Property.INTMC):
                 function.vectors.set_intms(value, place == Property.INTMC, time)
             if place not in (Property.CAP, Property.VS, Property.CSTS, Property.NSSR):

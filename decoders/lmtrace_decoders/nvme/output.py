@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from operator import itemgetter
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -17,6 +17,9 @@ from lmtrace_decoders.nvme.config_space import ConfigSpaces
 from lmtrace_decoders.nvme.controller import Controller, Function
 from lmtrace_decoders.nvme.queues import Command, CompletionQueue, Queue, SubmissionQueue
 from lmtrace_decoders.nvme.spool import Spill, write_batches
+
+if TYPE_CHECKING:
+    from lmtrace_decoders.nvme.remainder import Remainder
 
 _TOP = (1 << 64) - 1
 _FIRST_TLP = itemgetter(5)
@@ -234,7 +237,7 @@ class Output:
                 "learnt": facts.learnt, "confidence": facts.confidence,
             })  # fmt: skip
 
-    def finish(self, functions: list[Function]) -> None:
+    def finish(self, functions: list[Function], remainder: Remainder) -> None:
         """Write every table of this capture."""
         self._flush_links()
         cntlid = {(one.link, one.bdf): one.cntlid for one in functions if one.cntlid is not None}
@@ -246,6 +249,7 @@ class Output:
             "doorbells": {"kind": spool.QUEUE_KINDS}, "properties": {"name": PROPERTY_NAMES},
             "interrupts": {"learnt": spool.LEARNT, "mechanism": MECHANISMS},
         }  # fmt: skip
+        remainder.finish(cntlid)
         for name, spill in self.spills.items():
             write_batches(self.store, name, spill, self.capture.name, self.links, words[name], cntlid)
         for function in functions:

@@ -55,6 +55,7 @@ class QueueLives:
             spans = [(queue.base, size)]
         else:
             pages = np.array(queue.pages or [], np.uint64)
+            queue.controller.undecoded |= queue.pages is None
             queue.mapped = self._run.map.add_pages(
                 function.space, pages, page, size, kind, ways, queue.number, queue.text, offset=0, sibling=-1
             )

@@ -38,10 +38,13 @@ from lmtrace_decoders.nvme.namespaces import Namespaces
 from lmtrace_decoders.nvme.output import Output, Region
 from lmtrace_decoders.nvme.queue_lives import QueueLives
 from lmtrace_decoders.nvme.queues import Command, CompletionQueue, SubmissionQueue
+from lmtrace_decoders.nvme.remainder import Remainder
 from lmtrace_decoders.nvme.scoreboard import Scoreboard
 
 ROLE = {name: number for number, name in enumerate(ROLES)}
 _NAMES = {"msix_table": "MSI-X table", "msix_pending": "MSI-X pending bits", "pmr": "PMR"}
+VENDOR = (0xC0, 0x80)
+"""First vendor specific opcode of admin and of I/O commands: what they reach is not known."""
 _SQ_DOORBELL, _CQ_DOORBELL, _UNRELATED = ROLE["sq_doorbell"], ROLE["cq_doorbell"], ROLE["unrelated"]
 
 
@@ -77,6 +80,9 @@ class Reconstruction:
         self.admin = Admin(self)
         self.inference = Inference(self)
         self.migration = Migration(self)
+        self.remainder = Remainder(self)
+        self.reassigned: set[int] = set()
+        """TLPs of earlier chunks that were given a role since."""
         for number, one in enumerate(facts):
             function = Function.of(one, number)
             function.data_text = store.owner(f"data of {function.text}")
@@ -195,6 +201,7 @@ class Reconstruction:
             numbers[numbers >= 0] += self.output.first_transaction
             self.output.bulk_links(first, rows, numbers, offsets)
             losses.cut(self)
+            self.remainder.chunk()
             self.store.update_tlps(first, rows)
         self._finish()
 
@@ -210,18 +217,19 @@ class Reconstruction:
             self.rows["role"][tlp - self.first] = role
             self.rows["owner"][tlp - self.first] = text
             return
+        self.reassigned.add(tlp)
         row = self.store.tlps(tlp, tlp + 1)
         row["role"], row["owner"] = role, text
         self.store.update_tlps(tlp, row)
 
-    def nearest(self, space: int, address: int) -> int:
-        """Return the text of the region nearest to an address in a space, -1 where there is none."""
-        best, distance = -1, 1 << 65
+    def nearest(self, space: int, address: int) -> Region | None:
+        """Return the region that lives nearest to an address in a space, None where there is none."""
+        best, distance = None, 1 << 65
         for one in self.regions.get(space, ()):
             if one.to_ps is None:
                 away = max(one.start - address, address - one.end + 1, 0)
                 if away < distance:
-                    best, distance = one.text, away
+                    best, distance = one, away
         return best
 
     # -- submission -------------------------------------------------------------------------------------------
@@ -317,6 +325,8 @@ class Reconstruction:
         sq.outstanding[command.cid] = command
         sq.by_slot[slot] = command
         self.buffers.prepare(command)
+        if command.expected is None or not command.data_decoded or command.opcode >= VENDOR[bool(sq.qid)]:
+            sq.controller.undecoded = True
         if sq.qid:
             self.scoreboard.began(command)
         return command
@@ -486,4 +496,4 @@ class Reconstruction:
                 self.queues.end(sq, None, None, None, spool.OUTSTANDING)
             self.interrupts.drop(function, self.capture.duration_ps)
         self.migration.finish()
-        self.output.finish(self.functions)
+        self.output.finish(self.functions, self.remainder)

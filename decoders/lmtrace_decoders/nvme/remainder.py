@@ -1,0 +1,201 @@
+"""TLPs that belong to nothing: their class, what lies nearest, and whether anything may still explain them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pyarrow as pa
+
+from lmtrace.arrow import coded, from_numpy
+from lmtrace.spec.pcie import COMPLETIONS, Direction, Kind
+from lmtrace.tables import ROLES, TABLES
+from lmtrace_decoders.nvme.attribution import find, shares_page
+from lmtrace_decoders.nvme.memory_map import CMB, CQ, DOORBELL, MSIX, PENDING, PMR, READ, REGISTER, SQ, WRITE
+from lmtrace_decoders.nvme.queues import CompletionQueue, Queue
+from lmtrace_decoders.nvme.spool import Spill
+
+if TYPE_CHECKING:
+    from lmtrace_decoders.nvme.controller import Function
+    from lmtrace_decoders.nvme.output import Region
+    from lmtrace_decoders.nvme.reconstruct import Reconstruction
+
+CLASSES = (
+    "unknown address", "another function", "host access elsewhere", "flush", "I/O request", "stray completion",
+)  # fmt: skip
+UNKNOWN, ANOTHER, HOST, FLUSH, IO, COMPLETION = range(len(CLASSES))
+MOST_LOOKS = 10_000
+"""TLPs that are looked at closely; of more it is not said that nothing explains them."""
+MOST_FUNCTIONS = 64
+_WINDOWS = (REGISTER, DOORBELL, MSIX, PENDING, CMB, PMR)
+_UNRELATED = ROLES.index("unrelated")
+_KINDS = [one.name for one in sorted(Kind)]
+ROW = np.dtype([
+    ("link", "<i4"), ("function", "<i4"), ("controller", "<i4"), ("class", "<i4"), ("kind", "<i4"), ("address", "<u8"),
+    ("address_known", "<i4"), ("length", "<i8"), ("nearest", "<i4"), ("distance", "<u8"), ("distance_known", "<i4"),
+    ("accounted", "<i4"), ("former", "<i4"), ("own_region", "<i4"), ("other_function", "<i4"), ("other_admin", "<i4"),
+    ("foreign_entry", "<i4"), ("time_ps", "<i8"), ("tlp_id", "<i8"),
+])  # fmt: skip
+_NOTHING = (-1, -1, -1, -1, -1, -1)
+
+
+class Remainder:
+    """Writes down every TLP that ends without a role of its own."""
+
+    def __init__(self, run: Reconstruction) -> None:
+        self._run = run
+        self._spill = Spill(run.store.folder / "remainder.spill", ROW)
+        self._looks = 0
+        self._near: dict[tuple[int, int], Region | None] = {}
+        self._noted: dict[int, tuple[int, int, int, tuple[int, ...]]] = {}
+        """Of the chunk, by row: nearest text and distance, whether that is known, the facts."""
+
+    def note(self, row: int, space: int, address: int, length: int, down: bool) -> int:
+        """Look at a request to nowhere while the regions are as they are; return the text of the nearest one."""
+        if space < 0:
+            return -1
+        key = (space, address >> 12)
+        if len(self._near) > 4096:
+            self._near.clear()
+        if key not in self._near:
+            self._near[key] = self._run.nearest(space, address)
+        region = self._near[key]
+        text = -1 if region is None else region.text
+        distance = 0 if region is None else max(region.start - address, address - region.end + 1, 0)
+        facts: tuple[int, ...] = _NOTHING
+        function = None if down else self._run.function_of_space(space)
+        if function is not None:
+            self._looks += 1
+            if self._looks <= MOST_LOOKS:
+                facts = self._facts(function, row, address, length)
+        self._noted[row] = (text, distance, int(region is not None), facts)
+        return text
+
+    def chunk(self) -> None:
+        """Write down what the chunk leaves over."""
+        run, rows = self._run, self._run.rows
+        for row in np.flatnonzero(rows["role"] == _UNRELATED).tolist():
+            one = rows[row]
+            text, distance, known, facts = self._noted.get(row, (-1, 0, 0, _NOTHING))
+            kind, down = int(one["kind"]), int(one["direction"]) == Direction.DOWNSTREAM
+            completion = kind in COMPLETIONS
+            enables = int(one["first_be"])
+            lead = (enables & -enables).bit_length() - 1 if enables else 0
+            if completion:
+                group = COMPLETION
+            elif kind in (Kind.IORd, Kind.IOWr):
+                group = IO
+            elif down:
+                group = HOST
+            elif enables == 0 and int(one["length_dw"]) == 1:
+                group = FLUSH
+            else:
+                known_function = run.function_of(int(one["link"]), int(one["requester_id"])) is not None
+                group = UNKNOWN if known_function or facts is not _NOTHING else ANOTHER
+            self._spill.append(
+                (int(one["link"]), -1 if down or completion else int(one["requester_id"]), -1, group, kind,
+                 int(one["address"]) + lead, int(not completion), 4 * int(one["length_dw"]), text, distance, known,
+                 *facts, int(one["time_ps"]), run.first + row)
+            )  # fmt: skip
+        self._noted.clear()
+        self._near.clear()
+
+    # -- what may explain a request ----------------------------------------------------------------------------
+
+    def _facts(self, function: Function, row: int, address: int, length: int) -> tuple[int, ...]:
+        """Return (accounted, former, own, other function, its admin queue, foreign entry)."""
+        run, one = self._run, self._run.rows[row]
+        write = int(one["kind"]) != Kind.MRd
+        way = WRITE if write else READ
+        former = any(
+            region.to_ps is not None and region.start <= address < region.end and region.space == function.space
+            for region in run.output.regions
+        )
+        own, _ = find(run.map.nodes, run.map.heads, function.link, np.uint64(address), 1, READ)
+        window = own >= 0 and int(run.map.nodes[own]["kind"]) in _WINDOWS
+        mine = window and run.objects[int(run.map.nodes[own]["owner"])] is function
+        other, admin, foreign = -1, 0, 0
+        for candidate in run.functions[:MOST_FUNCTIONS]:
+            if candidate is function or candidate.link != function.link or candidate.space == function.space:
+                continue
+            node, exact = find(run.map.nodes, run.map.heads, candidate.space, np.uint64(address), length, way)
+            if node < 0 or not exact:
+                continue
+            other = candidate.bdf
+            if int(run.map.nodes[node]["kind"]) in (SQ, CQ):
+                thing: Queue = run.objects[int(run.map.nodes[node]["owner"])]
+                admin = int(thing.qid == 0)
+                if isinstance(thing, CompletionQueue) and write and self._entry(thing, row, address):
+                    foreign = 1
+                    break
+        return (
+            int(self._accounted(function, row, address, length, write)),
+            int(former),
+            int(mine),
+            other,
+            admin,
+            foreign,
+        )
+
+    def _entry(self, cq: CompletionQueue, row: int, address: int) -> bool:
+        """Whether a write is the next entry of a completion queue, for a command that is outstanding there."""
+        one = self._run.rows[row]
+        start, _ = self._run.store.payload_span(self._run.rows)
+        at = int(one["payload_start"]) - start
+        data = self._run.payload[at : at + int(one["payload_bytes"])].tobytes()
+        if len(data) != 16 or cq.due_slot is None or address != cq.base + cq.due_slot * cq.entry_size:
+            return False
+        sq = cq.controller.sqs.get(int.from_bytes(data[10:12], "little"))
+        named = sq is not None and int.from_bytes(data[12:14], "little") in sq.outstanding
+        return named and cq.due_phase is not None and bool(data[14] & 1) == cq.due_phase
+
+    def _accounted(self, function: Function, row: int, address: int, length: int, write: bool) -> bool:
+        """Whether everything is known that a function may reach: it has lived its whole life before our eyes.
+
+        A read that shares a page with something known may only read too much of it.
+        """
+        run, controller = self._run, function.controller
+        if not controller.enabled or not run.interrupts.announcements.sure(controller) or controller.undecoded:
+            return False
+        if function.facts.learnt != "seen" or not controller.cqs or run.migration.data_queues:
+            return False
+        vectors = function.vectors
+        if write and length == 4 and not all(vectors.message(one) is not None for one in controller.vector_uses):
+            return False
+        return write or not shares_page(run.map.nodes, run.map.heads, function.space, np.uint64(address))
+
+    # -- the table --------------------------------------------------------------------------------------------
+
+    def finish(self, cntlid: dict[tuple[int, int], int]) -> None:
+        """Write the table, without what was given a role after all."""
+        run, schema = self._run, TABLES["remainder"].schema()
+        writer = run.store.writer("remainder")
+        for records in self._batches():
+            keys = list(zip(records["link"].tolist(), records["function"].tolist(), strict=True))
+            ids = np.array([cntlid.get(key, -1) for key in keys], np.int64)
+            plain = {
+                "id": from_numpy(np.arange(writer.count, writer.count + len(records), dtype=np.uint64), pa.uint64()),
+                "capture": coded(np.zeros(len(records), np.int64), [run.capture.name]),
+                "link": coded(records["link"].astype(np.int64), run.output.links),
+                "controller": from_numpy(np.maximum(ids, 0), pa.uint16(), ids >= 0),
+                "class": coded(records["class"].astype(np.int64), CLASSES),
+                "kind": coded(records["kind"].astype(np.int64), _KINDS),
+                "nearest": coded(records["nearest"].astype(np.int64), run.store.owners, records["nearest"] >= 0),
+            }
+            for field in schema:
+                if field.name in plain:
+                    continue
+                values = records[field.name]
+                known = f"{field.name}_known"
+                valid = records[known] != 0 if known in (records.dtype.names or ()) else values >= 0
+                plain[field.name] = from_numpy(np.maximum(values, 0), field.type, valid)
+            writer.add_batch(pa.RecordBatch.from_arrays([plain[one.name] for one in schema], schema=schema))
+        self._spill.close()
+
+    def _batches(self) -> Iterator[np.ndarray]:
+        later = np.array(sorted(self._run.reassigned), np.int64)
+        for records in self._spill.batches():
+            kept = records[~np.isin(records["tlp_id"], later)]
+            if len(kept):
+                yield kept
