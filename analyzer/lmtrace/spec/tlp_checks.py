@@ -158,3 +158,5 @@ class Control(IntFlag):
     """Completion Timeout Value is the default, 50 us to 50 ms, and it is not disabled."""
     VIRTUAL = 1 << 21
     """The function is a VF."""
+    OTHER_CLASSES = 1 << 22
+    """A traffic class but 0 is mapped to an enabled virtual channel."""

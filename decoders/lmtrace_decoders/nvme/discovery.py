@@ -18,6 +18,7 @@ from lmtrace.spec.tlp_checks import Pairing
 from lmtrace.stage import NO_FUNCTION, Flag
 from lmtrace.store import Capture, Store
 from lmtrace_decoders.nvme.config_space import ConfigSpaces
+from lmtrace_decoders.nvme.config_states import ConfigStates
 from lmtrace_decoders.nvme.losses import ORPHAN, UNANSWERED
 from lmtrace_decoders.nvme.pairing import CLASS, COMPLETION, REQUEST, OpenRequests, pair
 from lmtrace_decoders.nvme.pairing_checks import TIMEOUT_PS
@@ -123,6 +124,7 @@ class Discovery:
     def __init__(self, capture: Capture) -> None:
         self.links = capture.links
         self.config = ConfigSpaces()
+        self.states = ConfigStates()
         self.requesters: dict[tuple[int, int], int] = {}
         self._opens = OpenRequests()
         self._last_ps = 0
@@ -147,6 +149,7 @@ class Discovery:
             store.update_tlps(first, rows)
             self._orphans(capture, first, rows)
             self._look(store, first, rows)
+            self.states.follow(store, first, rows)
         self._unanswered(store)
         for link, tag, time in self._opens.overtaken():
             capture.troubles.add(UNANSWERED, f"read with tag {tag:02X}h", time_ps=time, link=capture.links[link].name)

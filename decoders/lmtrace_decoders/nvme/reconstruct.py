@@ -202,6 +202,7 @@ class Reconstruction:
             self.output.bulk_links(first, rows, numbers, offsets)
             losses.cut(self)
             self.remainder.chunk()
+            self.discovery.states.fill(self.store, rows)
             self.store.update_tlps(first, rows)
         self._finish()
 

@@ -372,7 +372,8 @@ def _large(batch: pa.RecordBatch) -> np.ndarray:
     """Return which completions have a boundary of 128 bytes for sure."""
     told: np.ndarray = numbers(batch, "read_completion_boundary") == 128
     up: np.ndarray = words(batch, "direction", ("upstream",))
-    return told | up
+    told |= up
+    return told
 
 
 @column_rule("PCIE-2.3.1.1-n3", table="tlps", columns=PLACED, spec="PCIe Base 5.0, 2.3.1.1", party="both")

@@ -1,0 +1,406 @@
+"""What configuration lets each function do, as of the time of each TLP (PCIe Base 5.0, 7.5, 9.3, 10.5).
+
+While a write is on its way, and a little longer, only what is the same before and after it is known. Of a function that
+was reset nothing is known before it is written or read again. Virtual functions take most of it from their physical
+function.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from lmtrace.spec.pcie import COMPLETIONS, CONFIG, Direction, Kind
+from lmtrace.spec.tlp_checks import Control
+from lmtrace.stage import FunctionState
+from lmtrace.store import Store
+from lmtrace_decoders.nvme.config_space import MSI, MSIX, PCI_EXPRESS, ConfigSpaces, FunctionConfig
+
+POWER = 0x01
+ERRORS, CHANNELS, ATS, HINTS, PASID = 0x0001, 0x0002, 0x000F, 0x0017, 0x001B
+COMMAND, STATUS_DWORD = 0x04, 0x04
+GRACE_PS = 1_000_000
+"""How long after the completion of a write TLPs may still come from before it."""
+MOST_VIRTUAL = 256
+"""Virtual functions of a physical one that are looked at."""
+_UNKNOWN = FunctionState()
+_FROM_PHYSICAL = (
+    Control.RELAXED_ORDERING | Control.NO_SNOOP | Control.EXTENDED_TAG | Control.TEN_BIT_TAG | Control.IDO_REQUEST
+    | Control.IDO_COMPLETION | Control.DEFAULT_TIMEOUT | Control.OTHER_CLASSES | Control.NO_DIGEST
+)  # fmt: skip
+"""What a virtual function has no say of its own in."""
+_OWN = Control.BUS_MASTER | Control.OPERATIONAL | Control.AWAKE | Control.TRANSLATION | Control.HINTS
+
+
+@dataclass(slots=True)
+class _Tracked:
+    """One function: since when it is in which state, and the writes that are on their way."""
+
+    times: list[int] = field(default_factory=list)
+    states: list[FunctionState] = field(default_factory=list)
+    now: FunctionState = _UNKNOWN
+    """What all accesses so far add up to."""
+    waiting: set[int] = field(default_factory=set)
+    """Writes that are not completed, by TLP."""
+    settles: int = 0
+    unsettled: bool = False
+    resetting: bool = False
+
+    def put(self, time: int, state: FunctionState) -> None:
+        """From ``time`` on the state is ``state``."""
+        if self.states and self.states[-1] == state:
+            return
+        if self.times and self.times[-1] >= time:
+            self.states[-1] = state
+            return
+        self.times.append(time)
+        self.states.append(state)
+
+    def settle(self, time: int) -> None:
+        """Before something happens at ``time``: what was on its way may have arrived."""
+        if self.unsettled and not self.waiting and self.settles <= time:
+            self.unsettled = False
+            self.put(self.settles, self.now)
+
+    def change(self, time: int, state: FunctionState) -> None:
+        """All accesses up to ``time`` add up to ``state``."""
+        before = self.states[-1] if self.states else _UNKNOWN
+        self.now = state
+        if self.waiting or self.unsettled:
+            self.unsettled = True
+            self.put(time, _both(before, state))
+        else:
+            self.put(time, state)
+
+
+def _both(one: FunctionState, other: FunctionState) -> FunctionState:
+    """Return what is known whichever of two states a function is in."""
+
+    def same(name: str) -> int | None:
+        value: int | None = getattr(one, name)
+        return value if value == getattr(other, name) else None
+
+    return FunctionState(
+        one.permitted & other.permitted, one.forbidden & other.forbidden, same("max_payload"),
+        same("max_read_request"), same("read_completion_boundary"),
+    )  # fmt: skip
+
+
+class ConfigStates:
+    """Follows configuration requests in the order of the capture; then tells the state of each row."""
+
+    def __init__(self) -> None:
+        self.config = ConfigSpaces()
+        self._functions: dict[tuple[int, int], _Tracked] = {}
+        self._reads: dict[int, tuple[int, int, int, int]] = {}
+        self._writes: dict[int, tuple[int, int, int]] = {}
+        self._physical: dict[tuple[int, int], int] = {}
+        """The physical function of each virtual one, by link."""
+        self._answering: dict[int, dict[int, int]] = {}
+        """When each function of a link first completed a configuration write."""
+        self._beyond: set[int] = set()
+        """Links with configuration requests of type 1: there are buses behind a switch."""
+
+    # -- in the order of the capture --------------------------------------------------------------------------
+
+    def follow(self, store: Store, first: int, rows: np.ndarray) -> None:
+        """Take in the configuration requests and their completions among the rows from TLP ``first`` on."""
+        kind = rows["kind"]
+        wanted = np.isin(kind, list(CONFIG))
+        if not wanted.any() and not self._reads and not self._writes:
+            return
+        answers = np.isin(kind, list(COMPLETIONS)) & (rows["direction"] == Direction.UPSTREAM) & (rows["request"] >= 0)
+        for index in np.flatnonzero(wanted | answers).tolist():
+            row = rows[index]
+            if wanted[index]:
+                self._request(store, first + index, row)
+            else:
+                self._answer(store, row)
+
+    def _tracked(self, link: int, function: int) -> _Tracked:
+        return self._functions.setdefault((link, function), _Tracked())
+
+    def _request(self, store: Store, tlp: int, row: np.void) -> None:
+        link, function, offset = int(row["link"]), int(row["completer_id"]), int(row["address"])
+        enables, time = int(row["first_be"]), int(row["time_ps"])
+        if row["kind"] in (Kind.CfgRd1, Kind.CfgWr1):
+            self._beyond.add(link)
+        if row["kind"] in (Kind.CfgRd0, Kind.CfgRd1):
+            self._reads[tlp] = (link, function, offset, enables)
+            return
+        if row["payload_bytes"] < 4 or row["flags"]:
+            self._forget(link, function, offset)
+            self._recompute(link, function, time)
+            return
+        self._writes[tlp] = (link, function, offset)
+        space, payload = self.config.of(link, function), store.payload(row)
+        self._tracked(link, function).settle(time)
+        self._tracked(link, function).waiting.add(tlp)
+        asleep = self._asleep(space)
+        space.write(offset, enables, payload)
+        self._resets(space, self._tracked(link, function), offset, enables, payload, asleep)
+        self._recompute(link, function, time)
+
+    def _answer(self, store: Store, row: np.void) -> None:
+        request, time = int(row["request"]), int(row["time_ps"])
+        read = self._reads.pop(request, None)
+        if read is not None:
+            link, function, offset, enables = read
+            if row["status"] == 0 and row["payload_bytes"] >= 4 and not row["flags"]:
+                tracked = self._tracked(link, function)
+                tracked.settle(time)
+                if not tracked.waiting:
+                    self.config.of(link, function).read(offset, enables, store.payload(row))
+                    self._recompute(link, function, time)
+            return
+        write = self._writes.pop(request, None)
+        if write is None:
+            return
+        link, function, offset = write
+        if row["status"] != 0:
+            self._forget(link, function, offset)
+        else:
+            self._answering.setdefault(link, {}).setdefault(function, time)
+        for one in (function, *self._virtual_of(link, function)):
+            tracked = self._tracked(link, one)
+            tracked.waiting.discard(request)
+            tracked.settles = max(tracked.settles, time + GRACE_PS)
+        self._recompute(link, function, time)
+
+    def _asleep(self, space: FunctionConfig) -> bool:
+        at = space.find(POWER)
+        value = None if at is None else space.value(at + 4, 1)
+        return value is not None and value & 3 == 3
+
+    def _forget(self, link: int, function: int, offset: int) -> None:
+        """What stands in a dword is not known any more."""
+        self.config.of(link, function).seen[offset & ~3 : (offset & ~3) + 4] = bytes(4)
+
+    def _resets(
+        self, space: FunctionConfig, tracked: _Tracked, offset: int, enables: int, payload: bytes, asleep: bool
+    ) -> None:
+        """See whether a write resets the function: Initiate Function Level Reset, or a return from D3hot."""
+        express, power = space.find(PCI_EXPRESS), space.find(POWER)
+        if offset == COMMAND and enables & 1 and payload[0] & 4:
+            tracked.resetting = False
+        if express is not None and offset == express + 8 and enables & 2 and payload[1] & 0x80:
+            capable = space.value(express + 4, 4)
+            space.data[express + 9] &= 0x7F
+            if capable is not None and capable >> 28 & 1:
+                tracked.resetting = True
+                self._clear(space)
+        if power is not None and offset == power + 4 and enables & 1 and asleep and payload[0] & 3 == 0:
+            kept = space.value(power + 4, 1)
+            if kept is None or not kept & 8:
+                self._clear(space)
+
+    def _clear(self, space: FunctionConfig) -> None:
+        """Forget what a reset changes: every register that controls something."""
+        places = [(COMMAND, 2)]
+        for capability, registers in (
+            (MSI, ((2, 2),)), (MSIX, ((2, 2),)), (PCI_EXPRESS, ((8, 2), (0x10, 2), (0x28, 2))),
+        ):  # fmt: skip
+            at = space.find(capability)
+            places += [] if at is None else [(at + offset, size) for offset, size in registers]
+        sizes = {ATS: (6, 2), HINTS: (8, 4), PASID: (6, 2), ERRORS: (0x18, 4), CHANNELS: (0x14, 4), 0x0010: (8, 2)}
+        for capability, at in space.extended():
+            if capability in sizes:
+                offset, size = sizes[capability]
+                places.append((at + offset, size))
+        for at, size in places:
+            space.seen[at : at + size] = bytes(size)
+
+    # -- what it adds up to -----------------------------------------------------------------------------------
+
+    def _virtual_of(self, link: int, function: int) -> list[int]:
+        return [one for (where, one), physical in self._physical.items() if where == link and physical == function]
+
+    def _recompute(self, link: int, function: int, time: int) -> None:
+        space = self.config.of(link, function)
+        sriov = space.sriov
+        if sriov is not None and sriov.first and (link, function) not in self._physical:
+            total = space.value(sriov.place + 0x0E, 2) or sriov.count
+            for number in range(1, min(max(total, sriov.count), MOST_VIRTUAL) + 1):
+                virtual = space.vf_function(number)
+                if virtual is not None and virtual != function:
+                    self._physical[link, virtual] = function
+        for one in (function, *self._virtual_of(link, function)):
+            tracked = self._tracked(link, one)
+            tracked.settle(time)
+            if one != function:
+                tracked.waiting |= self._tracked(link, function).waiting
+            tracked.change(time, self._state(link, one, tracked))
+
+    def _state(self, link: int, function: int, tracked: _Tracked) -> FunctionState:
+        space = self.config.of(link, function)
+        physical = self._physical.get((link, function))
+        found = _read(space, tracked.resetting)
+        if physical is None:
+            vendor = space.value(0, 2)
+            if vendor is None or vendor == 0xFFFF:  # it may be a virtual function of which nobody told
+                return FunctionState(found.permitted & _OWN, found.forbidden & _OWN)
+            return found
+        above = self.config.of(link, physical)
+        whole = _read(above, False)
+        own = ~int(_FROM_PHYSICAL)
+        sriov = above.sriov
+        permitted = found.permitted & own & int(_OWN) | whole.permitted & int(_FROM_PHYSICAL) | Control.VIRTUAL
+        forbidden = found.forbidden & own & int(_OWN) | whole.forbidden & int(_FROM_PHYSICAL)
+        control = None if sriov is None else above.value(sriov.place + 8, 2)
+        count = None if sriov is None else above.value(sriov.place + 0x10, 2)
+        if sriov is not None and control is not None:
+            here = any(above.vf_function(number) == function for number in range(1, min(count or 0, MOST_VIRTUAL) + 1))
+            if not control & 1:
+                forbidden |= Control.EXISTS
+            elif count is not None:
+                permitted, forbidden = (
+                    (permitted | Control.EXISTS, forbidden) if here else (permitted, forbidden | Control.EXISTS)
+                )
+            if control & 8:
+                permitted |= Control.MEMORY_SPACE
+            else:
+                forbidden |= Control.MEMORY_SPACE
+        return FunctionState(
+            permitted, forbidden, whole.max_payload, whole.max_read_request, whole.read_completion_boundary
+        )
+
+    # -- the state of each row --------------------------------------------------------------------------------
+
+    def fill(self, store: Store, rows: np.ndarray) -> None:
+        """Write ``configuration`` into the rows of a chunk."""
+        if not self._functions:
+            return
+        for tracked in self._functions.values():
+            tracked.settle(1 << 62)
+        kind, down = rows["kind"], rows["direction"] == Direction.DOWNSTREAM
+        completion, config = np.isin(kind, list(COMPLETIONS)), np.isin(kind, list(CONFIG))
+        function = np.where(completion == down, rows["requester_id"], rows["completer_id"]).astype(np.int64)
+        judged = np.where(down, completion | config, True)
+        function, judged = self._by_address(rows, down & ~completion & ~config, function, judged)
+        links = rows["link"]
+        for (link, number), tracked in self._functions.items():
+            mine = np.flatnonzero(judged & (function == number) & (links == link))
+            if len(mine) and tracked.times:
+                states = np.array([0, *(store.configuration(one) for one in tracked.states)], np.int32)
+                at = np.searchsorted(np.array(tracked.times, np.int64), rows["time_ps"][mine], "left")
+                rows["configuration"][mine] = states[at]
+        self._strangers(store, rows, judged & ~down, function)
+
+    def _by_address(
+        self, rows: np.ndarray, wanted: np.ndarray, function: np.ndarray, judged: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Find the functions that requests of the host are for, by where their BAR0 is (and always was)."""
+        if not wanted.any():
+            return function, judged
+        for (link, number), space in self.config.spaces.items():
+            physical = self._physical.get((link, number))
+            base, size = space.bars[0].base, space.bars[0].size
+            if physical is not None:
+                above = self.config.of(link, physical)
+                base, size = None, above.vf_bars[0].size
+                for index in range(1, MOST_VIRTUAL + 1):
+                    if above.vf_function(index) == number:
+                        base = above.vf_base(index)
+                        break
+            if not base or not size or (physical is None and len(space.bases) > 1):
+                continue
+            address = rows["address"]
+            inside = wanted & (address >= np.uint64(base)) & (address < np.uint64(base + size)) & (rows["link"] == link)
+            function = np.where(inside, number, function)
+            judged = judged | inside
+        return function, judged
+
+    def _strangers(self, store: Store, rows: np.ndarray, upstream: np.ndarray, function: np.ndarray) -> None:
+        """Mark TLPs of the device whose sender has a bus number below every one that it was given."""
+        for link, answering in self._answering.items():
+            if link in self._beyond:
+                continue
+            lowest = min(one >> 8 for one in answering)
+            since = min(answering.values())
+            strange = upstream & (rows["link"] == link) & (function >> 8 < lowest) & (rows["time_ps"] > since)
+            strange &= rows["configuration"] == 0
+            if strange.any():
+                rows["configuration"][strange] = store.configuration(FunctionState(0, int(Control.IDENTITY)))
+
+
+def _read(space: FunctionConfig, resetting: bool) -> FunctionState:
+    """Return what the registers of one function say."""
+    permitted, forbidden = Control.IDENTITY, Control(0)
+
+    def say(control: Control, value: int | bool | None) -> None:
+        nonlocal permitted, forbidden
+        if value is None:
+            return
+        if value:
+            permitted |= control
+        else:
+            forbidden |= control
+
+    def bit(value: int | None, number: int) -> int | None:
+        return None if value is None else value >> number & 1
+
+    command = space.value(COMMAND, 2)
+    say(Control.BUS_MASTER, bit(command, 2))
+    say(Control.MEMORY_SPACE, bit(command, 1))
+    say(Control.OPERATIONAL, not resetting)
+    express, power, vectors, messages = (space.find(one) for one in (PCI_EXPRESS, POWER, MSIX, MSI))
+    enabled = [
+        None if vectors is None else bit(space.value(vectors + 2, 2), 15),
+        None if messages is None else bit(space.value(messages + 2, 2), 0),
+    ]
+    if bit(command, 10) or any(enabled):
+        forbidden |= Control.INTX
+    elif command is not None:
+        permitted |= Control.INTX
+    state = None if power is None else space.value(power + 4, 1)
+    say(Control.AWAKE, None if state is None else state & 3 != 3)
+    payload = request = boundary = None
+    if express is not None:
+        control, link, second = (space.value(express + offset, 2) for offset in (8, 0x10, 0x28))
+        if control is not None:
+            payload = 128 << (control >> 5 & 7) if control >> 5 & 7 <= 5 else None
+            request = 128 << (control >> 12 & 7) if control >> 12 & 7 <= 5 else None
+        for flag, place in (
+            (Control.RELAXED_ORDERING, 4), (Control.NO_SNOOP, 11), (Control.EXTENDED_TAG, 8), (Control.CORRECTABLE, 0),
+        ):  # fmt: skip
+            say(flag, bit(control, place))
+        for flag, place in ((Control.NON_FATAL, 1), (Control.FATAL, 2)):
+            if control is not None and command is not None:
+                say(flag, control >> place & 1 or command >> 8 & 1)
+        if link is not None:
+            boundary = 128 if link >> 3 & 1 else 64
+        for flag, place in (
+            (Control.IDO_REQUEST, 8), (Control.IDO_COMPLETION, 9), (Control.TEN_BIT_TAG, 12),
+        ):  # fmt: skip
+            say(flag, bit(second, place))
+        say(Control.DEFAULT_TIMEOUT, None if second is None else second & 0x1F == 0)
+    for capability, at in space.extended():
+        if capability == ATS:
+            say(Control.TRANSLATION, bit(space.value(at + 6, 2), 15))
+        elif capability == PASID:
+            say(Control.PASID, bit(space.value(at + 6, 2), 0))
+        elif capability == HINTS:
+            value = space.value(at + 8, 4)
+            say(Control.HINTS, None if value is None else value >> 8 & 3 != 0)
+        elif capability == ERRORS:
+            value = space.value(at + 0x18, 4)
+            say(Control.NO_DIGEST, None if value is None else not value >> 6 & 1)
+        elif capability == CHANNELS:
+            say(Control.OTHER_CLASSES, _other_classes(space, at))
+    return FunctionState(int(permitted), int(forbidden), payload, request, boundary)
+
+
+def _other_classes(space: FunctionConfig, at: int) -> bool | None:
+    """Return whether a traffic class but 0 is mapped to an enabled virtual channel; None while not known."""
+    count = space.value(at + 4, 1)
+    if count is None:
+        return None
+    mapped = 0
+    for channel in range((count & 7) + 1):
+        control = space.value(at + 0x14 + 12 * channel, 4)
+        if control is None:
+            return None
+        if channel == 0 or control >> 31:
+            mapped |= control & 0xFF
+    return mapped & 0xFE != 0
