@@ -25,6 +25,7 @@ _TRANSLATED, _RESERVED, _BRIDGED, _LENGTH = (
 _PREFIX, _PREFIX_UNKNOWN, _PREFIX_ORDER, _PASID = (
     int(one) for one in (Header.PREFIX, Header.PREFIX_UNKNOWN, Header.PREFIX_ORDER, Header.PASID)
 )
+_DIGEST_CHECKED, _DIGEST_WRONG = int(Header.DIGEST_CHECKED), int(Header.DIGEST_WRONG)
 _ROUTING_SHIFT = ROUTING_SHIFT
 _END_TO_END, _PASID_PREFIX = 0x10, 0x91
 _KNOWN_PREFIX = np.zeros(256, np.bool_)
@@ -177,3 +178,34 @@ def prefix_flags(data, start, end):  # type: ignore[no-untyped-def]
         if data[at] == _PASID_PREFIX:
             said |= _PASID
     return said
+
+
+@njit(cache=True)
+def digest_flags(data, start, end, prefix, turned):  # type: ignore[no-untyped-def]
+    """Return what is to be noted of the digest in ``data[end:end + 4]`` of the TLP in ``data[start:end]``.
+
+    It covers end-to-end prefixes, header and payload, with the bits that may change on the way taken as ones (2.7.1):
+    bit 0 of Type and EP. Byte 0 of a dword is at ``k ^ 3`` where dwords are ``turned``. A recorder may have kept the
+    four bytes in either order, so that both are right.
+    """
+    value = np.uint32(0xFFFFFFFF)
+    for k in range(end - start):
+        byte = np.uint32(data[start + (k ^ 3)] if turned else data[start + k])
+        if k < prefix:
+            local = (data[start + (k & ~3 ^ 3)] if turned else data[start + (k & ~3)]) & _END_TO_END == 0
+            if local:
+                continue
+        if k == prefix:
+            byte |= np.uint32(1)
+        elif k == prefix + 2:
+            byte |= np.uint32(0x40)
+        value ^= byte
+        for _ in range(8):
+            value = value >> np.uint32(1) ^ (np.uint32(0xEDB88320) if value & np.uint32(1) else np.uint32(0))
+    value = ~value & np.uint32(0xFFFFFFFF)
+    low = high = True
+    for k in range(4):
+        byte = np.uint32(data[end + (k ^ 3)] if turned else data[end + k])
+        low = low and byte == value >> np.uint32(8 * k) & np.uint32(255)
+        high = high and byte == value >> np.uint32(24 - 8 * k) & np.uint32(255)
+    return _DIGEST_CHECKED if low or high else _DIGEST_CHECKED | _DIGEST_WRONG

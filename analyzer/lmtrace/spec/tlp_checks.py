@@ -43,6 +43,8 @@ class Header(IntFlag):
     """The payload ended on the wire before its Length."""
     SEEN = 1 << 18
     """The header was seen: without this nothing is known."""
+    CUT = 1 << 19
+    """The record of it ended before its Length, and says that this is all of it."""
 
 
 ROUTING_SHIFT = 7
@@ -106,6 +108,8 @@ class Pairing(IntFlag):
     """The capture goes on for more than 50 ms, and no completion came."""
     PARTLY = 1 << 27
     """With TAG_IN_USE: a part of the answer to the request before it had come."""
+    UNCHANGED = 1 << 28
+    """A message about an interrupt line that was as it says already, by a message of the last millisecond."""
 
 
 class Control(IntFlag):

@@ -45,7 +45,7 @@ _MEMORY = _HEAD + 4
 
 _FLR, _TIMEOUT = 8, 15
 _UNKNOWN, _POISONED, _CUT = Flag.UNKNOWN_BITS, Flag.POISONED, Flag.CUT
-_REBUILT = int(Header.REBUILT)
+_REBUILT, _SHORT_BIT = int(Header.REBUILT), int(Header.SHORT)
 _NO_BAR, _NO_FUNCTION = NO_BAR, NO_FUNCTION
 _REQUESTS = np.zeros(256, np.bool_)
 for _kind in Kind:
@@ -224,6 +224,7 @@ def _shut(opened, row, memory, data, doubt, s, c, end_ps, rows, keys, payload, a
             note(troubles, _NOT_A_TLP, row[s], s)
         opened[s, 5] = 1
     elif short and whole and not opened[s, 5]:
+        row[s]["header_flags"] |= _SHORT_BIT
         note(troubles, _SHORT, row[s], s)
     if whole:
         memory[s, _FOLLOWED] = 1

@@ -312,7 +312,13 @@ class ConfigStates:
         return function, judged
 
     def _strangers(self, store: Store, rows: np.ndarray, upstream: np.ndarray, function: np.ndarray) -> None:
-        """Mark TLPs of the device whose sender has a bus number below every one that it was given."""
+        """Mark TLPs of the device whose sender has a bus number below every one that it was given, and configuration
+        requests of type 1 where an endpoint answered those of type 0."""
+        for link in sorted({link for link, _ in self._functions} & self._beyond):
+            endpoint = [space.value(0x0E, 1) for (where, _), space in self.config.spaces.items() if where == link]
+            if any(one is not None and one & 0x7F == 0 for one in endpoint):
+                second = np.isin(rows["kind"], (Kind.CfgRd1, Kind.CfgWr1)) & (rows["link"] == link)
+                rows["configuration"][second] = store.configuration(FunctionState(0, int(Control.IDENTITY)))
         for link, answering in self._answering.items():
             if link in self._beyond:
                 continue

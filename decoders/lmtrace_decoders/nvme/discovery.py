@@ -29,6 +29,8 @@ MOST_PAGES = 1 << 14
 LONG_TRIPS, LEAST_TRIP = 8, 1_000_000
 """How many times the longest time so far (ps, and the least assumed) an answer may take whose request is not seen."""
 PAGE = 4096
+LINE_PS = 1_000_000_000
+"""How long the state of an interrupt line is believed: a reset of the link, which takes longer, deasserts it."""
 WAVEFORMS = ("vcd", "fst")
 """Formats that show every clock, so that no TLP of a link can be missing."""
 _READ_ONLY = (Property.CAP, Property.CAP + 4, Property.VS)
@@ -128,6 +130,8 @@ class Discovery:
         self.requesters: dict[tuple[int, int], int] = {}
         self._opens = OpenRequests()
         self._last_ps = 0
+        self._line: dict[tuple[int, int], tuple[int, int]] = {}
+        """The last message about each interrupt line of each link: its code and time."""
         self._tags: set[int] = set()
         self._trips: dict[int, int] = {}
         """The longest time (ps) that an answer took, of each link and direction of requests."""
@@ -145,6 +149,7 @@ class Discovery:
                     offset=int(rows["source_offset"][row]) if at < first else int(rows["source_offset"][at - first]),
                     link=capture.links[int(rows["link"][row])].name,
                 )  # fmt: skip
+            self._lines(rows)
             self._last_ps = max(self._last_ps, int(rows["time_ps"].max(initial=0)))
             store.update_tlps(first, rows)
             self._orphans(capture, first, rows)
@@ -153,6 +158,22 @@ class Discovery:
         self._unanswered(store)
         for link, tag, time in self._opens.overtaken():
             capture.troubles.add(UNANSWERED, f"read with tag {tag:02X}h", time_ps=time, link=capture.links[link].name)
+
+    def _lines(self, rows: np.ndarray) -> None:
+        """Note on messages about interrupt lines that the line is as they say by a message shortly before."""
+        code = rows["message_code"]
+        at = np.flatnonzero((rows["kind"] == Kind.Msg) & (code >= 0x20) & (code < 0x28) & (rows["direction"] == 1))
+        for link in np.unique(rows["link"][at]).tolist():
+            for pin in range(4):
+                mine = at[(rows["link"][at] == link) & (code[at] & 3 == pin)]
+                if not len(mine):
+                    continue
+                before, when = self._line.get((link, pin), (0, 0))
+                codes = np.concatenate([[before], code[mine].astype(np.int64)])
+                times = np.concatenate([[when], rows["time_ps"][mine]])
+                same = mine[(np.diff(codes) == 0) & (np.diff(times) <= LINE_PS)]
+                rows["pairing"][same] |= np.uint32(Pairing.UNCHANGED)
+                self._line[link, pin] = int(codes[-1]), int(times[-1])
 
     def _unanswered(self, store: Store) -> None:
         """Note on requests that nothing answered them although the capture goes on for longer than a timeout."""

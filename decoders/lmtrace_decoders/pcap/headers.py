@@ -9,8 +9,9 @@ import numpy as np
 from numba import njit
 
 from lmtrace.spec.pcie import COMPLETIONS, Direction
+from lmtrace.spec.tlp_checks import Header
 from lmtrace.stage import Flag
-from lmtrace_decoders.tlp import clear_row, wire_header
+from lmtrace_decoders.tlp import clear_row, digest_flags, prefix_flags, wire_header
 
 (
     SOUND, NO_TLP, HEADER_CUT, PAYLOAD_CUT, SHORT, OTHER, NO_DIRECTION, REPLAYED, FOREIGN, NULLIFIED, REPEATED,
@@ -33,6 +34,7 @@ REPLAY_PS = 10**9
 later it is another, after the link was trained anew."""
 
 _CUT = Flag.CUT
+_RECORD_CUT = int(Header.CUT)
 _DOWN, _UP = int(Direction.DOWNSTREAM), int(Direction.UPSTREAM)
 IS_COMPLETION = np.isin(np.arange(256), [int(one) for one in COMPLETIONS])
 _STP, _EDB = 0xFB, 0xFE
@@ -212,8 +214,14 @@ def decode(  # type: ignore[no-untyped-def]
         rows[found]["link"] = link
         rows[found]["direction"] = way
         have = min(body, end - base - header) & ~3
+        if prefix and not turned:
+            rows[found]["header_flags"] |= prefix_flags(data, start, base)
+        if digest and base + header + body + 4 <= end:
+            rows[found]["header_flags"] |= digest_flags(data, start, base + header + body, prefix, turned)
         if have < body:
             rows[found]["flags"] |= _CUT
+            if wire - base - header < body:
+                rows[found]["header_flags"] |= _RECORD_CUT
             codes[i] = PAYLOAD_CUT if wire - base - header >= body else SHORT
         codes[i] |= gap
         rows[found]["payload_start"] = filled

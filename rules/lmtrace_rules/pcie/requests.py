@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pyarrow as pa
 
-from lmtrace.rule import Broken, column_rule
+from lmtrace.rule import Broken, Severity, column_rule
 from lmtrace_rules.columns import found, numbers, there, words
 
 SECTION = "G01 TLP header format"
@@ -123,23 +123,40 @@ def scattered_enables(batch: pa.RecordBatch) -> Broken:
     )  # fmt: skip
 
 
-@column_rule("PCIE-2.2.7-n1", table="tlps", columns=HEADER, spec="PCIe Base 5.0, 2.2.7", party="both", severity="info")
-def read_longer_than_after_reset(batch: pa.RecordBatch) -> Broken:
+@column_rule(
+    "PCIE-2.2.7-n1", table="tlps", columns=(*HEADER, "direction", "max_read_request"), spec="PCIe Base 5.0, 2.2.7",
+    party="both", local=False,
+)  # fmt: skip
+def read_within_limit(batch: pa.RecordBatch) -> Broken:
     """A read asks for no more than Max_Read_Request_Size.
 
-    After a reset that is 512 bytes; only a host that configured more makes a longer read right, so this is for
+    After a reset that is 512 bytes; where the capture does not show what was configured, a longer read is for
     looking, not an accusation.
 
     Holds::
 
         1us tlps kind=MRd address=0x1000 length_dw=128 first_be=15 last_be=15 damaged=no
 
+    Holds::
+
+        1us tlps kind=MRd direction=upstream address=0x1000 length_dw=1024 damaged=no max_read_request=4096
+
     Breaks::
 
         1us tlps kind=MRd address=0x1000 length_dw=1024 first_be=15 last_be=15 damaged=no
+
+    Breaks::
+
+        1us tlps kind=MRd direction=upstream address=0x1000 length_dw=128 damaged=no max_read_request=256
     """
-    length = numbers(batch, "length_dw")
+    length, limit = numbers(batch, "length_dw"), numbers(batch, "max_read_request")
+    known = there(batch, "max_read_request") & words(batch, "direction", ("upstream",))
+
+    def severity(row: int) -> Severity:
+        return "error" if known[row] else "info"
+
     return found(
-        _memory(batch) & words(batch, "kind", ("MRd",)), length > DEFAULT_READ_DW,
-        lambda row: f"the read asks for {4 * length[row]} bytes at once",
+        _memory(batch) & words(batch, "kind", ("MRd",)),
+        length > np.where(known, limit // 4, DEFAULT_READ_DW),
+        lambda row: f"the read asks for {4 * length[row]} bytes at once", severity,
     )  # fmt: skip
