@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from lmtrace.spec.nvme import Property
+from lmtrace.spec.pcie import COMPLETIONS, Direction
+from lmtrace.stage import Flag
 from lmtrace.store import Capture, Store
 from lmtrace_decoders.nvme import spool
 from lmtrace_decoders.nvme.announcements import MECHANISMS
@@ -70,6 +72,8 @@ class Output:
         }  # fmt: skip
         self.add_child = self.spills["children"].append
         self._links: list[int] = []
+        self.failed_reads: dict[str, set[int]] = {"reads_refused": set(), "reads_poisoned": set()}
+        """Transactions of whose data a read failed."""
         self.queues: list[dict[str, Any]] = []
         self.regions: list[Region] = []
 
@@ -81,6 +85,10 @@ class Output:
         """Link the data TLPs of a chunk to their commands; ``offsets`` are those of their first bytes."""
         self._flush_links()
         at = np.flatnonzero(numbers >= 0)
+        answer = np.isin(rows["kind"][at], list(COMPLETIONS)) & (rows["direction"][at] == Direction.DOWNSTREAM)
+        refused, poisoned = rows["status"][at] != 0, rows["flags"][at] & Flag.POISONED != 0
+        for name, wrong in (("reads_refused", answer & refused), ("reads_poisoned", answer & poisoned)):
+            self.failed_reads[name].update(numbers[at[wrong]].tolist())
         records = np.zeros(len(at), spool.TLP_LINK)
         records["tlp_id"] = first + at
         records["transaction_id"] = numbers[at]
@@ -251,7 +259,8 @@ class Output:
         }  # fmt: skip
         remainder.finish(cntlid)
         for name, spill in self.spills.items():
-            write_batches(self.store, name, spill, self.capture.name, self.links, words[name], cntlid)
+            marks = self.failed_reads if name == "transactions" else {}
+            write_batches(self.store, name, spill, self.capture.name, self.links, words[name], cntlid, marks=marks)
         for function in functions:
             self.controllers(function)
         writer = self.store.writer("queues")

@@ -7,8 +7,9 @@ record waits for them on disk, so memory does not grow with the capture.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -149,12 +150,13 @@ class Spill:
 def write_batches(
     store: Store, table: str, spill: Spill, capture: str, links: Sequence[str], words: Mapping[str, Sequence[str]],
     cntlid: Mapping[tuple[int, int], int], functions: bool = True,
+    marks: Mapping[str, Collection[int]] = MappingProxyType({}),
 ) -> None:  # fmt: skip
     """Write a spill's records into a table.
 
     ``words`` maps a column to the words its codes stand for. A negative number in a signed field is null, and so are
     a value whose field ``<name>_known`` is 0, a column without a field, and the function where ``functions`` says
-    that the controllers have none.
+    that the controllers have none. ``marks`` gives the ids of the rows in which a column of booleans is true.
     """
     writer = store.writer(table)
     schema = TABLES[table].schema()
@@ -163,6 +165,10 @@ def write_batches(
         for one in schema:
             if one.name == "function" and not functions:
                 arrays.append(_nulls(len(records), one.type))
+                continue
+            if one.name in marks:
+                ids = np.arange(writer.count, writer.count + len(records))
+                arrays.append(from_numpy(np.isin(ids, list(marks[one.name])), one.type))
                 continue
             arrays.append(_array(one.name, one.type, records, writer.count, capture, links, words, cntlid))
         writer.add_batch(pa.RecordBatch.from_arrays(arrays, schema=schema))
