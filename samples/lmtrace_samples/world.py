@@ -130,6 +130,10 @@ class World:
         """Hook: the destination is resumed when its state is committed."""
         yield from manager.resume(cntlid)
 
+    def on_the_link(self, phase: str) -> Steps[None]:
+        """Hook: what else crosses the link in a phase in which the device has nothing to do."""
+        yield 100 * NS
+
     def while_suspended(self, manager: Manager, cntlid: int) -> Steps[None]:
         """Hook: what the host does with a suspended controller; looking at its status is fine."""
         yield from manager.side.drivers[cntlid].read(Property.CSTS)

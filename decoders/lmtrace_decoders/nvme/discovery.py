@@ -180,7 +180,7 @@ class Discovery:
         for tlp in self._opens.waiting(self._last_ps - TIMEOUT_PS):
             row = store.tlps(tlp, tlp + 1)
             if row["pairing"][0]:
-                row["pairing"] |= Pairing.UNANSWERED
+                row["pairing"] |= np.uint32(Pairing.UNANSWERED)
                 store.update_tlps(tlp, row)
 
     def _orphans(self, capture: Capture, first: int, rows: np.ndarray) -> None:

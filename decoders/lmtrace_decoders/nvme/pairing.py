@@ -12,6 +12,7 @@ import numpy as np
 from numba import njit
 
 from lmtrace.spec.pcie import COMPLETIONS, NON_POSTED, Direction, Kind
+from lmtrace.spec.tlp_checks import Pairing
 from lmtrace.stage import Flag
 from lmtrace_decoders.nvme.pairing_checks import Ended, completion_found, note_ended, orphan_found, request_found
 
@@ -42,6 +43,8 @@ for _kind in COMPLETIONS:
 _MRD, _MRDLK = int(Kind.MRd), int(Kind.MRdLk)
 _CPLD, _CPLDLK = int(Kind.CplD), int(Kind.CplDLk)
 _TAG_ASSUMED, _UNKNOWN_BITS, _BE_ASSUMED = Flag.TAG_ASSUMED, Flag.UNKNOWN_BITS, Flag.BE_ASSUMED
+_BYTE_COUNT = int(Pairing.BYTE_COUNT)
+"""A byte count that is wrong in itself shows no hole."""
 _DOWN, _UP = int(Direction.DOWNSTREAM), int(Direction.UPSTREAM)
 
 
@@ -319,7 +322,7 @@ def _pair(rows, first, pool, heads, state, classes, holes, keys, failed, trips, 
                 key = pool[index]["key"]
                 offset, count, _ = carried(pool, index, rows, i)
                 if rows[i]["direction"] == _DOWN and count > 0 and offset > pool[index]["received"] and not (
-                    pool[index]["assumed"]
+                    pool[index]["assumed"] or rows[i]["pairing"] & _BYTE_COUNT
                 ) and found < len(holes):  # fmt: skip
                     holes[found, 0], holes[found, 1], holes[found, 2] = i, pool[index]["request"], pool[index]["time"]
                     found += 1
