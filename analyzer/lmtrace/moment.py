@@ -113,7 +113,8 @@ def _newest(
     from lmtrace.arrow import to_numpy
 
     columns = [one for one in ("link", "function", kind, qid, value, time) if one is not None]
-    where = [*own, (time, ">=", first_ps), (time, "<=", last_ps)]
+    told = [("read", "==", False)] if table == "doorbells" else []
+    where = [*own, *told, (time, ">=", first_ps), (time, "<=", last_ps)]
     found = run.table(table, columns, where)
     if not found.num_rows:
         return {}

@@ -140,6 +140,7 @@ class LinkSource:
             fetch_time=row["fetch_ps"],
             status=Status(row["sct"], row["sc"]) if done else None,
             dnr=bool(row["dnr"]),
+            more=bool(row["more"]),
             dw0=row["dw0"] or 0,
             dw1=row["dw1"] or 0,
             data=data,
@@ -233,7 +234,7 @@ class LinkSource:
     def _unmatched(self, functions: frozenset[int]) -> Iterator[Step]:
         """Yield the completions of queues seen from their creation that complete no command known."""
         rank = _Rank(MOVED)
-        for row in self._rows("unmatched_completions"):
+        for row in sorted(self._rows("unmatched_completions"), key=lambda one: one["tlp_id"]):
             if row["function"] in functions and row["learnt"] == "seen":
                 order = rank.order(row["tlp_id"])
                 yield order, False, ev.CqePosted(
@@ -254,7 +255,7 @@ class LinkSource:
 
     def _doorbells(self, functions: frozenset[int]) -> Iterator[Step]:
         for row in self._rows("doorbells"):
-            if row["function"] in functions:
+            if row["function"] in functions and row["value"] is not None:
                 order = row["tlp_id"] * ORDER_STEP + REGISTER
                 yield order, False, ev.Doorbell(
                     time=row["time_ps"], order=order, function=row["function"], tlp_id=row["tlp_id"],

@@ -29,6 +29,8 @@ class Command(Event):
     fetch_time: int = 0
     status: Status | None = SUCCESS
     dnr: bool = False
+    more: bool = False
+    """M of its completion: there is more in the error log."""
     dw0: int = 0
     dw1: int = 0
     data: Pieces | None = None

@@ -183,6 +183,8 @@ class Controller:
     events: AsyncEvents = field(default_factory=AsyncEvents)
     association: Association = field(default_factory=Association)
     """With its host, over fabrics."""
+    more_order: int | None = None
+    """Order of its last admin completion with M set, since its last reset."""
     shadow_doorbells: bool = False
     """A Doorbell Buffer Config succeeded: doorbells may move without a register write."""
 
@@ -230,6 +232,8 @@ class Controller:
             self.resumption.observe(event)
 
     def _on_command(self, command: Command) -> None:
+        if command.more and not command.inferred:
+            self.more_order = command.order
         sets = command.sqid == 0 and command.opcode == Admin.SET_FEATURES and command.succeeded
         if sets and command.sqe[40] == Feature.NUMBER_OF_QUEUES:
             self.granted = (command.dw0 & 0xFFFF) + 1, (command.dw0 >> 16) + 1
@@ -325,6 +329,7 @@ class Controller:
         self.announcement = self.silence = self.resumption = self.last_suspend = self.refused_dudmq = None
         self.signals = Signals()
         self.shadow_doorbells = self.draining = False
+        self.more_order = None
         self.committed = self.resumed_state = self.granted = None
         self.complete_history = certain
         self.suspended.set(order, Known.NO if certain else Known.UNKNOWN)

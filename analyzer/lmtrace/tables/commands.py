@@ -74,6 +74,27 @@ sqhd_past_entry bool SQHD lies behind the command's own entry; null where not kn
 interrupt_due str `MSI-X` or `MSI` where a message had to follow its entry; null where it had not, or not known.
 interrupt_wait_ps int64 How long that was due: until it came, the entry was consumed, or the queue ended.
 early_interrupt_ps int64 A message of its vector before its entry, with nothing to announce, where none came behind it.
+fetch_aligned bool It was not fetched by a read of whole entries that begins within one; null where not known.
+fetch_inside bool It was not fetched by a read beyond the end of its queue; null where not known.
+fetched_early bool It was fetched before the doorbell that exposed it; null where that is not certain.
+fetched_again bool It was fetched once more before it was completed; null where not known.
+fetched_in_order bool The entry behind it was not fetched before; null where not known.
+fetched_after_shutdown bool Shutdown processing had been seen to be complete; null for admin commands.
+fetched_after_invalid_tail bool A tail that its queue does not have had been written; null where not known.
+rounds_missed uint32 How often every other I/O queue could be served while it was next; null where that is open.
+cq_oversubscribed bool More commands were outstanding than its completion queue takes; null where not known.
+phase_written_last bool Its entry was complete when the phase tag was written; null where not known.
+sqhd_beyond_tail bool SQHD lies beyond the tail; null where not known.
+cq_full bool Its completion queue had no room for its entry; null where not known.
+cqe_before_fetch bool Its entry was submitted, completed, and then fetched; null where not known.
+sq_being_deleted bool The deletion of its queue had been fetched when it was completed; null where not known.
+crd uint8 Command retry delay of the entry.
+acre bool Advanced Command Retry was enabled when it was completed; null where not known.
+crime bool CC.CRIME; null where not known.
+css uint8 CC.CSS; null while not known.
+abort_ps int64 Completion of an Abort that said that it was aborted, while it was outstanding.
+waited_ps int64 How long its controller went on after its fetch, of a command outstanding at the end of the capture.
+moved_late bool Data of it moved after its completion or the deletion of its queue; null where it moves none.
 cid_in_use bool Another command of its queue with its identifier was outstanding when it was fetched.
 """,
 )

@@ -165,12 +165,31 @@ value uint64 Value written, or read where the completion was seen.
 status uint8 Completion status of a read; null while unanswered.
 tlp_id uint64 The request.
 completion_tlp_id uint64 The completion.
+rung bool Of CSTS before RDY was read as 1: the tail doorbell of the admin queue had been written before.
 """,
 )
 
-DOORBELLS = table(
-    "doorbells",
-    "One doorbell write.",
+SHADOW_ACCESSES = table(
+    "shadow_accesses",
+    "One access of a controller to shadow doorbells or event indices.",
+    PLACE
+    + """
+function uint16 Function (BDF).
+controller uint16 CNTLID.
+epoch uint32 Life of the controller in which they were set up.
+write bool A write of an event index; else a read of shadow doorbells.
+kind str `SQ` or `CQ`, of the first queue that a read is about.
+qid uint16 Queue identifier.
+exists bool The queue existed; null where the capture does not show every queue.
+in_force bool The controller was not reset since they were set up.
+time_ps int64 Time.
+tlp_id uint64 The TLP.
+""",
+)
+
+QUEUE_USES = table(
+    "queue_uses",
+    "One life of a queue and what became of it.",
     PLACE
     + """
 function uint16 Function (BDF).
@@ -178,7 +197,29 @@ controller uint16 CNTLID.
 epoch uint32 Life of the controller.
 kind str `SQ` or `CQ`.
 qid uint16 Queue identifier.
-value uint32 New tail or head.
+ended_by str `delete`, `reset`, `suspend`, or null at the end of the capture.
+used_after bool Its controller took or posted the next entry after its end; null where that is not looked for.
+unfetched uint32 Entries of an SQ that were passed over, or left for 1 ms; null while not known.
+fetched_by_request bool Of an SQ in controller memory: entries were read across the link; null elsewhere.
+vector_programmed bool The vector of a CQ was in the MSI-X table when its first entry was posted; null where not known.
+others_stalled bool Other CQs stood still while it was full for 1 ms and more; null where it was not, or they were idle.
+time_ps int64 When it was used after its end, else the end.
+tlp_id uint64 TLP of that.
+learnt str `seen`, `inferred` or `given`.
+""",
+)
+
+DOORBELLS = table(
+    "doorbells",
+    "One doorbell write, or an access to doorbells that is none.",
+    PLACE
+    + """
+function uint16 Function (BDF).
+controller uint16 CNTLID.
+epoch uint32 Life of the controller.
+kind str `SQ` or `CQ`.
+qid uint16 Queue identifier.
+value uint32 New tail or head; null where the access tells none.
 time_ps int64 Time.
 tlp_id uint64 The TLP.
 reserved uint16 Bits 31:16 of what was written.
@@ -187,6 +228,11 @@ exists bool The queue existed; null where the capture does not show every queue.
 entries uint32 Entries of the queue; null while not known.
 moved uint32 Entries that the tail or head moved over; null while not known.
 room uint32 Entries that a tail could move over by the last SQHD; null while not known, and for heads.
+size uint16 Bytes accessed.
+missing str Why there is no such queue: `never` created, `deleted`, or `creating` it is still under way.
+after_report bool An event told before of an invalid value for this queue, and the host had taken it.
+read bool A read.
+early_ps int64 Time from a head to the posting of the first entry that it consumed, where that came later.
 """,
 )
 
@@ -203,6 +249,7 @@ cq_slot uint16 Slot.
 sqid uint16 Submission queue that the entry names.
 cid uint16 Command that the entry names.
 completed_before bool A command of that name is among the last ones of its queue, and was completed.
+sq_deleted bool The command it names ended when its submission queue was deleted.
 sqhd uint16 SQ head pointer of the entry.
 phase bool Phase tag of the entry.
 sct uint8 Status code type.

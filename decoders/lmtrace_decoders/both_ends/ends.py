@@ -118,7 +118,10 @@ class End:
     @cached_property
     def _doorbells(self) -> dict[str, dict[str, np.ndarray]]:
         names, since = ("qid", "value", "tlp_id"), ("tlp_id", ">=", max(self.traffic.since, 0))
-        tables = {kind: self.read("doorbells", names, since, ("kind", "==", kind)) for kind in ("SQ", "CQ")}
+        tables = {
+            kind: self.read("doorbells", names, since, ("kind", "==", kind), ("read", "==", False))
+            for kind in ("SQ", "CQ")
+        }
         return {kind: {name: numbers(table, name) for name in names} for kind, table in tables.items()}
 
     def doorbells(self, kind: str, qid: int) -> tuple[np.ndarray, np.ndarray]:

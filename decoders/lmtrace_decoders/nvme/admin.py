@@ -28,6 +28,8 @@ ZONED_FORMATS = 2816
 """First LBA Format Extension in the data of a zoned namespace."""
 AGGREGATION_PS = 100_000_000
 """Unit of TIME of Interrupt Coalescing (5.1.25.2.2)."""
+INVALID_DOORBELL_VALUE = 0x0100
+"""Event type 0 and information 01h of an Asynchronous Event Request's completion."""
 CREATORS = (nvme.Admin.CREATE_IO_SQ, nvme.Admin.CREATE_IO_CQ)
 
 
@@ -37,9 +39,21 @@ class Admin:
     def __init__(self, run: Reconstruction) -> None:
         self._run = run
 
+    def fetched(self, command: Command) -> None:
+        """An admin command was fetched."""
+        if command.opcode == nvme.Admin.DELETE_IO_SQ:
+            self._deleting(command, True)
+
+    def _deleting(self, command: Command, begins: bool) -> None:
+        queue = command.controller.sqs.get(command.dword(10) & 0xFFFF)
+        if queue is not None and queue.qid:
+            queue.deleting = begins
+
     def completed(self, command: Command, time: int, tlp: int) -> None:
         """An admin command completed."""
         opcode = command.opcode
+        if opcode == nvme.Admin.DELETE_IO_SQ and not command.succeeded:
+            self._deleting(command, False)
         if command.succeeded:
             if opcode in CREATORS:
                 self._create(command, time, tlp)
@@ -55,6 +69,10 @@ class Admin:
                 )
             elif opcode == nvme.Admin.DOORBELL_BUFFER_CONFIG:
                 self._shadow(command, time)
+            elif opcode == nvme.Admin.ABORT and not command.dw0 & 1:
+                self._aborted(command, time)
+            elif opcode == nvme.Admin.ASYNC_EVENT_REQUEST and command.dw0 & 0xFF07 == INVALID_DOORBELL_VALUE:
+                self._doorbell_reported(command)
             elif opcode == nvme.Admin.SET_FEATURES:
                 self._feature(command, time)
         self._run.migration.completed(command, time, tlp)
@@ -81,13 +99,30 @@ class Admin:
             )  # fmt: skip
         run.queues.add(queue, time, tlp)
 
+    def _aborted(self, command: Command, time: int) -> None:
+        """An Abort says that it aborted a command; if that was not completed, it is still under way."""
+        target = command.dword(10)
+        queue = command.controller.sqs.get(target & 0xFFFF)
+        aborted = None if queue is None else queue.outstanding.get(target >> 16)
+        if aborted is not None and aborted is not command and aborted.fetch_tlp < command.fetch_tlp:
+            aborted.abort_ps = time
+
+    def _doorbell_reported(self, command: Command) -> None:
+        """An event tells of an invalid doorbell value."""
+        controller = command.controller
+        for queue in (*controller.sqs.values(), *controller.cqs.values()):
+            if queue.invalid is not None and queue.reported is None:
+                queue.reported = command
+
     def _delete(self, command: Command, time: int, tlp: int) -> None:
         qid = command.dword(10) & 0xFFFF
         controller = command.controller
         table = controller.sqs if command.opcode == nvme.Admin.DELETE_IO_SQ else controller.cqs
         queue = table.get(qid)
         if queue is not None and qid:
+            self._run.queues.uses.deleted_by = command
             self._run.queues.end(queue, time, tlp, "delete", spool.DELETED)
+            controller.gone.add((isinstance(queue, CompletionQueue), qid))
 
     def _identify(self, command: Command) -> None:
         if command.buffer is None:
@@ -170,6 +205,9 @@ class Admin:
         match command.dword(10) & 0xFF:
             case nvme.Feature.HOST_MEMORY_BUFFER:
                 self._host_memory(command, time)
+            case nvme.Feature.HOST_BEHAVIOR_SUPPORT:
+                acre = None if command.buffer is None else command.buffer.bytes(0, 1)
+                command.controller.acre = None if acre is None else bool(acre[0] & 1)
             case nvme.Feature.INTERRUPT_COALESCING:
                 vectors.coalescing_ps = (word >> 8 & 0xFF) * AGGREGATION_PS if word & 0xFF else 0
             case nvme.Feature.INTERRUPT_VECTOR_CONFIGURATION:
@@ -200,9 +238,12 @@ class Admin:
         page, mask = controller.page, ~(controller.page - 1)
         controller.shadow, controller.shadow_base = True, command.qword(24) & mask
         text, owner = run.store.owner(f"shadow doorbells of {controller.function.text}"), run.own(controller)
+        for handle in controller.function.shadows:
+            run.map.remove(handle)
+        controller.function.shadows.clear()
         for address, ways in ((command.qword(24) & mask, READ), (command.qword(32) & mask, WRITE)):
             handle = run.map.add(controller.function.space, address, page, SHADOW, ways, owner, text)
-            controller.laid.append(handle)
+            controller.function.shadows.append(handle)
             self._borrow(command, "shadow_doorbells", text, address, page, time)
 
     def _borrow(self, command: Command, kind: str, text: int, start: int, size: int, time: int) -> None:

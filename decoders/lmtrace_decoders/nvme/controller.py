@@ -50,6 +50,24 @@ class Controller:
     """Every completion queue of this life was seen being created."""
     undecoded: bool = False
     """A command of this life may reach memory that is not known."""
+    acre: bool | None = None
+    """Advanced Command Retry is enabled; None while not known."""
+    crime: bool | None = None
+    """CC.CRIME; None while not known."""
+    css: int | None = None
+    """CC.CSS; None while not known."""
+    round_robin: bool = False
+    """CC.AMS says so."""
+    shut_down: int | None = None
+    """TLP of the read that showed that shutdown processing was complete."""
+    rung: int | None = None
+    """TLP of the first tail doorbell of the admin queue."""
+    io_fetches: int = 0
+    """Entries fetched of I/O queues."""
+    gone: set[tuple[bool, int]] = field(default_factory=set)
+    """Queues that were deleted by command: (is a CQ, QID)."""
+    orphans: dict[int, dict[int, int]] = field(default_factory=dict)
+    """By SQID and CID, the commands that the last deletion of that queue ended: the TLP that ended them."""
     shadow: bool = False
     """Doorbell Buffer Config is in force, so that doorbell writes do not tell all."""
     shadow_base: int = 0
@@ -61,6 +79,7 @@ class Controller:
         self.page = 1 << 12 + CC["MPS"].of(data)
         self.io_sqe = max(1 << CC["IOSQES"].of(data), SQE_SIZE)
         self.io_cqe = max(1 << CC["IOCQES"].of(data), CQE_SIZE)
+        self.css, self.round_robin, self.crime = cc >> 4 & 7, not cc >> 11 & 7, bool(cc >> 24 & 1)
 
 
 @dataclass(slots=True, eq=False)
@@ -82,6 +101,8 @@ class Function:
     """(link, CNTLID) under which it was resumed, until its first I/O completion after that."""
     memory: ControllerMemory = field(init=False)
     pmr_laid: bool = False
+    shadows: list[int] = field(default_factory=list)
+    """Handles of its latest shadow doorbells in the memory map; a reset does not take them out."""
     queue_seen: bool = False
     data_text: int = -1
     """Number of the text that owns its commands' data."""

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from lmtrace.spec.nvme import DOORBELL_BASE, doorbell
+from lmtrace.spec.nvme import DOORBELL_BASE, Admin, doorbell
 from lmtrace.tables import ROLES
-from lmtrace_decoders.nvme import losses, spool
-from lmtrace_decoders.nvme.queues import Command, CompletionQueue, Queue, SubmissionQueue
+from lmtrace_decoders.nvme import facts, losses, spool
+from lmtrace_decoders.nvme.queues import Command, CompletionQueue, EarlyHead, Queue, SubmissionQueue
+from lmtrace_decoders.nvme.spool import MISSING
 
 if TYPE_CHECKING:
     from lmtrace_decoders.nvme.controller import Controller, Function
@@ -37,6 +38,16 @@ def _move(controller: Controller, queue: Queue | None, value: int) -> tuple[int,
     return 1, queue.slots, -1 if head is None else (value - head) % queue.slots, -1
 
 
+def _missing(controller: Controller, is_cq: bool, qid: int) -> int:
+    """Return why there is no queue, as a number of `MISSING`: being created, deleted, or never created."""
+    admin = controller.sqs.get(0)
+    opcode = Admin.CREATE_IO_CQ if is_cq else Admin.CREATE_IO_SQ
+    for one in admin.outstanding.values() if admin is not None else ():
+        if one.opcode == opcode and one.dword(10) & 0xFFFF == qid:
+            return MISSING.index("creating")
+    return MISSING.index("deleted" if (is_cq, qid) in controller.gone else "never")
+
+
 class Doorbells:
     """Follows what exposes entries to controllers and hands completions back."""
 
@@ -45,12 +56,14 @@ class Doorbells:
 
     def written(self, event: tuple[int, ...]) -> None:
         """The host wrote a doorbell."""
-        _, row, owner, length, offset, _, tlp, time, _, _ = event
+        _, row_index, owner, length, offset, _, tlp, time, _, _ = event
         function: Function = self._run.objects[owner]
         found = doorbell(DOORBELL_BASE + offset, function.facts.stride)
         if not function.confirmed:
-            self._run.rows["role"][row] = _UNRELATED
+            self._run.rows["role"][row_index] = _UNRELATED
         if found is None or length < 2:
+            if function.confirmed:
+                self._odd(function, offset, length, time, tlp)
             return
         qid, is_cq = found
         word = int.from_bytes(self._run.bytes_of(event)[:4], "little")
@@ -58,17 +71,34 @@ class Doorbells:
         if not function.confirmed:
             self._run.inference.unsure_doorbell(controller, is_cq, qid, value, time, tlp)
             return
-        self._run.rows["role"][row] = _CQ_DOORBELL if is_cq else _SQ_DOORBELL
+        self._run.rows["role"][row_index] = _CQ_DOORBELL if is_cq else _SQ_DOORBELL
         queue = (controller.cqs if is_cq else controller.sqs).get(qid)
-        self._run.output.doorbell(controller, is_cq, qid, word, time, tlp, _move(controller, queue, value))
+        after_report = queue is not None and queue.reported is not None and queue.reported.cq_doorbell_ps >= 0
+        row = self._run.output.doorbell(
+            controller, is_cq, qid, word, time, tlp, _move(controller, queue, value), length,
+            _missing(controller, is_cq, qid) if queue is None else -1, int(after_report),
+        )  # fmt: skip
+        if not is_cq and not qid and controller.rung is None:
+            controller.rung = tlp
+        if queue is not None and queue.slots and value >= queue.slots:
+            queue.invalid = queue.invalid or (time, tlp)
+            self._run.rows["owner"][row_index] = queue.text
+            return
         if is_cq:
             cq = controller.cqs.get(qid)
             if cq is None:
                 self._run.inference.head_doorbell(controller, qid, value, time, tlp)
                 return
-            self._run.rows["owner"][row] = cq.text
-            since = None if controller.shadow and qid else cq.unseen_since(value)
-            if since is not None:
+            self._run.rows["owner"][row_index] = cq.text
+            self._run.queues.freed(cq, time)
+            if cq.early_head is not None:
+                self._run.premature.settle(cq)
+            shadowed = bool(controller.shadow and qid)
+            beyond = None if shadowed else cq.taken_before_posted(value)
+            since = None if shadowed or beyond is not None else cq.unseen_since(value)
+            if beyond is not None:
+                self._run.premature.head_beyond(cq, EarlyHead(*beyond, time, tlp, row))
+            elif since is not None:
                 losses.lost(self._run, losses.UNSEEN_ENTRY, function, since, tlp, f"an entry of CQ {qid}")
             self.head_moved(cq, value, function.doorbell(qid, True), time, tlp)
             return
@@ -76,7 +106,7 @@ class Doorbells:
         if sq is None:
             self._run.inference.tail_doorbell(controller, qid, value, time, tlp)
             return
-        self._run.rows["owner"][row] = sq.text
+        self._run.rows["owner"][row_index] = sq.text
         self.tail_moved(sq, value, function.doorbell(qid, False), time, tlp)
 
     def shadow_read(self, event: tuple[int, ...]) -> None:
@@ -84,6 +114,9 @@ class Doorbells:
         _, row, owner, _, offset, _, _, _, since, _ = event
         controller: Controller = self._run.objects[owner]
         data, stride, tlp = self._run.bytes_of(event), 4 << controller.function.facts.stride, self._run.first + row
+        self._accessed(controller, False, offset, len(data), since, tlp)
+        if not self._in_force(controller):
+            return
         for start in range(-offset % 4, len(data) - 3, 4):
             number, within = divmod(offset + start, stride)
             value = int.from_bytes(data[start : start + 4], "little") & 0xFFFF
@@ -96,15 +129,49 @@ class Doorbells:
             elif not number & 1 and sq is not None and (sq.tail is None or (value - sq.tail) % sq.modulus):
                 self.tail_moved(sq, value, address, since, tlp)
 
+    def shadow_written(self, event: tuple[int, ...]) -> None:
+        """The controller wrote event indices."""
+        _, _, owner, length, offset, _, tlp, time, _, _ = event
+        self._accessed(self._run.objects[owner], True, offset, length, time, tlp)
+
+    def _in_force(self, controller: Controller) -> bool:
+        return controller.function.controller is controller
+
+    def _accessed(self, controller: Controller, write: bool, offset: int, length: int, time: int, tlp: int) -> None:
+        """Note an access to shadow doorbells or event indices, by the first queue that it is about."""
+        in_force, stride = self._in_force(controller), 4 << controller.function.facts.stride
+        numbers = range(offset // stride, -(-(offset + max(length, 1)) // stride))
+        whole = controller.enabled_ps is not None
+        for number in numbers if write else numbers[:1]:
+            queues = controller.cqs if number & 1 else controller.sqs
+            exists = (number >> 1) in queues if in_force and whole else None
+            self._run.output.shadow_access(controller, write, number, exists, in_force, time, tlp)
+
+    def read(self, event: tuple[int, ...]) -> None:
+        """The host read a doorbell."""
+        _, _, owner, length, offset, _, tlp, time, _, _ = event
+        function: Function = self._run.objects[owner]
+        if function.confirmed:
+            self._odd(function, offset, length, time, tlp, read=True)
+
+    def _odd(self, function: Function, offset: int, length: int, time: int, tlp: int, read: bool = False) -> None:
+        """Note an access to doorbells that tells no value."""
+        number = offset // (4 << function.facts.stride)
+        self._run.output.doorbell(
+            function.controller, bool(number & 1), number >> 1, -1, time, tlp, (-1, -1, -1, -1), length, -1, -1, read
+        )  # fmt: skip
+
     def tail_moved(self, sq: SubmissionQueue, value: int, address: int, time: int, tlp: int) -> None:
         """The tail of a queue was told at ``address``."""
+        if sq.tail is not None and sq.fetched >= sq.tail:
+            sq.turn = sq.controller.io_fetches
         sq.ring(value, address, time, tlp)
         if sq.learnt != spool.SEEN:
             self._run.inference.tail_moved(sq)
         if sq.early:
             self._promote(sq)
         for index in [one for one in sq.unrung if sq.tail is not None and one < sq.tail]:
-            self.rung(sq.unrung.pop(index), address, time, tlp)
+            self.rung(sq.unrung.pop(index), sq.tail or 0, address, time, tlp)
         if sq.in_cmb:
             self._take_posted(sq, time, tlp)
 
@@ -150,6 +217,8 @@ class Doorbells:
 
     def _consumed(self, command: Command, address: int, time: int, tlp: int) -> None:
         command.cq_doorbell_ps = time
+        if self._run.queues.uses.open:
+            self._run.queues.uses.consumed(command.number, tlp)
         command.children.append((spool.CQ_DOORBELL, time, time, address, 4, tlp, tlp, 1.0))
         self._run.output.link((tlp, self._run.output.first_transaction + command.number, spool.CQ_DOORBELL))
         command.touch(tlp)
@@ -165,8 +234,9 @@ class Doorbells:
                 sqe, since, request, end, tlps = sq.early.pop(slot)
                 self._run.create(sq, slot, index, sqe, since, request, end, tlps)
 
-    def rung(self, command: Command, address: int, time: int, tlp: int) -> None:
-        """A tail told at ``address`` exposed a command."""
+    def rung(self, command: Command, tail: int, address: int, time: int, tlp: int) -> None:
+        """The tail at position ``tail``, told at ``address``, exposed a command."""
+        facts.rung(command, tail, tlp)
         if command.outcome == spool.COMPLETED and not command.waiting:
             return
         command.sq_doorbell_ps = time

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
 _SETUP = range(Property.AQA, Property.ACQ + 8)
 MOST_READS = 1 << 16
+SHUTDOWN_COMPLETE = 2
+"""CSTS.SHST."""
 
 
 class Lives:
@@ -70,9 +72,11 @@ class Lives:
             return
         function, offset, size, since = read
         data = run.bytes_of(event) if length > 0 and status == 0 else None
-        run.output.property(
-            function.controller, False, offset, data, size, since, request, time, status, run.first + row
-        )
+        life = function.controller
+        rung = -1
+        if offset == Property.CSTS and life.enabled_ps is not None and not life.ready:
+            rung = int(life.rung is not None and life.rung < request)
+        run.output.property(life, False, offset, data, size, since, request, time, status, run.first + row, rung)
         if data is None or offset % 4:
             return
         for at in range(0, len(data) - 3, 4):
@@ -91,6 +95,8 @@ class Lives:
                 function.not_ready_ps = time
             if ready:
                 function.alive = (time, tlp)
+            if value >> 2 & 3 == SHUTDOWN_COMPLETE and function.controller.shut_down is None:
+                function.controller.shut_down = tlp
         elif place == Property.CC and not value & 1 and controller.enabled:
             self.reset(function, BEHAVED, time, tlp)
         function.registers[place] = value
@@ -157,6 +163,7 @@ class Lives:
         function.not_ready_ps = -1
         controller.first_tlp = tlp
         controller.configure(value)
+        controller.acre = False
         self._run.walk.watch[function.space] = 0
         self._admin_queues(controller, time, tlp)
 

@@ -67,7 +67,7 @@ class Output:
             for name, dtype in (
                 ("transactions", spool.TRANSACTION), ("children", spool.CHILD), ("tlp_transactions", spool.TLP_LINK),
                 ("doorbells", spool.DOORBELL_ROW), ("properties", spool.PROPERTY_ROW),
-                ("interrupts", spool.INTERRUPT_ROW),
+                ("interrupts", spool.INTERRUPT_ROW), ("shadow_accesses", spool.SHADOW_ROW),
             )
         }  # fmt: skip
         self.add_child = self.spills["children"].append
@@ -108,27 +108,48 @@ class Output:
 
     def doorbell(
         self, controller: Controller, is_cq: bool, qid: int, word: int, time: int, tlp: int,
-        move: tuple[int, int, int, int],
-    ) -> None:  # fmt: skip
-        """Add one doorbell write of a dword; ``move`` is (exists, entries, moved, room), -1 for what is not known."""
+        move: tuple[int, int, int, int], size: int = 4, missing: int = -1, after_report: int = 0, read: bool = False,
+    ) -> int:  # fmt: skip
+        """Add one access to a doorbell and return the number of its row.
+
+        ``move`` is (exists, entries, moved, room). ``word`` and what else is not known is -1.
+        """
         function, enabled = controller.function, controller.enabled
-        self.spills["doorbells"].append(
-            (function.link, function.bdf, -1, controller.epoch, int(is_cq), qid, word & 0xFFFF, time, tlp, word >> 16,
-             -1 if enabled is None else int(enabled), *move)
+        value, reserved = (word & 0xFFFF, word >> 16) if word >= 0 else (-1, -1)
+        spill = self.spills["doorbells"]
+        spill.append(
+            (function.link, function.bdf, -1, controller.epoch, int(is_cq), qid, value, time, tlp, reserved,
+             -1 if enabled is None or read else int(enabled), *move, min(size, 1 << 16), missing, after_report,
+             int(read), -1)
+        )  # fmt: skip
+        return spill.following - 1
+
+    def shadow_access(
+        self, controller: Controller, write: bool, number: int, exists: bool | None, in_force: bool, time: int, tlp: int
+    ) -> None:
+        """Add one access of a controller to shadow doorbells or event indices."""
+        function = controller.function
+        self.spills["shadow_accesses"].append(
+            (function.link, function.bdf, -1, controller.epoch, int(write), number & 1, number >> 1,
+             -1 if exists is None else int(exists), int(in_force), time, tlp)
         )  # fmt: skip
 
-    def unmatched_completion(self, cq: CompletionQueue, slot: int, cqe: bytes, time: int, tlp: int) -> None:
-        """Add one entry of a completion queue that completes no command known."""
+    def unmatched_completion(self, cq: CompletionQueue, slot: int, cqe: bytes, time: int, tlp: int) -> dict[str, Any]:
+        """Return the row of one entry of a completion queue that completes no command known."""
         function = cq.controller.function
         status = cqe[14] >> 1 | cqe[15] << 7
-        self.store.writer("unmatched_completions").add({
+        return {
             "capture": self.capture.name, "link": self.links[function.link], "function": function.bdf,
             "controller": function.cntlid, "epoch": cq.controller.epoch, "cqid": cq.qid, "cq_slot": slot,
             "sqid": int.from_bytes(cqe[10:12], "little"), "cid": int.from_bytes(cqe[12:14], "little"),
             "completed_before": _completed_before(cq, cqe),
             "sqhd": int.from_bytes(cqe[8:10], "little"), "phase": bool(cqe[14] & 1), "sct": status >> 8 & 7,
             "sc": status & 0xFF, "time_ps": time, "tlp_id": tlp, "learnt": spool.LEARNT[cq.learnt],
-        })  # fmt: skip
+        }  # fmt: skip
+
+    def add_unmatched(self, row: dict[str, Any]) -> None:
+        """Add one entry of a completion queue that completes no command known."""
+        self.store.writer("unmatched_completions").add(row)
 
     def interrupt(
         self, function: Function, vector: int | None, address: int, data: int, masked: bool | None, time: int,
@@ -145,7 +166,7 @@ class Output:
 
     def property(
         self, controller: Controller, write: bool, offset: int, data: bytes | None, size: int, time: int, tlp: int,
-        end: int = -1, status: int = -1, completion: int = -1,
+        end: int = -1, status: int = -1, completion: int = -1, rung: int = -1,
     ) -> None:  # fmt: skip
         """Add one property access."""
         function = controller.function
@@ -153,7 +174,7 @@ class Output:
         name = _PROPERTY_NUMBER.get(offset & ~3, _RESERVED)
         self.spills["properties"].append(
             (function.link, function.bdf, -1, controller.epoch, time, end, int(write), offset, name, size, value,
-             int(data is not None), status, tlp, completion)
+             int(data is not None), status, tlp, completion, rung)
         )  # fmt: skip
 
     def transaction(self, command: Command) -> None:
@@ -163,8 +184,10 @@ class Output:
         dw = command.dwords
         if cqe is None:
             result = (-1, -1, -1, -1, -1, -1, -1, -1, -1)
+            retry = -1
         else:
             status = cqe[14] | cqe[15] << 8
+            retry = status >> 12 & 3
             result = (
                 status >> 9 & 7, status >> 1 & 0xFF, status >> 15, status >> 14 & 1,
                 int.from_bytes(cqe[:4], "little"), int.from_bytes(cqe[4:8], "little"),
@@ -185,7 +208,9 @@ class Output:
                 -1 if command.expected is None else command.expected, to_device, from_device, command.outcome,
                 int(command.data_decoded), learnt, command.fetch_tlp, command.cqe_tlp, command.first_tlp,
                 command.last_tlp, *command.due, int(command.cid_in_use), command.interrupt_mode,
-                command.interrupt_wait_ps, command.early_ps,
+                command.interrupt_wait_ps, command.early_ps, command.facts, retry,
+                -1 if command.controller.css is None else command.controller.css, command.rounds_missed,
+                command.abort_ps, command.waited_ps, 0 if command.expected else -1,
             ),
         )  # fmt: skip
         number = self.first_transaction + command.number
@@ -254,8 +279,9 @@ class Output:
                 "outcome": spool.OUTCOMES, "learnt": spool.LEARNT, "interrupt_due": MECHANISMS,
             },
             "children": {"kind": spool.CHILD_KINDS}, "tlp_transactions": {"kind": spool.CHILD_KINDS},
-            "doorbells": {"kind": spool.QUEUE_KINDS}, "properties": {"name": PROPERTY_NAMES},
+            "doorbells": {"kind": spool.QUEUE_KINDS, "missing": spool.MISSING}, "properties": {"name": PROPERTY_NAMES},
             "interrupts": {"learnt": spool.LEARNT, "mechanism": MECHANISMS},
+            "shadow_accesses": {"kind": spool.QUEUE_KINDS},
         }  # fmt: skip
         remainder.finish(cntlid)
         for name, spill in self.spills.items():

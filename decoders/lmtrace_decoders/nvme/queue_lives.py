@@ -8,10 +8,29 @@ import numpy as np
 
 from lmtrace_decoders.nvme import losses, spool
 from lmtrace_decoders.nvme.memory_map import CQ, READ, SQ, WRITE
+from lmtrace_decoders.nvme.queue_uses import QueueUses
 from lmtrace_decoders.nvme.queues import CompletionQueue, Queue, SubmissionQueue
 
 if TYPE_CHECKING:
+    from lmtrace_decoders.nvme.controller import Controller
     from lmtrace_decoders.nvme.reconstruct import Reconstruction
+
+
+LONG_FULL_PS = 1_000_000_000
+"""1 ms: as long as a completion queue is full before it says anything about the others."""
+
+
+def _posts_elsewhere(controller: Controller, cq: CompletionQueue) -> int:
+    return sum(one.posts for one in controller.cqs.values() if one is not cq)
+
+
+def _programmed(cq: CompletionQueue) -> bool | None:
+    """Whether the vector of a queue has been written to the MSI-X table, None where that is not known."""
+    vectors = cq.controller.function.vectors
+    known = cq.learnt == spool.SEEN and cq.interrupts and cq.vector is not None and vectors.enabled
+    if not known or not vectors.entries or cq.vector is None:
+        return None
+    return vectors.entries.get(cq.vector, [None])[0] is not None
 
 
 class QueueLives:
@@ -19,6 +38,7 @@ class QueueLives:
 
     def __init__(self, run: Reconstruction) -> None:
         self._run = run
+        self.uses = QueueUses(run)
 
     def add(self, queue: Queue, time: int, tlp: int) -> None:
         """Bring a queue to life; one with its identifier that lives ends."""
@@ -30,6 +50,7 @@ class QueueLives:
             self.end(table[queue.qid], time, tlp, "delete", spool.DELETED)
         table[queue.qid] = queue
         queue.begin()
+        controller.gone.discard((not is_sq, queue.qid))
         queue.number = self._run.own(queue)
         name = f"{'SQ' if is_sq else 'CQ'} {queue.qid} of {function.text}"
         queue.text = self._run.store.owner(name)
@@ -40,6 +61,33 @@ class QueueLives:
             queue.posted_ps = time + 1  # nothing was posted before, nor by what created it
             self._run.interrupts.announcements.queue_added(queue)
         self.lay(queue, queue.slots * queue.entry_size)
+
+    def posted(self, cq: CompletionQueue, room: bool | None, time: int) -> None:
+        """An entry was posted; ``room`` tells whether there was any."""
+        controller = cq.controller
+        cq.posts += 1
+        if room is False:
+            cq.overflown = True
+        if cq.vector_programmed is None and cq.posts == 1:
+            cq.vector_programmed = _programmed(cq)
+        if cq.full_ps < 0 and room and cq.room() is False:
+            cq.full_ps = time
+            cq.posts_elsewhere = _posts_elsewhere(controller, cq)
+
+    def freed(self, cq: CompletionQueue, time: int) -> None:
+        """The host moves a head: if the queue was full for long, see whether others went on."""
+        since, cq.full_ps = cq.full_ps, -1
+        if since < 0 or time - since < LONG_FULL_PS:
+            return
+        waiting = any(
+            one.fetch_ps < since and 0 < one.sq.cqid != cq.qid
+            for sq in cq.controller.sqs.values()
+            if sq.cqid != cq.qid and sq.qid
+            for one in sq.outstanding.values()
+        )
+        if waiting:
+            stalled = _posts_elsewhere(cq.controller, cq) == cq.posts_elsewhere
+            cq.others_stalled = stalled if cq.others_stalled is None else cq.others_stalled or stalled
 
     def lay(self, queue: Queue, size: int) -> None:
         """Lay a queue's memory into the map, in place of what was laid for it before."""
@@ -77,6 +125,9 @@ class QueueLives:
         self._run.map.remove(queue.mapped)
         queue.mapped = -1
         space = controller.function.space
+        if isinstance(queue, SubmissionQueue | CompletionQueue):
+            self._run.premature.end(queue)
+            self.uses.ended(queue, time, tlp, why)
         for one in self._run.regions.get(space, ()):
             if one.text == queue.text and one.to_ps is None:
                 one.to_ps = time
@@ -84,6 +135,7 @@ class QueueLives:
             self._run.regions[space] = [one for one in self._run.regions.get(space, ()) if one.to_ps is None]
         if isinstance(queue, SubmissionQueue):
             controller.sqs.pop(queue.qid, None)
+            controller.orphans[queue.qid] = dict.fromkeys(queue.outstanding, tlp or 0) if why == "delete" else {}
             for command in list(queue.outstanding.values()):
                 self._run.end(command, outcome)
             queue.outstanding.clear()

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import deque
 from dataclasses import dataclass, field
 from struct import Struct
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from lmtrace.pieces import Pieces
 from lmtrace_decoders.nvme.spool import OUTSTANDING, SEEN
@@ -26,13 +26,12 @@ class Command:
     """One command from the fetch of its entry on. Times are ps, -1 where nothing was seen."""
 
     __slots__ = (
-        "buffer", "children", "cid", "cid_in_use", "controller", "cq", "cq_doorbell_ps", "cq_slot", "cqe", "cqe_ps",
-        "cqe_tlp", "csi", "data_decoded", "digests", "due", "dwords", "early_ps",
-        "expected", "fetch_ps", "fetch_tlp", "first_tlp",
-        "interrupt_due_ps", "interrupt_mode", "interrupt_ps", "interrupt_wait_ps",
-        "last_tlp", "list_ps", "mapped", "masked_ps", "metadata", "metadata_transfer", "moved", "number", "opcode",
-        "outcome", "sq",
-        "sq_doorbell_ps", "sq_index", "sq_slot", "sqe", "transfer", "unmask_ps", "waiting", "work",
+        "abort_ps", "buffer", "children", "cid", "cid_in_use", "controller", "cq", "cq_doorbell_ps", "cq_slot", "cqe",
+        "cqe_ps", "cqe_tlp", "csi", "data_decoded", "digests", "due", "dwords", "early_ps", "expected", "facts",
+        "fetch_ps", "fetch_tlp", "first_tlp", "interrupt_due_ps", "interrupt_mode", "interrupt_ps",
+        "interrupt_wait_ps", "last_tlp", "list_ps", "mapped", "masked_ps", "metadata", "metadata_transfer", "moved",
+        "number", "opcode", "outcome", "rounds_missed", "sq", "sq_doorbell_ps", "sq_index", "sq_slot", "sqe",
+        "transfer", "unmask_ps", "waited_ps", "waiting", "work",
     )  # fmt: skip
 
     def __init__(self, number: int, sq: SubmissionQueue, slot: int, index: int, sqe: bytes) -> None:
@@ -56,6 +55,9 @@ class Command:
         self.expected: int | None = 0
         self.metadata = 0
         self.cid_in_use = False
+        self.facts = 0
+        """Pairs of bits, see `facts`."""
+        self.rounds_missed = self.abort_ps = self.waited_ps = -1
         self.csi = -1
         """Command set of its namespace, -1 while not known and for admin commands."""
         self.data_decoded = True
@@ -142,6 +144,10 @@ class Queue:
     first_head: int = 0
     first_tail: int = 0
     in_cmb: bool = False
+    invalid: tuple[int, int] | None = None
+    """(time, TLP) of the first doorbell with a value that the queue does not have."""
+    reported: Command | None = None
+    """The event request that told of it."""
     laid_bytes: int = 0
     """Bytes laid into the memory map while the size is not known."""
 
@@ -152,6 +158,27 @@ class Queue:
 
     def begin(self) -> None:
         """Start to follow what is posted, where the queue's start is known."""
+
+
+class Premature(NamedTuple):
+    """A completion whose command was not fetched before: its row, its TLP, and what was lost if none ever is."""
+
+    row: dict[str, Any]
+    tlp: int
+    lost_ps: int
+
+
+class EarlyHead(NamedTuple):
+    """A head doorbell that consumed an entry before it was posted, unless that entry was not recorded."""
+
+    slot: int
+    phase: bool
+    entries: int
+    since: int
+    time: int
+    tlp: int
+    row: int
+    """Number of the doorbell's row."""
 
 
 @dataclass(slots=True, eq=False)
@@ -185,6 +212,17 @@ class SubmissionQueue(Queue):
     early: dict[int, tuple[bytes, int, int, int, list[int]]] = field(default_factory=dict)
     """Entries read beyond the tail by slot: bytes, time and TLP of the read, end, TLPs."""
 
+    astray: dict[int, str] = field(default_factory=dict)
+    """What the newest reads that do not fit the queue lack, by the read's TLP: a name of `FACTS`."""
+    turn: int = 0
+    """Entries that the controller had fetched of I/O queues when this queue's next entry came to its head."""
+    beyond_tail: int = -1
+    """Whether the last SQHD lay beyond the tail, -1 where that is not known."""
+    deleting: bool = False
+    """A Delete I/O Submission Queue for it was fetched."""
+    premature: dict[int, Premature] = field(default_factory=dict)
+    """By CID, completions of entries that were submitted and not fetched yet."""
+
     def begin(self) -> None:
         """Start to follow SQHD where the queue's start is known."""
         self.sqhd = self.first_head if self.learnt == SEEN and self.tail is not None else None
@@ -207,11 +245,17 @@ class SubmissionQueue(Queue):
         the entry at position ``index``), -1 where that is not known."""
         if not self.slots:
             return -1, int(value > index) if self.fetched < 1 << 16 else -1
+        self.beyond_tail = -1
         last, behind = self.sqhd, (value - index - 1) % self.slots <= self.fetched - index - 1
         if last is None:
             self.sqhd = self.fetched - (self.fetched - value) % self.slots
             return -1, int(behind)
         ahead = (value - last) % self.slots
+        certain = self.tail is not None and not (self.controller.shadow and self.qid) and self.invalid is None
+        if certain and self.tail is not None and value < self.slots:
+            self.beyond_tail = int(last + ahead > self.tail)
+            if self.beyond_tail:
+                return -1, int(behind)
         if last + ahead > self.fetched:
             return 0, int(behind)
         self.sqhd = last + ahead
@@ -284,6 +328,22 @@ class CompletionQueue(Queue):
     """Entries seen posted that no head doorbell consumed; below 0, the host consumed what was not seen."""
     strangers: int = 0
     """Entries posted of commands that belong to another queue: the host may overlook them."""
+    pending: int = 0
+    """Commands fetched that will be completed here."""
+    overflown: bool = False
+    """An entry was posted that had no room."""
+    taken_early: int = 0
+    """Entries that the host consumed before they were posted."""
+    early_head: EarlyHead | None = None
+    full_ps: int = -1
+    """Since when it has been full, -1 while it is not."""
+    posts_elsewhere: int = 0
+    """Entries posted to other queues of the controller when it became full."""
+    posts: int = 0
+    others_stalled: bool | None = None
+    """No other queue went on while it was full; None where no other one had something to do."""
+    vector_programmed: bool | None = None
+    """Its vector had been written to the MSI-X table when its first entry was posted."""
     doubtful: int | None = None
     """Time from which on an entry is missing, unless one that went to another slot was taken for it."""
 
@@ -301,7 +361,10 @@ class CompletionQueue(Queue):
     def due(self, slot: int, phase: bool, time: int) -> tuple[int, int]:
         """Take in the slot and phase of an entry; return those that were due, -1 where they are not known."""
         self.passed.pop(slot, None)
-        self.unconsumed += 1
+        if self.taken_early:
+            self.taken_early -= 1
+        else:
+            self.unconsumed += 1
         if self.slots and self.due_slot is not None:
             gap = (slot - self.due_slot) % self.slots
             if gap <= self.slots // 2:
@@ -329,6 +392,27 @@ class CompletionQueue(Queue):
     def _behind(self, slot: int, due: int) -> bool:
         """Whether a slot lies before the one that is due."""
         return (slot - due) % self.slots > self.slots // 2
+
+    def room(self) -> bool | None:
+        """Return whether an entry has room now, None where that is not known."""
+        known = self.learnt == SEEN and self.head is not None and self.slots and not self.in_cmb and not self.strangers
+        shadowed = self.controller.shadow and self.qid
+        if not known or shadowed or self.overflown or self.invalid is not None or self.taken_early:
+            return None
+        return self.unconsumed < self.slots - 1
+
+    def taken_before_posted(self, value: int) -> tuple[int, bool, int, int] | None:
+        """Return (slot, phase, entries, time since) of what a head consumes that was not seen posted, if it is all
+        that follows the newest entry seen; None where nothing is missing, or something else too."""
+        head = value % self.modulus
+        if self.learnt != SEEN or self.head is None or not self.slots or self.in_cmb or self.invalid is not None:
+            return None
+        if self.due_slot is None or self.due_phase is None or self.doubtful is not None or self.passed:
+            return None
+        taken, beyond = (head - self.head) % self.slots, (head - self.due_slot) % self.slots
+        if self.strangers or self.unconsumed != taken - beyond or not 0 < beyond <= min(taken, self.slots // 2):
+            return None
+        return self.due_slot, self.due_phase, beyond, self.posted_ps
 
     def unseen_since(self, value: int) -> int | None:
         """Return the time from which on an entry is missing that a head doorbell consumes, None without one.

@@ -13,7 +13,7 @@ from lmtrace.store import Capture, Store
 from lmtrace.tables import ROLES
 from lmtrace_decoders.migration import Migration
 from lmtrace_decoders.nvme import attribution as at
-from lmtrace_decoders.nvme import losses, spool
+from lmtrace_decoders.nvme import facts, losses, spool
 from lmtrace_decoders.nvme.admin import Admin
 from lmtrace_decoders.nvme.attribution import Walk
 from lmtrace_decoders.nvme.buffers import Buffers
@@ -36,11 +36,15 @@ from lmtrace_decoders.nvme.memory_map import (
 )  # fmt: skip
 from lmtrace_decoders.nvme.namespaces import Namespaces
 from lmtrace_decoders.nvme.output import Output, Region
+from lmtrace_decoders.nvme.premature import Prematures
 from lmtrace_decoders.nvme.queue_lives import QueueLives
-from lmtrace_decoders.nvme.queues import Command, CompletionQueue, SubmissionQueue
+from lmtrace_decoders.nvme.queue_uses import write_uses
+from lmtrace_decoders.nvme.queues import MOST_READS, Command, CompletionQueue, SubmissionQueue
 from lmtrace_decoders.nvme.remainder import Remainder
 from lmtrace_decoders.nvme.scoreboard import Scoreboard
 
+FROM_DEVICE = 2
+"""Bits 1:0 of the opcodes of commands that read."""
 ROLE = {name: number for number, name in enumerate(ROLES)}
 _NAMES = {"msix_table": "MSI-X table", "msix_pending": "MSI-X pending bits", "pmr": "PMR"}
 VENDOR = (0xC0, 0x80)
@@ -53,7 +57,7 @@ class Reconstruction:
 
     def __init__(self, store: Store, capture: Capture, discovery: Discovery) -> None:
         self.store, self.capture, self.discovery = store, capture, discovery
-        facts = discovery.facts()
+        found = discovery.facts()
         ids = sorted((link << 16 | requester, number) for (link, requester), number in discovery.requesters.items())
         ids = [one for one in ids if len(capture.links) + one[1] < MOST_SPACES]
         spaces = [len(capture.links) + number for _, number in ids]
@@ -68,6 +72,7 @@ class Reconstruction:
         self._free_work = list(range(len(self.walk.work) - 1, -1, -1))
         self.next_number = 0
         self.first = 0
+        self.last_ps = 0
         self.rows: np.ndarray = np.zeros(0)
         self.payload: np.ndarray = np.zeros(0, np.uint8)
         self.interrupts = Interrupts(self)
@@ -79,11 +84,12 @@ class Reconstruction:
         self.buffers = Buffers(self)
         self.admin = Admin(self)
         self.inference = Inference(self)
+        self.premature = Prematures(self)
         self.migration = Migration(self)
         self.remainder = Remainder(self)
         self.reassigned: set[int] = set()
         """TLPs of earlier chunks that were given a role since."""
-        for number, one in enumerate(facts):
+        for number, one in enumerate(found):
             function = Function.of(one, number)
             function.data_text = store.owner(f"data of {function.text}")
             function.list_text = store.owner(f"PRP list of {function.text}")
@@ -188,10 +194,13 @@ class Reconstruction:
             at.STRANGE_HOST: self.inference.strange_host, at.STRANGE_DATA: self.inference.strange_data,
             at.CMB_WRITE: self.doorbells.memory_written, at.CMB_DATA: self.doorbells.memory_read,
             at.PIN: self.interrupts.pin, at.PENDING_DATA: self.interrupts.announcements.pending_read,
+            at.SHADOW_WRITE: self.doorbells.shadow_written, at.DOORBELL_READ: self.doorbells.read,
         }  # fmt: skip
         table = [handlers[code] for code in range(len(handlers))]
         for first, rows in self.store.tlp_chunks(self.capture):
             self.first, self.rows = first, rows
+            if len(rows):
+                self.last_ps = int(rows["time_ps"][-1])
             base, self.payload = self.store.payload_span(rows)
             numbers = self.walk.begin(rows)
             offsets = np.full(len(rows), -1, np.int64)
@@ -239,7 +248,19 @@ class Reconstruction:
         _, row, owner, _, offset, _, request, time, since, _ = event
         sq: SubmissionQueue = self.objects[owner]
         data = self.bytes_of(event)
+        if request not in sq.reads and sq.contiguous and sq.slots and (astray := self._astray(sq, offset, row)):
+            if len(sq.astray) >= MOST_READS:
+                del sq.astray[next(iter(sq.astray))]
+            sq.astray[request] = astray
+        data = data[: max((sq.slots or 1 << 16) * sq.entry_size - offset, 0)]
         self.sqe_bytes(sq, offset, data, since, request, time, self.first + row)
+
+    def _astray(self, sq: SubmissionQueue, offset: int, row: int) -> str:
+        """Return what a read of entries lacks whose first completion is ``row``: a name of `FACTS`, or nothing."""
+        length = int(self.rows["byte_count"][row])
+        if offset % 64 and length % 64 == 0:
+            return "fetch_aligned"
+        return "fetch_inside" if offset + length > sq.slots * sq.entry_size else ""
 
     def sqe_bytes(
         self, sq: SubmissionQueue, offset: int, data: bytes, since: int, request: int, time: int, tlp: int
@@ -278,6 +299,8 @@ class Reconstruction:
         if not exposed and not (sq.controller.shadow and sq.qid):
             before = sq.by_slot.get(slot)
             if before is not None and before.cqe is None and before.sqe == sqe:
+                if request != before.fetch_tlp and before.facts:
+                    facts.note(before, "fetched_again", True)
                 self._fetch_links(before, request, tlps)
                 return
             # a read that begins beyond the tail is no prefetch: its doorbell is late, or was lost
@@ -308,12 +331,15 @@ class Reconstruction:
                 sq.tail = sq.fetched
         else:
             sq.holes.pop(index, None)
+        command.fetch_ps, command.fetch_tlp = since, request
+        facts.fetched(command, sq, request, since)
         rung = sq.exposing(index)
         if rung is not None:
-            self.doorbells.rung(command, *rung[1:])
+            self.doorbells.rung(command, *rung)
         elif sq.tail is not None and index >= sq.exposed and len(sq.unrung) < sq.modulus:
             sq.unrung[index] = command
-        command.fetch_ps, command.fetch_tlp = since, request
+        if sq.premature and rung is not None:
+            self.premature.fetched(command, rung[3])
         address = sq.base + slot * sq.entry_size if sq.contiguous else 0
         command.children.append(
             (spool.SQE_FETCH, since, time, address, sq.entry_size, request, max(tlps), sq.confidence)
@@ -325,6 +351,8 @@ class Reconstruction:
             self.end(before, spool.OUTSTANDING)
         sq.outstanding[command.cid] = command
         sq.by_slot[slot] = command
+        if sq.qid == 0:
+            self.admin.fetched(command)
         self.buffers.prepare(command)
         if command.expected is None or not command.data_decoded or command.opcode >= VENDOR[bool(sq.qid)]:
             sq.controller.undecoded = True
@@ -392,28 +420,28 @@ class Reconstruction:
             start += count
             if within == 0 and count >= 16:
                 cq.partial.pop(slot, None)
-                self._posted(cq, slot, piece[:16], time, tlp, tlp)
+                self._posted(cq, slot, piece[:16], time, tlp, tlp, True)
                 continue
             pieces, first_tlp = cq.partial.get(slot) or (Pieces(), tlp)
             pieces.put(within, piece)
             if pieces.known(0, 16):
                 cq.partial.pop(slot, None)
-                self._posted(cq, slot, bytes(pieces.data[:16]), time, tlp, first_tlp)
+                last = within <= 14 < within + count
+                self._posted(cq, slot, bytes(pieces.data[:16]), time, tlp, first_tlp, last)
             elif within < 16:
                 cq.partial[slot] = (pieces, first_tlp)
 
-    def _posted(self, cq: CompletionQueue, slot: int, cqe: bytes, time: int, tlp: int, first_tlp: int) -> None:
+    def _posted(
+        self, cq: CompletionQueue, slot: int, cqe: bytes, time: int, tlp: int, first_tlp: int, phase_last: bool
+    ) -> None:  # fmt: skip
         command, confidence = self._match(cq, cqe)
+        self.premature.posting(cq, slot, bool(cqe[14] & 1), time)
+        room = cq.room()
         slot_due = cq.due(slot, bool(cqe[14] & 1), time)
         self.interrupts.announcements.entry(cq)
+        self.queues.posted(cq, room, time)
         if command is None:
-            unseen = cq.controller.sqs.get(cqe[10] | cqe[11] << 8)
-            lost_ps = unseen.unseen_since() if unseen is not None and unseen.cqid == cq.qid else None
-            if unseen is not None and lost_ps is not None and not self._misread(unseen, lost_ps):
-                losses.lost(
-                    self, losses.UNSEEN_FETCH, cq.controller.function, lost_ps, tlp, f"a command of SQ {unseen.qid}"
-                )
-            self.output.unmatched_completion(cq, slot, cqe, time, tlp)
+            self.premature.unmatched(cq, slot, cqe, time, tlp)
             return
         sq = command.sq
         right = cq.controller.cqs.get(sq.cqid)
@@ -424,6 +452,9 @@ class Reconstruction:
         command.cqe, command.cqe_ps, command.cqe_tlp = cqe, time, tlp
         command.cq, command.cq_slot = cq, slot
         command.due = (*slot_due, *sq.sqhd_due(cqe[8] | cqe[9] << 8, command.sq_index))
+        facts.posted(command, cq, phase_last, None if room is None else not room)
+        if sq.beyond_tail >= 0:
+            facts.note(command, "sqhd_beyond_tail", bool(sq.beyond_tail))
         command.outcome = spool.COMPLETED
         address = cq.base + slot * cq.entry_size if cq.contiguous else 0
         command.children.append((spool.CQE_CHILD, time, time, address, 16, first_tlp, tlp, confidence))
@@ -445,12 +476,14 @@ class Reconstruction:
         if sq.qid == 0:
             self.admin.completed(command, time, tlp)
             return
+        if command.opcode & 3 == FROM_DEVICE and command.succeeded and command.moved[1] < (command.expected or 0):
+            self.queues.uses.late(command, tlp, command.number, True)
         self.buffers.completed(command)
         self.scoreboard.completed(command, command.digests, tlp)
         if function.resumed_as is not None:
             self.migration.first_completion(function, time, tlp, number)
 
-    def _misread(self, sq: SubmissionQueue, since: int) -> bool:
+    def misread(self, sq: SubmissionQueue, since: int) -> bool:
         """Whether a restored queue was read, but somewhere else than the state says: then no fetch is missing."""
         return sq.origin == "state data" and self.inference.read_elsewhere(sq.controller.function.space, since)
 
@@ -482,6 +515,7 @@ class Reconstruction:
     def end(self, command: Command, outcome: int) -> None:
         """A command's life ends without a completion."""
         command.outcome = outcome
+        facts.ended(command)
         self.drop_work(command)
         if command.sq.qid:
             self.scoreboard.ended(command)
@@ -491,10 +525,14 @@ class Reconstruction:
         self.lives.unanswered()
         for function in self.functions:
             controller = function.controller
+            for sq in controller.sqs.values():
+                for command in sq.outstanding.values():
+                    command.waited_ps = max(function.last_cqe_ps - command.fetch_ps, -1)
             for cq in list(controller.cqs.values()):
                 self.queues.end(cq, None, None, None, spool.OUTSTANDING)
             for sq in list(controller.sqs.values()):
                 self.queues.end(sq, None, None, None, spool.OUTSTANDING)
             self.interrupts.drop(function, self.capture.duration_ps)
         self.migration.finish()
+        write_uses(self)
         self.output.finish(self.functions, self.remainder)

@@ -20,6 +20,7 @@ from lmtrace.spec.fabrics import FABRICS_OPCODE, fabrics_name
 from lmtrace.spec.nvme import Status, command_name
 from lmtrace.store import Store
 from lmtrace.tables import TABLES
+from lmtrace_decoders.nvme.fact_names import FACTS
 
 WAITING = 8192
 BATCH = 1 << 16
@@ -37,6 +38,8 @@ COMPLETED, OUTSTANDING, RESET, DELETED = range(len(OUTCOMES))
 LEARNT = ("seen", "inferred", "given")
 SEEN, INFERRED, GIVEN = range(len(LEARNT))
 QUEUE_KINDS = ("SQ", "CQ")
+MISSING = ("never", "deleted", "creating")
+"""Why there is no queue whose doorbell is written."""
 _FABRICS = 1 << 30
 """Marks the code of a Fabrics command's name, which is that of its type."""
 
@@ -58,7 +61,8 @@ TRANSACTION = np.dtype([
     ("learnt", "<i4"), ("fetch_tlp_id", "<i8"), ("cqe_tlp_id", "<i8"), ("first_tlp_id", "<i8"),
     ("last_tlp_id", "<i8"), ("cq_slot_due", "<i4"), ("phase_due", "<i4"), ("sqhd_in_range", "<i4"),
     ("sqhd_past_entry", "<i4"), ("cid_in_use", "<i4"), ("interrupt_due", "<i4"), ("interrupt_wait_ps", "<i8"),
-    ("early_interrupt_ps", "<i8"),
+    ("early_interrupt_ps", "<i8"), ("facts", "<i8"), ("crd", "<i4"), ("css", "<i4"),
+    ("rounds_missed", "<i8"), ("abort_ps", "<i8"), ("waited_ps", "<i8"), ("moved_late", "<i4"),
 ])  # fmt: skip
 CHILD = np.dtype([
     ("transaction_id", "<i8"), ("kind", "<i4"), ("time_ps", "<i8"), ("end_ps", "<i8"), ("address", "<u8"),
@@ -68,12 +72,18 @@ TLP_LINK = np.dtype([("tlp_id", "<i8"), ("transaction_id", "<i8"), ("kind", "<i4
 DOORBELL_ROW = np.dtype([
     ("link", "<i4"), ("function", "<i4"), ("controller", "<i4"), ("epoch", "<i4"), ("kind", "<i4"), ("qid", "<i4"),
     ("value", "<i8"), ("time_ps", "<i8"), ("tlp_id", "<i8"), ("reserved", "<i4"), ("enabled", "<i4"),
-    ("exists", "<i4"), ("entries", "<i4"), ("moved", "<i4"), ("room", "<i4"),
+    ("exists", "<i4"), ("entries", "<i4"), ("moved", "<i4"), ("room", "<i4"), ("size", "<i4"), ("missing", "<i4"),
+    ("after_report", "<i4"), ("read", "<i4"), ("early_ps", "<i8"),
 ])  # fmt: skip
 PROPERTY_ROW = np.dtype([
     ("link", "<i4"), ("function", "<i4"), ("controller", "<i4"), ("epoch", "<i4"), ("time_ps", "<i8"),
     ("end_ps", "<i8"), ("write", "<i4"), ("offset", "<i8"), ("name", "<i4"), ("size", "<i4"), ("value", "<u8"),
     ("value_known", "<i4"), ("status", "<i4"), ("tlp_id", "<i8"), ("completion_tlp_id", "<i8"),
+    ("rung", "<i4"),
+])  # fmt: skip
+SHADOW_ROW = np.dtype([
+    ("link", "<i4"), ("function", "<i4"), ("controller", "<i4"), ("epoch", "<i4"), ("write", "<i4"), ("kind", "<i4"),
+    ("qid", "<i4"), ("exists", "<i4"), ("in_force", "<i4"), ("time_ps", "<i8"), ("tlp_id", "<i8"),
 ])  # fmt: skip
 INTERRUPT_ROW = np.dtype([
     ("link", "<i4"), ("function", "<i4"), ("controller", "<i4"), ("vector", "<i4"), ("address", "<u8"),
@@ -115,6 +125,20 @@ class Spill:
         self._numbers.append(number)
         if len(self._rows) >= WAITING:
             self._flush()
+
+    def patch(self, number: int, name: str, value: int) -> None:
+        """Set one field of a record that was added before."""
+        self._flush()
+        size = self.dtype.itemsize
+        record = np.frombuffer(os.pread(self._file, size, number * size), self.dtype).copy()
+        if len(record):
+            record[name] = value
+            os.pwrite(self._file, record.tobytes(), number * size)
+
+    @property
+    def following(self) -> int:
+        """The number of the record that `append` adds next."""
+        return self.count + len(self._rows)
 
     def _flush(self) -> None:
         if not self._rows:
@@ -200,6 +224,9 @@ def _array(
     if name == "status" and "sct" in (records.dtype.names or ()):
         codes = records["sct"].astype(np.int64) << 8 | records["sc"]
         return _texts(codes, lambda code: Status(code >> 8, code & 0xFF).name, records["sct"] >= 0)
+    if name in FACTS and "facts" in (records.dtype.names or ()):
+        pairs = np.maximum(records["facts"], 0) >> 2 * FACTS.index(name) & 3
+        return from_numpy(pairs == 2, type_, pairs != 0)
     if name not in (records.dtype.names or ()):
         return _nulls(count, type_)
     values = records[name]

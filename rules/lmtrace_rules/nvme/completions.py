@@ -262,7 +262,7 @@ def reserved_status_code(batch: pa.RecordBatch) -> Broken:
 
 @column_rule(
     "NVM21-4.2.3-n3", table="transactions", columns=("sct", "sc", "dnr"), spec="NVMe Base 2.1, 4.2.3",
-    party="controller", severity="info",
+    party="controller", severity="warning",
 )  # fmt: skip
 def success_not_to_be_retried(batch: pa.RecordBatch) -> Broken:
     """A successful completion does not tell the host not to retry.

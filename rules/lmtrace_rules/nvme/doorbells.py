@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pyarrow as pa
 
-from lmtrace.rule import Broken, column_rule
+from lmtrace.rule import Broken, answered_by, column_rule
 from lmtrace_rules.columns import found, numbers, there, words
 
 SECTION = "G06 Doorbells"
 PROFILE = "nvme"
+DOORBELL_SIZE = 4
+ALL_ONES = 0xFFFFFFFF
+SKEW_PS = 1_000_000
+"""1 us: what two directions of a link may differ by where they are recorded apart."""
 
 
 def _of(batch: pa.RecordBatch, kind: str) -> np.ndarray:
@@ -149,7 +155,7 @@ def tail_over_unfetched_entries(batch: pa.RecordBatch) -> Broken:
 
 
 @column_rule(
-    "NVM21-T3.1.2.1-n1", table="doorbells", columns=("kind", "qid", "exists"),
+    "NVM21-T3.1.2.1-n1", table="doorbells", columns=("kind", "qid", "exists", "missing"),
     spec="NVMe over PCIe Transport 1.1, 3.1.2.1", party="host", local=False,
 )  # fmt: skip
 def doorbell_of_no_queue(batch: pa.RecordBatch) -> Broken:
@@ -163,15 +169,19 @@ def doorbell_of_no_queue(batch: pa.RecordBatch) -> Broken:
 
     Breaks::
 
-        1us doorbells kind=SQ qid=7 exists=no
+        1us doorbells kind=SQ qid=7 exists=no missing=never
 
     Silent::
 
         1us doorbells kind=SQ qid=7
+
+    Silent::
+
+        1us doorbells kind=SQ qid=7 exists=no missing=deleted
     """
     qid, tails = numbers(batch, "qid"), _of(batch, "SQ")
     return found(
-        there(batch, "exists"), numbers(batch, "exists") == 0,
+        there(batch, "exists"), (numbers(batch, "exists") == 0) & words(batch, "missing", ("never",)),
         lambda row: f"the doorbell of {'SQ' if tails[row] else 'CQ'} {qid[row]}, which does not exist, was written",
     )  # fmt: skip
 
@@ -226,3 +236,238 @@ def doorbell_of_disabled_controller(batch: pa.RecordBatch) -> Broken:
         there(batch, "enabled"), numbers(batch, "enabled") == 0,
         lambda row: f"the doorbell of {'SQ' if tails[row] else 'CQ'} {qid[row]} was written with CC.EN cleared",
     )  # fmt: skip
+
+
+@column_rule(
+    "NVM21-3.3.1.2-n8", table="doorbells", columns=("kind", "qid", "value", "moved", "early_ps"),
+    spec="NVMe Base 2.1, 3.3.1.2", party="host", local=False,
+)  # fmt: skip
+def head_before_entry(batch: pa.RecordBatch) -> Broken:
+    """A head moves only over entries that were posted.
+
+    The entry that was posted to that very slot afterwards was consumed before it was there. Where none follows, a
+    posting was not recorded. Less than 1 us may be due to how the two directions were recorded, and is only warned of.
+
+    Holds::
+
+        1us doorbells kind=CQ qid=1 value=3 moved=1
+
+    Breaks::
+
+        1us doorbells kind=CQ qid=1 value=3 moved=1 early_ps=5000000
+
+    Silent::
+
+        1us doorbells kind=CQ qid=1 value=3
+    """
+    value, qid, early = (numbers(batch, name) for name in ("value", "qid", "early_ps"))
+    made = found(
+        _of(batch, "CQ") & there(batch, "moved"), there(batch, "early_ps"),
+        lambda row: f"head {value[row]} of CQ {qid[row]} came {early[row] / 1e6:g} us before its entry was posted",
+    )  # fmt: skip
+    return replace(made, severity=lambda row: "warning" if early[row] < SKEW_PS else "error")
+
+
+@column_rule(
+    "NVM21-T3.1.2.1-n2", table="doorbells", columns=("kind", "qid", "exists", "missing"),
+    spec="NVMe over PCIe Transport 1.1, 3.1.2.1", party="host", local=False,
+)  # fmt: skip
+def doorbell_of_deleted_queue(batch: pa.RecordBatch) -> Broken:
+    """No doorbell of a queue is written after it was deleted.
+
+    What a controller makes of it is undefined.
+
+    Holds::
+
+        1us doorbells kind=SQ qid=1 exists=yes
+
+    Breaks::
+
+        1us doorbells kind=SQ qid=7 exists=no missing=deleted
+
+    Silent::
+
+        1us doorbells kind=SQ qid=7
+    """
+    return _missing(batch, "deleted", "was deleted")
+
+
+@column_rule(
+    "NVM21-3.3.1.1-n2", table="doorbells", columns=("kind", "qid", "exists", "missing"),
+    spec="NVMe Base 2.1, 3.3.1.1", party="host", local=False,
+)  # fmt: skip
+def doorbell_of_queue_in_creation(batch: pa.RecordBatch) -> Broken:
+    """No doorbell of a queue is written before its creation has completed.
+
+    The controller may not have the queue yet.
+
+    Holds::
+
+        1us doorbells kind=SQ qid=1 exists=yes
+
+    Breaks::
+
+        1us doorbells kind=SQ qid=7 exists=no missing=creating
+
+    Silent::
+
+        1us doorbells kind=SQ qid=7
+    """
+    return _missing(batch, "creating", "is being created")
+
+
+def _missing(batch: pa.RecordBatch, why: str, text: str) -> Broken:
+    qid, tails = numbers(batch, "qid"), _of(batch, "SQ")
+    return found(
+        there(batch, "exists"), (numbers(batch, "exists") == 0) & words(batch, "missing", (why,)),
+        lambda row: f"the doorbell of {'SQ' if tails[row] else 'CQ'} {qid[row]}, which {text}, was written",
+    )  # fmt: skip
+
+
+@column_rule(
+    "NVM21-T3.1.2-n5", table="doorbells", columns=("kind", "qid", "size", "read"),
+    spec="NVMe over PCIe Transport 1.1, 3.1.2", party="host", severity="warning",
+)  # fmt: skip
+def doorbell_of_another_size(batch: pa.RecordBatch) -> Broken:
+    """A doorbell is written as a whole: four bytes.
+
+    A controller may take no notice of anything else.
+
+    Holds::
+
+        1us doorbells kind=SQ qid=1 value=3 size=4 read=no
+
+    Breaks::
+
+        1us doorbells kind=SQ qid=1 value=3 size=2 read=no
+
+    Silent::
+
+        1us doorbells kind=SQ qid=1 size=8 read=yes
+    """
+    size, qid, tails = numbers(batch, "size"), numbers(batch, "qid"), _of(batch, "SQ")
+    return found(
+        there(batch, "size") & (numbers(batch, "read") == 0), size != DOORBELL_SIZE,
+        lambda row: f"{size[row]} bytes were written for {'SQ' if tails[row] else 'CQ'} {qid[row]}",
+    )  # fmt: skip
+
+
+@column_rule(
+    "NVM21-T3.1.2.1-n4", table="doorbells", columns=("kind", "qid", "read"),
+    spec="NVMe over PCIe Transport 1.1, 3.1.2.1", party="host", severity="warning",
+)  # fmt: skip
+def doorbell_read(batch: pa.RecordBatch) -> Broken:
+    """Doorbells are not read.
+
+    What a read returns is the vendor's.
+
+    Holds::
+
+        1us doorbells kind=SQ qid=1 value=3 read=no
+
+    Breaks::
+
+        1us doorbells kind=SQ qid=1 read=yes
+    """
+    qid, tails = numbers(batch, "qid"), _of(batch, "SQ")
+    return found(
+        there(batch, "read"), numbers(batch, "read") != 0,
+        lambda row: f"the doorbell of {'SQ' if tails[row] else 'CQ'} {qid[row]} was read",
+    )  # fmt: skip
+
+
+@column_rule(
+    "NVM21-3.3.1.1-n1", table="properties", columns=("name", "write", "value", "status", "rung"),
+    spec="NVMe Base 2.1, 3.3.1.1 and 3.5.1", party="host", local=False,
+)  # fmt: skip
+def doorbell_before_ready(batch: pa.RecordBatch) -> Broken:
+    """The first command is submitted when the controller is ready: when CSTS.RDY is 1.
+
+    A read that returns 0 behind the doorbell shows that it was not.
+
+    Holds::
+
+        1us properties name=CSTS write=no value=0 status=0 rung=no
+
+    Holds::
+
+        1us properties name=CSTS write=no value=1 status=0 rung=yes
+
+    Breaks::
+
+        1us properties name=CSTS write=no value=0 status=0 rung=yes
+
+    Silent::
+
+        1us properties name=CSTS write=no rung=yes
+
+    Silent::
+
+        1us properties name=CSTS write=no value=0 status=0
+    """
+    value = numbers(batch, "value")
+    return found(
+        there(batch, "rung", "value", "status") & (numbers(batch, "status") == 0),
+        (numbers(batch, "rung") != 0) & (value & np.uint64(1) == 0) & (value != np.uint64(ALL_ONES)),
+        lambda row: "the admin queue's tail doorbell was written while CSTS.RDY was 0",
+    )  # fmt: skip
+
+
+@column_rule(
+    "NVM21-3.3.1.2-n9", table="transactions", columns=("fetched_after_invalid_tail", "sqid"),
+    spec="NVMe Base 2.1, 3.3.1.2", party="controller", local=False,
+)  # fmt: skip
+def fetch_after_invalid_tail(batch: pa.RecordBatch) -> Broken:
+    """No command is fetched from a submission queue whose tail was written with a value that it does not have.
+
+    Nobody knows which of its entries the host has submitted.
+
+    Holds::
+
+        1us transactions sqid=1 fetched_after_invalid_tail=no
+
+    Breaks::
+
+        1us transactions sqid=1 fetched_after_invalid_tail=yes
+
+    Silent::
+
+        1us transactions sqid=1
+    """
+    sqid = numbers(batch, "sqid")
+    return found(
+        there(batch, "fetched_after_invalid_tail"), numbers(batch, "fetched_after_invalid_tail") != 0,
+        lambda row: f"a command of SQ {sqid[row]} was fetched more than 1 us after an invalid tail",
+    )  # fmt: skip
+
+
+@column_rule(
+    "NVM21-3.3.1.2-n10", table="doorbells", columns=("kind", "qid", "after_report"), spec="NVMe Base 2.1, 3.3.1.2",
+    party="host", severity="warning", local=False,
+)  # fmt: skip
+def invalid_doorbell_ignored(batch: pa.RecordBatch) -> Broken:
+    """A host that is told of an invalid doorbell value deletes the queue, and does not go on with it.
+
+    The controller takes no more commands from it.
+
+    Holds::
+
+        1us doorbells kind=SQ qid=1 value=3 after_report=no
+
+    Breaks::
+
+        1us doorbells kind=SQ qid=1 value=3 after_report=yes
+    """
+    qid, tails = numbers(batch, "qid"), _of(batch, "SQ")
+    return found(
+        there(batch, "after_report"), numbers(batch, "after_report") != 0,
+        lambda row: f"the host went on with {'SQ' if tails[row] else 'CQ'} {qid[row]}",
+    )  # fmt: skip
+
+
+answered_by(
+    "NVM21-3.3.1.2-n6", "NVM21-3.3.1.2-n8",
+    reason="a head that passes the posted tail passes an entry before it is posted, or one that was not recorded",
+)  # fmt: skip
+answered_by("NVM21-3.3.1.2-n7", "NVM21-3.3.1.2-n5", reason="a slot is submitted again by a tail that moves over it")
+answered_by("NVM21-3.3.1.5-n1", "NVM21-3.3.1.2-n5", reason="the room that a tail has is one slot less than the queue")

@@ -4,11 +4,26 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+import pyarrow as pa
+
 from lmtrace.events import CreateIoQueue, CreateIoSq, QueueCreated
 from lmtrace.known import Known
-from lmtrace.rule import Severity, Verdict, answered_by, broken, expect, held, not_a_rule, not_observable, rule
+from lmtrace.rule import (
+    Broken,
+    Severity,
+    Verdict,
+    answered_by,
+    broken,
+    column_rule,
+    expect,
+    held,
+    not_a_rule,
+    not_observable,
+    rule,
+)
 from lmtrace.session import Session
 from lmtrace.spec.nvme import CQE_SIZE, SQE_SIZE, Property
+from lmtrace_rules.columns import found, numbers, there
 from lmtrace_rules.nvme.queue_refusals import (
     buffer_unusable,
     completion_queue_missing,
@@ -293,3 +308,59 @@ not_a_rule(
     "NVM21-5.2.2-n7",
     "which completion queue and vector a host wants for a submission queue is its intention, and every pair is right",
 )
+
+
+@column_rule(
+    "NVM21-5.2.1-n10", table="transactions", columns=("cq_oversubscribed", "sqid", "cqid"),
+    spec="NVMe Base 2.1, 5.2.1 and 3.3.1.2.1", party="host", severity="warning", local=False,
+)  # fmt: skip
+def more_commands_than_completions(batch: pa.RecordBatch) -> Broken:
+    """No more commands are outstanding than their completion queue has room for.
+
+    A controller has to hold back what it cannot post.
+
+    Holds::
+
+        1us transactions sqid=1 cqid=1 cq_oversubscribed=no
+
+    Breaks::
+
+        1us transactions sqid=1 cqid=1 cq_oversubscribed=yes
+
+    Silent::
+
+        1us transactions sqid=1 cqid=1
+    """
+    cqid = numbers(batch, "cqid")
+    return found(
+        there(batch, "cq_oversubscribed"), numbers(batch, "cq_oversubscribed") != 0,
+        lambda row: f"more commands were outstanding than CQ {cqid[row]} takes",
+    )  # fmt: skip
+
+
+@column_rule(
+    "NVM21-5.2.1-n11", table="queue_uses", columns=("kind", "qid", "vector_programmed"),
+    spec="NVMe Base 2.1, 5.2.1", party="host", severity="warning", local=False,
+)  # fmt: skip
+def vector_not_programmed(batch: pa.RecordBatch) -> Broken:
+    """The vector of a completion queue with interrupts is in the MSI-X table before the first entry is posted.
+
+    Its interrupt would go nowhere.
+
+    Holds::
+
+        1us queue_uses kind=CQ qid=1 vector_programmed=yes
+
+    Breaks::
+
+        1us queue_uses kind=CQ qid=1 vector_programmed=no
+
+    Silent::
+
+        1us queue_uses kind=CQ qid=1
+    """
+    qid = numbers(batch, "qid")
+    return found(
+        there(batch, "vector_programmed"), numbers(batch, "vector_programmed") == 0,
+        lambda row: f"the vector of CQ {qid[row]} had not been written to the MSI-X table",
+    )  # fmt: skip

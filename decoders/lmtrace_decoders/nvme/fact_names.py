@@ -1,0 +1,10 @@
+"""The facts about a command that are kept as pairs of bits: not known, no, yes."""
+
+from __future__ import annotations
+
+FACTS = (
+    "fetch_aligned", "fetch_inside", "fetched_early", "fetched_again", "fetched_in_order", "fetched_after_shutdown",
+    "fetched_after_invalid_tail", "cq_oversubscribed", "phase_written_last", "sqhd_beyond_tail", "cq_full",
+    "cqe_before_fetch", "sq_being_deleted", "acre", "crime",
+)  # fmt: skip
+"""Columns of the table ``transactions``; the position is that of the pair of bits in a record's ``facts``."""

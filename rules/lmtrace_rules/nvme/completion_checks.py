@@ -1,0 +1,421 @@
+"""nvme-checklist G10: when commands are completed, where, and with which status."""
+
+from __future__ import annotations
+
+import numpy as np
+import pyarrow as pa
+
+from lmtrace.rule import Broken, column_rule
+from lmtrace.spec.nvme import Admin, Nvm, Status, command_name
+from lmtrace_rules.columns import found, numbers, there, words
+
+SECTION = "G10 Completion queue entries"
+PROFILE = ("nvme", "queues")
+INTERRUPTED, MEDIA_NOT_READY = 0x21, 0x24
+SILENT_ADMIN = (
+    Admin.DELETE_IO_SQ, Admin.CREATE_IO_SQ, Admin.DELETE_IO_CQ, Admin.CREATE_IO_CQ, Admin.IDENTIFY,
+    Admin.DOORBELL_BUFFER_CONFIG,
+)  # fmt: skip
+SILENT_IO = (Nvm.FLUSH, Nvm.WRITE, Nvm.READ, Nvm.COMPARE, Nvm.WRITE_ZEROES)
+COMMANDS_OF: dict[int, tuple[int, ...]] = {
+    0x00: (Admin.CREATE_IO_SQ, Admin.DELETE_IO_CQ),
+    0x01: (Admin.CREATE_IO_SQ, Admin.CREATE_IO_CQ, Admin.DELETE_IO_SQ, Admin.DELETE_IO_CQ),
+    0x02: (Admin.CREATE_IO_SQ, Admin.CREATE_IO_CQ),
+    0x03: (Admin.ABORT,),
+    0x05: (Admin.ASYNC_EVENT_REQUEST,),
+    0x08: (Admin.CREATE_IO_CQ,),
+    0x09: (Admin.GET_LOG_PAGE,),
+    0x0C: (Admin.DELETE_IO_CQ, Admin.DELETE_IO_SQ),
+    0x0D: (Admin.SET_FEATURES,),
+    0x0E: (Admin.SET_FEATURES,),
+    0x0F: (Admin.SET_FEATURES, Admin.GET_FEATURES),
+}
+"""The admin commands that some command specific status codes are for. One is left to Delete I/O CQ that QEMU uses."""
+
+
+@column_rule(
+    "NVM21-4.2.1-n2", table="transactions",
+    columns=("phase_written_last", "cqid", "cq_slot"),
+    spec="NVMe Base 2.1, 4.2.1", party="controller", local=False,
+)  # fmt: skip
+def phase_written_first(batch: pa.RecordBatch) -> Broken:
+    """Of an entry that is written in parts the phase tag comes last.
+
+    The host takes the entry as soon as it sees the phase tag.
+
+    Holds::
+
+        1us transactions cqid=1 cq_slot=3 phase_written_last=yes
+
+    Breaks::
+
+        1us transactions cqid=1 cq_slot=3 phase_written_last=no
+
+    Silent::
+
+        1us transactions cqid=1 cq_slot=3
+    """
+    cqid, cq_slot = (numbers(batch, name) for name in ("cqid", "cq_slot"))
+    return found(
+        there(batch, "phase_written_last"), numbers(batch, "phase_written_last") == 0,
+        lambda row: f"the phase tag in slot {cq_slot[row]} of CQ {cqid[row]} was written before the rest of the entry",
+    )  # fmt: skip
+
+
+@column_rule(
+    "NVM21-4.2.1-n8", table="transactions",
+    columns=("sqhd", "sqhd_beyond_tail", "sqid"),
+    spec="NVMe Base 2.1, 4.2.1", party="controller", local=False,
+)  # fmt: skip
+def head_pointer_beyond_tail(batch: pa.RecordBatch) -> Broken:
+    """SQHD never lies beyond the tail.
+
+    The host would take slots for consumed that it has not submitted.
+
+    Holds::
+
+        1us transactions sqid=1 sqhd=5 sqhd_beyond_tail=no
+
+    Breaks::
+
+        1us transactions sqid=1 sqhd=5 sqhd_beyond_tail=yes
+
+    Silent::
+
+        1us transactions sqid=1 sqhd=5
+    """
+    sqid, sqhd = (numbers(batch, name) for name in ("sqid", "sqhd"))
+    return found(
+        there(batch, "sqhd_beyond_tail"), numbers(batch, "sqhd_beyond_tail") != 0,
+        lambda row: f"SQHD of SQ {sqid[row]} is {sqhd[row]}, beyond the tail",
+    )  # fmt: skip
+
+
+@column_rule(
+    "NVM21-3.3.1.2.1-n1", table="transactions",
+    columns=("cq_full", "cqid", "cq_slot"),
+    spec="NVMe Base 2.1, 3.3.1.2.1", party="controller", local=False,
+)  # fmt: skip
+def entry_into_full_queue(batch: pa.RecordBatch) -> Broken:
+    """Nothing is posted to a completion queue that is full.
+
+    The entry takes the place of one that the host has not consumed, or makes the queue look empty.
+
+    Holds::
+
+        1us transactions cqid=1 cq_slot=3 cq_full=no
+
+    Breaks::
+
+        1us transactions cqid=1 cq_slot=3 cq_full=yes
+
+    Silent::
+
+        1us transactions cqid=1 cq_slot=3
+    """
+    cqid, cq_slot = (numbers(batch, name) for name in ("cqid", "cq_slot"))
+    return found(
+        there(batch, "cq_full"), numbers(batch, "cq_full") != 0,
+        lambda row: f"the entry went to slot {cq_slot[row]} of CQ {cqid[row]}, which was full",
+    )  # fmt: skip
+
+
+@column_rule(
+    "NVM21-4.2.3-n4", table="transactions",
+    columns=("crd", "dnr", "acre"),
+    spec="NVMe Base 2.1, 4.2.3", party="controller",
+)  # fmt: skip
+def delay_without_retry(batch: pa.RecordBatch) -> Broken:
+    """A command retry delay is told only where the host has enabled it, and a retry makes sense.
+
+    Otherwise the bits are reserved.
+
+    Holds::
+
+        1us transactions crd=0 acre=no dnr=no
+
+    Holds::
+
+        1us transactions crd=1 acre=yes dnr=no
+
+    Breaks::
+
+        1us transactions crd=1 acre=no dnr=no
+
+    Breaks::
+
+        1us transactions crd=1 acre=yes dnr=yes
+
+    Silent::
+
+        1us transactions crd=1 dnr=no
+    """
+    crd, dnr, acre = (numbers(batch, name) for name in ("crd", "dnr", "acre"))
+    return found(
+        there(batch, "crd", "acre"), (crd != 0) & ((acre == 0) | (dnr != 0)),
+        lambda row: f"CRD is {crd[row]} with DNR {dnr[row]} and ACRE {acre[row]}",
+    )  # fmt: skip
+
+
+@column_rule(
+    "NVM21-4.2.3-n5", table="transactions",
+    columns=("sct", "sc", "dnr", "acre"),
+    spec="NVMe Base 2.1, 4.2.3", party="controller",
+)  # fmt: skip
+def interrupted_without_retry(batch: pa.RecordBatch) -> Broken:
+    """Command Interrupted is returned only where the host has enabled advanced command retry, and without DNR.
+
+    It asks the host to retry.
+
+    Holds::
+
+        1us transactions sct=0 sc=0x21 acre=yes dnr=no
+
+    Breaks::
+
+        1us transactions sct=0 sc=0x21 acre=no dnr=no
+
+    Breaks::
+
+        1us transactions sct=0 sc=0x21 acre=yes dnr=yes
+
+    Silent::
+
+        1us transactions sct=0 sc=0x21 dnr=no
+    """
+    sct, sc, dnr, acre = (numbers(batch, name) for name in ("sct", "sc", "dnr", "acre"))
+    return found(
+        there(batch, "sct", "acre") & (sct == 0) & (sc == INTERRUPTED), (acre == 0) | (dnr != 0),
+        lambda row: f"the status is Command Interrupted with DNR {dnr[row]} and ACRE {acre[row]}",
+    )  # fmt: skip
+
+
+@column_rule(
+    "NVM21-4.2.3-n6", table="transactions",
+    columns=("sqid", "sct", "sc", "crime"),
+    spec="NVMe Base 2.1, 4.2.3 and 3.1.4.5", party="controller",
+)  # fmt: skip
+def media_not_ready_without_mode(batch: pa.RecordBatch) -> Broken:
+    """Admin Command Media Not Ready is the status of an admin command of a controller that is ready without its media.
+
+    CC.CRIME chooses that mode.
+
+    Holds::
+
+        1us transactions sqid=0 sct=0 sc=0x24 crime=yes
+
+    Breaks::
+
+        1us transactions sqid=0 sct=0 sc=0x24 crime=no
+
+    Breaks::
+
+        1us transactions sqid=1 sct=0 sc=0x24 crime=yes
+
+    Silent::
+
+        1us transactions sqid=0 sct=0 sc=0x24
+    """
+    sct, sc, sqid, crime = (numbers(batch, name) for name in ("sct", "sc", "sqid", "crime"))
+    return found(
+        there(batch, "sct", "crime") & (sct == 0) & (sc == MEDIA_NOT_READY), (crime == 0) | (sqid != 0),
+        lambda row: f"the status is Admin Command Media Not Ready in SQ {sqid[row]} with CRIME {crime[row]}",
+    )  # fmt: skip
+
+
+@column_rule(
+    "NVM21-4.2.3-n8", table="transactions",
+    columns=("sqid", "opcode", "sct", "sc"),
+    spec="NVMe Base 2.1, 4.2.3.2", party="controller",
+)  # fmt: skip
+def status_of_another_command(batch: pa.RecordBatch) -> Broken:
+    """A command specific status is one that is defined for the command.
+
+    The host would look for the cause in something that the command does not have.
+
+    Holds::
+
+        1us transactions sqid=0 opcode=5 sct=1 sc=1
+
+    Silent::
+
+        1us transactions sqid=1 opcode=2 sct=1 sc=0x81
+
+    Breaks::
+
+        1us transactions sqid=0 opcode=6 sct=1 sc=2
+
+    Breaks::
+
+        1us transactions sqid=1 opcode=2 sct=1 sc=0x0c
+
+    Silent::
+
+        1us transactions sqid=0 opcode=6 sct=1 sc=0xc1
+    """
+    sqid, opcode, sct, sc = (numbers(batch, name) for name in ("sqid", "opcode", "sct", "sc"))
+    applies, bad = np.zeros(batch.num_rows, np.bool_), np.zeros(batch.num_rows, np.bool_)
+    specific = there(batch, "sct", "opcode") & (sct == 1)
+    if specific.any():
+        for code, commands in COMMANDS_OF.items():
+            mine = specific & (sc == code)
+            applies |= mine
+            bad |= mine & ((sqid != 0) | ~np.isin(opcode, commands))
+    return found(
+        applies, bad,
+        lambda row: f"{command_name(int(sqid[row] != 0), int(opcode[row]))} ended with {Status(1, int(sc[row]))}",
+    )  # fmt: skip
+
+
+@column_rule(
+    "NVM21-4.2.1-n9", table="transactions",
+    columns=("sqid", "opcode", "csi", "dw0", "dw1", "function"),
+    spec="NVMe Base 2.1, 4.2.1", party="controller", severity="warning",
+)  # fmt: skip
+def result_without_meaning(batch: pa.RecordBatch) -> Broken:
+    """Dwords 0 and 1 of a completion are 0 where the command returns nothing there.
+
+    They are reserved then.
+
+    Holds::
+
+        1us transactions sqid=1 opcode=1 dw0=0 dw1=0 function=01:00.0
+
+    Breaks::
+
+        1us transactions sqid=1 opcode=1 dw0=5 dw1=0 function=01:00.0
+
+    Breaks::
+
+        1us transactions sqid=0 opcode=5 dw0=0 dw1=1 function=01:00.0
+
+    Silent::
+
+        1us transactions sqid=1 opcode=1 csi=1 dw0=5 dw1=0 function=01:00.0
+
+    Silent::
+
+        1us transactions sqid=0 opcode=9 dw0=5 dw1=0 function=01:00.0
+    """
+    sqid, opcode, csi, dw0, dw1 = (numbers(batch, name) for name in ("sqid", "opcode", "csi", "dw0", "dw1"))
+    mine = np.where(sqid == 0, np.isin(opcode, SILENT_ADMIN), np.isin(opcode, SILENT_IO) & (csi == 0))
+    return found(
+        there(batch, "dw0", "opcode", "function") & mine, (dw0 != 0) | (dw1 != 0),
+        lambda row: f"dwords 0 and 1 are {dw0[row]:X}h and {dw1[row]:X}h",
+    )  # fmt: skip
+
+
+@column_rule(
+    "NVM21-4.2.1-n10", table="transactions",
+    columns=("cqe_before_fetch", "sqid", "cid"),
+    spec="NVMe Base 2.1, 4.2.1", party="controller", local=False,
+)  # fmt: skip
+def completion_before_fetch(batch: pa.RecordBatch) -> Broken:
+    """A command is fetched before it is completed.
+
+    What was completed was something else than what the host had submitted.
+
+    Holds::
+
+        1us transactions sqid=1 cid=9 cqe_before_fetch=no
+
+    Breaks::
+
+        1us transactions sqid=1 cid=9 cqe_before_fetch=yes
+
+    Silent::
+
+        1us transactions sqid=1 cid=9
+    """
+    sqid, cid = (numbers(batch, name) for name in ("sqid", "cid"))
+    return found(
+        there(batch, "cqe_before_fetch"), numbers(batch, "cqe_before_fetch") != 0,
+        lambda row: f"CID {cid[row]} of SQ {sqid[row]} was completed before its entry was fetched",
+    )  # fmt: skip
+
+
+@column_rule(
+    "NVM21-4.2.1-n11", table="unmatched_completions",
+    columns=("sqid", "cid", "sq_deleted"),
+    spec="NVMe Base 2.1, 4.2.1 and 5.2.4", party="controller", local=False,
+)  # fmt: skip
+def completion_of_deleted_queue(batch: pa.RecordBatch) -> Broken:
+    """No command of a submission queue is completed after the queue was deleted.
+
+    The host has given the command up, and may use its CID for another one.
+
+    Holds::
+
+        1us unmatched_completions cqid=1 sqid=1 cid=9 sq_deleted=no
+
+    Breaks::
+
+        1us unmatched_completions cqid=1 sqid=1 cid=9 sq_deleted=yes
+
+    Silent::
+
+        1us unmatched_completions cqid=1 sqid=1 cid=9
+    """
+    sqid, cid = (numbers(batch, name) for name in ("sqid", "cid"))
+    return found(
+        there(batch, "sq_deleted"), numbers(batch, "sq_deleted") != 0,
+        lambda row: f"CID {cid[row]} of SQ {sqid[row]} was completed after the queue was deleted",
+    )  # fmt: skip
+
+
+@column_rule(
+    "NVM21-3.3.1.2.1-n2", table="queue_uses",
+    columns=("kind", "qid", "others_stalled"),
+    spec="NVMe Base 2.1, 3.3.1.2.1", party="controller", severity="warning", local=False,
+)  # fmt: skip
+def full_queue_holds_others_up(batch: pa.RecordBatch) -> Broken:
+    """A completion queue that is full does not keep commands of other queues from being completed.
+
+    The host may wait for just those before it empties the full one.
+
+    Holds::
+
+        1us queue_uses kind=CQ qid=1 others_stalled=no
+
+    Breaks::
+
+        1us queue_uses kind=CQ qid=1 others_stalled=yes
+
+    Silent::
+
+        1us queue_uses kind=CQ qid=1
+    """
+    qid = numbers(batch, "qid")
+    return found(
+        there(batch, "others_stalled"), numbers(batch, "others_stalled") != 0,
+        lambda row: f"while CQ {qid[row]} was full for 1 ms and more, no other queue got a completion",
+    )  # fmt: skip
+
+
+@column_rule(
+    "NVM21-T3.4.1-n2", table="transactions",
+    columns=("outcome", "moved_late", "sqid", "cid"),
+    spec="NVMe over PCIe Transport 1.1, 3.4.1", party="controller", local=False,
+)  # fmt: skip
+def data_after_completion(batch: pa.RecordBatch) -> Broken:
+    """The data of a command have moved when its completion is posted.
+
+    The host uses them as soon as it sees the completion.
+
+    Holds::
+
+        1us transactions outcome=completed sqid=1 cid=9 moved_late=no
+
+    Breaks::
+
+        1us transactions outcome=completed sqid=1 cid=9 moved_late=yes
+
+    Silent::
+
+        1us transactions outcome=deleted sqid=1 cid=9 moved_late=yes
+    """
+    sqid, cid = numbers(batch, "sqid"), numbers(batch, "cid")
+    return found(
+        words(batch, "outcome", ("completed",)) & there(batch, "moved_late"), numbers(batch, "moved_late") != 0,
+        lambda row: f"data of CID {cid[row]} of SQ {sqid[row]} were written after its completion",
+    )  # fmt: skip
