@@ -99,6 +99,7 @@ class ConfigStates:
         """The physical function of each virtual one, by link."""
         self._answering: dict[int, dict[int, int]] = {}
         """When each function of a link first completed a configuration write."""
+        self._places: list[tuple[int, int, int, int]] | None = None
         self._beyond: set[int] = set()
         """Links with configuration requests of type 1: there are buses behind a switch."""
 
@@ -111,6 +112,8 @@ class ConfigStates:
         if not wanted.any() and not self._reads and not self._writes:
             return
         answers = np.isin(kind, list(COMPLETIONS)) & (rows["direction"] == Direction.UPSTREAM) & (rows["request"] >= 0)
+        asked = [*self._reads, *self._writes, *(first + np.flatnonzero(wanted)).tolist()]
+        answers &= np.isin(rows["request"], asked)
         for index in np.flatnonzero(wanted | answers).tolist():
             row = rows[index]
             if wanted[index]:
@@ -150,9 +153,12 @@ class ConfigStates:
             if row["status"] == 0 and row["payload_bytes"] >= 4 and not row["flags"]:
                 tracked = self._tracked(link, function)
                 tracked.settle(time)
+                space, at = self.config.of(link, function), offset & ~3
+                before = space.data[at : at + 4], space.seen[at : at + 4]
                 if not tracked.waiting:
-                    self.config.of(link, function).read(offset, enables, store.payload(row))
-                    self._recompute(link, function, time)
+                    space.read(offset, enables, store.payload(row))
+                    if before != (space.data[at : at + 4], space.seen[at : at + 4]):
+                        self._recompute(link, function, time)
             return
         write = self._writes.pop(request, None)
         if write is None:
@@ -279,9 +285,13 @@ class ConfigStates:
         judged = np.where(down, completion | config, True)
         function, judged = self._by_address(rows, down & ~completion & ~config, function, judged)
         links = rows["link"]
+        keys = links.astype(np.int64) << 16 | function
+        present = np.zeros((int(links.max(initial=0)) + 1) << 16, np.bool_)
+        present[keys[judged]] = True
         for (link, number), tracked in self._functions.items():
-            mine = np.flatnonzero(judged & (function == number) & (links == link))
-            if len(mine) and tracked.times:
+            key = link << 16 | number
+            if tracked.times and key < len(present) and present[key]:
+                mine = np.flatnonzero(judged & (keys == key))
                 states = np.array([0, *(store.configuration(one) for one in tracked.states)], np.int32)
                 at = np.searchsorted(np.array(tracked.times, np.int64), rows["time_ps"][mine], "left")
                 rows["configuration"][mine] = states[at]
@@ -291,25 +301,32 @@ class ConfigStates:
         self, rows: np.ndarray, wanted: np.ndarray, function: np.ndarray, judged: np.ndarray
     ) -> tuple[np.ndarray, np.ndarray]:
         """Find the functions that requests of the host are for, by where their BAR0 is (and always was)."""
-        if not wanted.any():
+        if self._places is None:
+            self._places = self._bases()
+        at = np.flatnonzero(wanted)
+        if not len(at) or not self._places:
             return function, judged
-        for (link, number), space in self.config.spaces.items():
-            physical = self._physical.get((link, number))
-            base, size = space.bars[0].base, space.bars[0].size
-            if physical is not None:
-                above = self.config.of(link, physical)
-                base, size = None, above.vf_bars[0].size
-                for index in range(1, MOST_VIRTUAL + 1):
-                    if above.vf_function(index) == number:
-                        base = above.vf_base(index)
-                        break
-            if not base or not size or (physical is None and len(space.bases) > 1):
-                continue
-            address = rows["address"]
-            inside = wanted & (address >= np.uint64(base)) & (address < np.uint64(base + size)) & (rows["link"] == link)
-            function = np.where(inside, number, function)
-            judged = judged | inside
+        address, links = rows["address"][at], rows["link"][at]
+        for link, number, base, size in self._places:
+            inside = at[(address >= np.uint64(base)) & (address - np.uint64(base) < np.uint64(size)) & (links == link)]
+            function[inside], judged[inside] = number, True
         return function, judged
+
+    def _bases(self) -> list[tuple[int, int, int, int]]:
+        """Return (link, function, BAR0, bytes) of each function whose BAR0 is known and was never moved."""
+        found = []
+        for (link, number), space in self.config.spaces.items():
+            sriov = space.sriov
+            base, size = space.bars[0].base, space.bars[0].size
+            if base and size and (link, number) not in self._physical and len(space.bases) <= 1:
+                found.append((link, number, base, size))
+            if sriov is None or not space.vf_bars[0].size:
+                continue
+            for index in range(1, min(max(space.vf_most, sriov.count), MOST_VIRTUAL) + 1):
+                virtual, place = space.vf_function(index), space.vf_base(index)
+                if virtual is not None and place and place < 1 << 64:
+                    found.append((link, virtual, place, space.vf_bars[0].size))
+        return found
 
     def _strangers(self, store: Store, rows: np.ndarray, upstream: np.ndarray, function: np.ndarray) -> None:
         """Mark TLPs of the device whose sender has a bus number below every one that it was given, and configuration
