@@ -22,6 +22,9 @@ ERRORS, CHANNELS, ATS, HINTS, PASID = 0x0001, 0x0002, 0x000F, 0x0017, 0x001B
 COMMAND, STATUS_DWORD = 0x04, 0x04
 GRACE_PS = 1_000_000
 """How long after the completion of a write TLPs may still come from before it."""
+RESET_PS = 100_000_000_000
+"""How long a Function Level Reset may take (6.6.2): later nothing is known of a function that nobody configured."""
+_NEVER = np.iinfo(np.int64).max
 MOST_VIRTUAL = 256
 """Virtual functions of a physical one that are looked at."""
 _UNKNOWN = FunctionState()
@@ -74,6 +77,18 @@ class _Tracked:
             self.put(time, state)
 
 
+@dataclass(frozen=True, slots=True)
+class _Above:
+    """What of a physical function counts for its virtual functions: its state, and fields of its SR-IOV capability."""
+
+    whole: FunctionState
+    control: int | None
+    count: int | None
+    first: int
+    stride: int
+    total: int
+
+
 def _both(one: FunctionState, other: FunctionState) -> FunctionState:
     """Return what is known whichever of two states a function is in."""
 
@@ -95,8 +110,12 @@ class ConfigStates:
         self._functions: dict[tuple[int, int], _Tracked] = {}
         self._reads: dict[int, tuple[int, int, int, int]] = {}
         self._writes: dict[int, tuple[int, int, int]] = {}
-        self._physical: dict[tuple[int, int], int] = {}
-        """The physical function of each virtual one, by link."""
+        self._physical: dict[tuple[int, int], tuple[int, int]] = {}
+        """The physical function of each virtual one, by link, and its number, from 1."""
+        self._below: dict[tuple[int, int], list[int]] = {}
+        """The virtual functions of each physical one, by link."""
+        self._above: dict[tuple[int, int], _Above] = {}
+        """What counts for the virtual functions of each physical one, by link."""
         self._answering: dict[int, dict[int, int]] = {}
         """When each function of a link first completed a configuration write."""
         self._places: list[tuple[int, int, int, int]] | None = None
@@ -220,55 +239,61 @@ class ConfigStates:
     # -- what it adds up to -----------------------------------------------------------------------------------
 
     def _virtual_of(self, link: int, function: int) -> list[int]:
-        return [one for (where, one), physical in self._physical.items() if where == link and physical == function]
+        return self._below.get((link, function), [])
 
     def _recompute(self, link: int, function: int, time: int) -> None:
-        space = self.config.of(link, function)
-        sriov = space.sriov
-        if sriov is not None and sriov.first and (link, function) not in self._physical:
-            total = space.value(sriov.place + 0x0E, 2) or sriov.count
-            for number in range(1, min(max(total, sriov.count), MOST_VIRTUAL) + 1):
-                virtual = space.vf_function(number)
-                if virtual is not None and virtual != function:
-                    self._physical[link, virtual] = function
-        for one in (function, *self._virtual_of(link, function)):
-            tracked = self._tracked(link, one)
-            tracked.settle(time)
-            if one != function:
-                tracked.waiting |= self._tracked(link, function).waiting
-            tracked.change(time, self._state(link, one, tracked))
-
-    def _state(self, link: int, function: int, tracked: _Tracked) -> FunctionState:
-        space = self.config.of(link, function)
-        physical = self._physical.get((link, function))
+        """Something of a function was read or written: see what it comes to, for its virtual functions too."""
+        space, tracked = self.config.of(link, function), self._tracked(link, function)
+        tracked.settle(time)
+        whole = _read(space, False)
+        if (link, function) in self._physical:
+            tracked.change(time, self._of_virtual(link, function))
+            return
+        vendor = space.value(0, 2)
         found = _read(space, tracked.resetting)
-        if physical is None:
-            vendor = space.value(0, 2)
-            if vendor is None or vendor == 0xFFFF:  # it may be a virtual function of which nobody told
-                return FunctionState(found.permitted & _OWN, found.forbidden & _OWN)
-            return found
-        above = self.config.of(link, physical)
-        whole = _read(above, False)
-        own = ~int(_FROM_PHYSICAL)
-        sriov = above.sriov
-        permitted = found.permitted & own & int(_OWN) | whole.permitted & int(_FROM_PHYSICAL) | Control.VIRTUAL
-        forbidden = found.forbidden & own & int(_OWN) | whole.forbidden & int(_FROM_PHYSICAL)
-        control = None if sriov is None else above.value(sriov.place + 8, 2)
-        count = None if sriov is None else above.value(sriov.place + 0x10, 2)
-        if sriov is not None and control is not None:
-            here = any(above.vf_function(number) == function for number in range(1, min(count or 0, MOST_VIRTUAL) + 1))
-            if not control & 1:
+        if vendor is None or vendor == 0xFFFF:  # it may be a virtual function of which nobody told
+            found = FunctionState(found.permitted & _OWN, found.forbidden & _OWN)
+        tracked.change(time, found)
+        sriov = space.sriov
+        if sriov is None or not sriov.first:
+            return
+        total = max(space.value(sriov.place + 0x0E, 2) or 0, sriov.count)
+        control, count = space.value(sriov.place + 8, 2), space.value(sriov.place + 0x10, 2)
+        above = _Above(whole, control, count, sriov.first, sriov.stride, total)
+        if self._above.get((link, function)) == above:
+            return
+        self._above[link, function] = above
+        for number in range(1, min(total, MOST_VIRTUAL) + 1):
+            virtual = function + sriov.first + (number - 1) * sriov.stride & 0xFFFF
+            if virtual != function and (link, virtual) not in self._below:
+                if (link, virtual) not in self._physical:
+                    self._below.setdefault((link, function), []).append(virtual)
+                self._physical[link, virtual] = function, number
+        for virtual in self._virtual_of(link, function):
+            one = self._tracked(link, virtual)
+            one.settle(time)
+            one.waiting |= tracked.waiting
+            one.change(time, self._of_virtual(link, virtual))
+
+    def _of_virtual(self, link: int, function: int) -> FunctionState:
+        """Return the state of a virtual function: its own registers, and those of its physical function."""
+        physical, number = self._physical[link, function]
+        found = _read(self.config.of(link, function), self._tracked(link, function).resetting)
+        above = self._above[link, physical]
+        whole = above.whole
+        permitted = found.permitted & _OWN | whole.permitted & _FROM_PHYSICAL | Control.VIRTUAL
+        forbidden = found.forbidden & _OWN | whole.forbidden & _FROM_PHYSICAL
+        if above.control is not None:
+            if not above.control & 1 or (above.count is not None and number > above.count):
                 forbidden |= Control.EXISTS
-            elif count is not None:
-                permitted, forbidden = (
-                    (permitted | Control.EXISTS, forbidden) if here else (permitted, forbidden | Control.EXISTS)
-                )
-            if control & 8:
+            elif above.count is not None:
+                permitted |= Control.EXISTS
+            if above.control & 8:
                 permitted |= Control.MEMORY_SPACE
             else:
                 forbidden |= Control.MEMORY_SPACE
         return FunctionState(
-            permitted, forbidden, whole.max_payload, whole.max_read_request, whole.read_completion_boundary
+            int(permitted), int(forbidden), whole.max_payload, whole.max_read_request, whole.read_completion_boundary
         )
 
     # -- the state of each row --------------------------------------------------------------------------------
@@ -294,7 +319,11 @@ class ConfigStates:
                 mine = np.flatnonzero(judged & (keys == key))
                 states = np.array([0, *(store.configuration(one) for one in tracked.states)], np.int32)
                 at = np.searchsorted(np.array(tracked.times, np.int64), rows["time_ps"][mine], "left")
-                rows["configuration"][mine] = states[at]
+                over = np.array([_NEVER, *(
+                    since + RESET_PS if one.forbidden & Control.OPERATIONAL else _NEVER
+                    for since, one in zip(tracked.times, tracked.states, strict=True)
+                )], np.int64)  # fmt: skip
+                rows["configuration"][mine] = np.where(rows["time_ps"][mine] > over[at], 0, states[at])
         self._strangers(store, rows, judged & ~down, function)
 
     def _by_address(
