@@ -52,6 +52,7 @@ from lmtrace.session.one_shot import FULL_ERROR, ONE_SHOT, TAIL_POINTER
 from lmtrace.session.sanitize import SanitizeWatch
 from lmtrace.session.subsystem import ControllerLists, entry_format
 from lmtrace.session.transfer import Phase, ReadPart, StateRead, Transfer, read_indices
+from lmtrace.session.virtualization import Virtualization
 from lmtrace.spec.nvme import INVALID_CONTROLLER_DATA_QUEUE, Admin, Cns
 
 SECONDARY_OFFLINE, SECONDARY_ASSIGN, SECONDARY_ONLINE = 7, 8, 9
@@ -102,6 +103,7 @@ class Session:
     """Functions that returned I/O command set specific data of the NVM Command Set, likewise."""
     lists: ControllerLists = field(default_factory=ControllerLists)
     namespaces: Namespaces = field(default_factory=Namespaces)
+    virtualization: Virtualization = field(default_factory=Virtualization)
     strays: deque[Stray] = field(default_factory=lambda: deque(maxlen=4096))
     """The latest requests that belong to nothing."""
     suspends: list[Suspend] = field(default_factory=list)
@@ -443,6 +445,10 @@ class Session:
             self.trackings.completed(command, self.suspended(command.target, command))
         if isinstance(command, Identify):
             self._identified(command)
+            if command.succeeded:
+                self.virtualization.note(command)
+        if isinstance(command, VirtualizationManagement):
+            self.virtualization.manage(command)
         if isinstance(command, CdqCommand) and command.status == INVALID_CONTROLLER_DATA_QUEUE:
             starts = isinstance(command, LogUserDataChanges) and command.lact
             self._doubt(None if starts else self.live_queue(command.function, command.cdqid), command.order)

@@ -71,6 +71,9 @@ cq_slot_due uint16 Slot of the completion queue that was next when its entry was
 phase_due bool Phase tag that was next, where the entry went to the slot that was; null where not known.
 sqhd_in_range bool SQHD lies between the one before and the newest entry fetched; null where not known.
 sqhd_past_entry bool SQHD lies behind the command's own entry; null where not known.
+asymmetric bool The controller reports asymmetric namespace access (CMIC); null while not known.
+reservations bool The controller supports reservations (ONCS); null while not known.
+buffer_overlaps str `buffer` of another read, or `queue`, that its buffer overlaps; null where none was found.
 interrupt_due str `MSI-X` or `MSI` where a message had to follow its entry; null where it had not, or not known.
 interrupt_wait_ps int64 How long that was due: until it came, the entry was consumed, or the queue ended.
 early_interrupt_ps int64 A message of its vector before its entry, with nothing to announce, where none came behind it.
@@ -139,6 +142,11 @@ first_vf uint16 First VF Offset of it.
 vf_stride uint16 VF Stride of it.
 msix_vectors uint16 Entries of the MSI-X table by it.
 msi_vectors uint16 Messages that its MSI capability offers.
+class_code uint32 Class code of the configuration space; null while not seen, and for a VF.
+bar0_size uint64 Bytes of BAR0; null while not known.
+bar0_prefetchable bool BAR0 is prefetchable; null while not known.
+highest_doorbell uint32 One past the last byte of BAR0 that is a doorbell of a queue of this life.
+msix_place str Where MSI-X table and pending bits lie: `apart`, `beyond the BAR`, `in doorbells`; null while not known.
 enabled_ps int64 CC.EN 0 to 1; null where it was enabled before the capture.
 enabled_tlp_id uint64 TLP of it.
 ended_ps int64 End of this life.
@@ -179,6 +187,7 @@ created_tlp_id uint64 TLP that started it.
 deleted_ps int64 End of this life.
 deleted_tlp_id uint64 TLP that ended it.
 ended_by str `delete`, `reset`, `suspend`, or null at the end of the capture.
+overlaps str The `queue` or `buffer` that its memory overlapped when it was created; null where none was found.
 learnt str `seen`, `inferred` or `given`.
 confidence float32 1 when seen.
 """,

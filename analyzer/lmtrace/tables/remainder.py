@@ -23,6 +23,7 @@ own_region bool It lies in a BAR or a memory of the function itself.
 other_function uint16 Another function that has a region or buffer there.
 other_admin bool That is an admin queue.
 foreign_entry bool It is an entry at the next slot of a completion queue of that function, for a command of it.
+between_vfs bool The requester is no function of a device whose virtual functions are known; null otherwise.
 time_ps int64 Time.
 tlp_id uint64 The TLP.
 """,

@@ -163,6 +163,11 @@ name str Name of the property.
 size uint8 Bytes accessed.
 value uint64 Value written, or read where the completion was seen.
 status uint8 Completion status of a read; null while unanswered.
+completer uint16 Completer of a read; null while unanswered, and where it is 0.
+is_virtual bool The function is a VF; null where not known.
+memory bool VF MSE was set, of a VF; null where not known.
+before uint64 What a read of the same bytes returned before the host wrote to them, of CAP and VS; null otherwise.
+reset_of uint16 VF whose reset came between the last read of RDY as 1 and this one as 0; null otherwise.
 tlp_id uint64 The request.
 completion_tlp_id uint64 The completion.
 rung bool Of CSTS before RDY was read as 1: the tail doorbell of the admin queue had been written before.

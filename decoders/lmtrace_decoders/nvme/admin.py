@@ -133,6 +133,9 @@ class Admin:
             cntlid = pieces.field(IDENTIFY_CONTROLLER, "CNTLID")
             if cntlid is not None:
                 function.cntlid = cntlid
+            cmic, oncs = pieces.field(IDENTIFY_CONTROLLER, "CMIC"), pieces.field(IDENTIFY_CONTROLLER, "ONCS")
+            function.asymmetric = -1 if cmic is None else cmic >> 3 & 1
+            function.reservations = -1 if oncs is None else oncs >> 5 & 1
             subnqn = pieces.bytes(SUBNQN.start, SUBNQN.stop)
             if subnqn is not None:
                 run.namespaces.subsystem_told(function, subnqn)

@@ -11,6 +11,7 @@ from lmtrace.tracked_memory import TrackRequest
 from lmtrace_decoders.nvme import spool
 from lmtrace_decoders.nvme.memory_map import DATA, LIST, METADATA, READ, WRITE
 from lmtrace_decoders.nvme.prp import ListReader, PrpTransfer
+from lmtrace_decoders.nvme.queues import OVERLAPS
 from lmtrace_decoders.nvme.sgl import DESCRIPTOR, FIRST_METADATA_SEGMENT, SglTransfer
 from lmtrace_decoders.nvme.transfer import BlockFormat, Entry, admin_bytes, io_bytes, key_value_bytes, moves_blocks
 
@@ -114,6 +115,12 @@ class Buffers:
             length = max(length or 0, page - prp1 % page + (page if prp2 else 0))
             if length <= 2 * page - prp1 % page:
                 length = 2 * page - prp1 % page if prp2 else page - prp1 % page
+        if ways & WRITE:
+            first = min(length, page - prp1 % page)
+            kind = run.map.overlapped(space, prp1, first)
+            if not kind and first < length <= first + page:
+                kind = run.map.overlapped(space, prp2, length - first)
+            command.overlaps = OVERLAPS.index("buffer" if kind == DATA else "queue") if kind else -1
         transfer = command.transfer = PrpTransfer(run.map, space, page, length, ways, work, text)
         if transfer.lay(prp1, prp2):
             transfer.lay_list(0, work, controller.function.list_text)

@@ -20,6 +20,8 @@ class Bar:
     high: int | None = None
     size: int | None = None
     wide: bool = False
+    flags: int | None = None
+    """Bits 3:0 as read."""
 
     @property
     def base(self) -> int | None:
@@ -136,6 +138,25 @@ class FunctionConfig:
         base = bars[place & 7]
         return None if base is None else (base + (place & ~7), 8 * -(-((control & 0x7FF) + 1) // 64))
 
+    def msix_place(self, doorbells: int) -> str | None:
+        """Return where MSI-X table and pending bits lie; the doorbells of BAR0 end at ``doorbells``."""
+        at = self.find(MSIX)
+        words = [None] * 3 if at is None else [self.value(at + 2, 2), self.value(at + 4, 4), self.value(at + 8, 4)]
+        control, table, pending = words
+        if control is None or table is None or pending is None or max(table & 7, pending & 7) > 5:
+            return None
+        entries = (control & 0x7FF) + 1
+        found: str | None = "apart"
+        for place, size in ((table, 16 * entries), (pending, 8 * -(-entries // 64))):
+            start, bar = place & ~7, self.bars[place & 7]
+            if bar.size is None:
+                found = None if found == "apart" else found
+            elif start + size > bar.size:
+                return "beyond the BAR"
+            if place & 7 == 0 and start < doorbells and start + size > 0x1000:
+                return "in doorbells"
+        return found
+
     def store(self, offset: int, enables: int, payload: bytes) -> None:
         """Keep the enabled bytes of an access."""
         for byte in range(min(4, len(payload))):
@@ -152,6 +173,7 @@ class FunctionConfig:
             sizing = one.low == ALL_ONES if not high else False
             if not high:
                 one.wide = value & 7 == 4
+                one.flags = value & 0xF
             if sizing and value not in (0, ALL_ONES):
                 one.size = (~(value & ~0xF) & ALL_ONES) + 1
             if not high and one.low is None:

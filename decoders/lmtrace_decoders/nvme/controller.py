@@ -48,6 +48,7 @@ class Controller:
     """Completion queues that had a vector in this life: with interrupts, and without."""
     vectors_sure: bool = True
     """Every completion queue of this life was seen being created."""
+    highest_doorbell: int = 0
     undecoded: bool = False
     """A command of this life may reach memory that is not known."""
     acre: bool | None = None
@@ -92,6 +93,15 @@ class Function:
     controller: Controller
     cntlid: int | None = None
     last_cqe_ps: int = -1
+    asymmetric: int = -1
+    """Whether it reports asymmetric namespace access, and whether it supports reservations; -1 while not known."""
+    reservations: int = -1
+    memory_space: bool | None = None
+    """VF MSE, of a VF."""
+    constants: dict[int, list[int]] = field(default_factory=dict)
+    """Of CAP and VS by offset: what a read returned, and whether the host has written there since."""
+    ready_tlp: int = -1
+    """TLP of the last read of CSTS with RDY set."""
     not_ready_ps: int = -1
     """When a read first found it not to be ready since it was disabled."""
     alive: tuple[int, int] | None = None

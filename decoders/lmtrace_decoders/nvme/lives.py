@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from typing import TYPE_CHECKING
 
 from lmtrace.spec.nvme import CC, CSTS, NSSR_MAGIC, Property
@@ -14,6 +15,8 @@ from lmtrace_decoders.nvme.queues import CompletionQueue, SubmissionQueue
 if TYPE_CHECKING:
     from lmtrace_decoders.nvme.reconstruct import Reconstruction
 
+CONSTANTS = {int(Property.CAP): 8, int(Property.CAP) + 4: 4, int(Property.VS): 4}
+"""Properties that never change, with the bytes of a read that shows all of them."""
 _SETUP = range(Property.AQA, Property.ACQ + 8)
 MOST_READS = 1 << 16
 SHUTDOWN_COMPLETE = 2
@@ -27,6 +30,10 @@ class Lives:
         self._run = run
         self._reads: dict[int, tuple[Function, int, int, int]] = {}
         self._nssr: int | None = None
+        self._virtuals: dict[tuple[int, int], dict[str, int]] = {}
+        """Of each physical function what the host wrote to SR-IOV Control and NumVFs."""
+        self._resets: deque[tuple[int, Function, str]] = deque(maxlen=64)
+        """The latest resets that were asked for: TLP, function, how."""
 
     # -- properties -------------------------------------------------------------------------------------------
 
@@ -38,6 +45,8 @@ class Lives:
         data = run.bytes_of(event)
         controller = function.controller
         run.output.property(controller, True, offset, data, length, time, tlp)
+        if offset in function.constants:
+            function.constants[offset][1] = 1
         if offset % 4 or len(data) % 4:
             return
         for at in range(0, len(data), 4):
@@ -76,11 +85,34 @@ class Lives:
         rung = -1
         if offset == Property.CSTS and life.enabled_ps is not None and not life.ready:
             rung = int(life.rung is not None and life.rung < request)
-        run.output.property(life, False, offset, data, size, since, request, time, status, run.first + row, rung)
+        facts = self._facts(function, offset, data, request)
+        completer = int(run.rows["completer_id"][row]) or -1
+        run.output.property(
+            life, False, offset, data, size, since, request, time, status, run.first + row, rung, completer, facts
+        )
         if data is None or offset % 4:
             return
         for at in range(0, len(data) - 3, 4):
             self._value(function, offset + at, int.from_bytes(data[at : at + 4], "little"), time, run.first + row)
+
+    def _facts(self, function: Function, offset: int, data: bytes | None, request: int) -> tuple[int, int, int]:
+        """Return (what was read before the host wrote there, is that known, VF whose reset took readiness away)."""
+        before, known, reset_of = 0, 0, -1
+        if data is None:
+            return before, known, reset_of
+        value = int.from_bytes(data[:8], "little")
+        if offset in CONSTANTS and len(data) == CONSTANTS[offset] and value != (1 << 8 * len(data)) - 1:
+            held = function.constants.setdefault(offset, [value, 0])
+            before, known = held[0], held[1]
+        if offset == Property.CSTS and len(data) >= 4:
+            if value & 1:
+                function.ready_tlp = request
+            elif not value & 2 and function.controller.enabled and function.ready_tlp >= 0 and self._resets:
+                since = [one for one in self._resets if one[0] > function.ready_tlp]
+                virtual = len(since) == 1 and since[0][2] == FLR and since[0][1].facts.is_virtual
+                if virtual and since[0][1] is not function and since[0][1].link == function.link:
+                    reset_of = since[0][1].bdf
+        return before, known, reset_of
 
     def _value(self, function: Function, place: int, value: int, time: int, tlp: int) -> None:
         controller = function.controller
@@ -190,6 +222,8 @@ class Lives:
         One that only shows in behaviour came at some time after the last sign of life, and is dated to that.
         """
         run, controller = self._run, function.controller
+        if why != BEHAVED:
+            self._resets.append((tlp, function, why))
         ended = function.alive if why == BEHAVED and function.alive is not None else (time, tlp)
         function.alive = None
         lived = bool(controller.enabled or controller.sqs or controller.cqs)
@@ -228,6 +262,8 @@ class Lives:
         data = run.bytes_of(event)[:4].ljust(4, b"\0")
         value = int.from_bytes(data, "little")
         sriov = space.sriov
+        if sriov is not None and offset in (sriov.place + 8, sriov.place + 0x10):
+            self._virtual(link, target, offset - sriov.place == 8, value, enables, time, tlp)
         if sriov is not None and offset == sriov.place + 8 and enables & 1 and not value & 1:
             for one in run.functions:
                 if one.link == link and one.facts.primary == target:
@@ -247,6 +283,30 @@ class Lives:
             run.interrupts.msi_write(function, offset - msi, value, mask, time)
         if offset in (msi, msix) and enables & (4 if offset == msi else 8):
             self._mode(function, time, tlp)
+
+    def _virtual(self, link: int, target: int, control: bool, value: int, enables: int, time: int, tlp: int) -> None:
+        """The host wrote SR-IOV Control, or NumVFs (9.3.3.3, 9.3.3.7)."""
+        if enables & 3 == 0:
+            return
+        run = self._run
+        state = self._virtuals.setdefault((link, target), {})
+        before = state.get("enabled")
+        if control and enables & 1:
+            state["enabled"], state["memory"] = value & 1, value >> 3 & 1
+            for one in run.functions:
+                if one.link == link and one.facts.primary == target:
+                    one.memory_space = bool(value >> 3 & 1)
+        elif not control:
+            state["vfs"] = value & 0xFFFF
+        sriov = run.discovery.config.spaces[link, target]
+        place = sriov.sriov.place if sriov.sriov is not None else 0
+        known = {name: None if name not in state else bool(state[name]) for name in ("enabled", "memory")}
+        run.store.writer("sriov_writes").add({
+            "capture": run.capture.name, "link": run.output.links[link], "function": target,
+            "field": "control" if control else "NumVFs", "enabled_before": None if before is None else bool(before),
+            **known, "vfs": state.get("vfs"), "vfs_written": "vfs" in state,
+            "total_vfs": sriov.value(place + 0x0E, 2), "time_ps": time, "tlp_id": tlp,
+        })  # fmt: skip
 
     def _msix_control(self, function: Function, value: int, time: int, tlp: int) -> None:
         """The host wrote Message Control of MSI-X (7.7.2.2)."""

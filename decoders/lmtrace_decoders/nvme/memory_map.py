@@ -78,6 +78,28 @@ def _add_pages(nodes, heads, state, space, pages, page, size, offset, kind, ways
 
 
 @njit(cache=True)
+def _overlapping(nodes, heads, space, start, size, kinds):  # type: ignore[no-untyped-def]
+    """Return the kind of a region that shares bytes with a span, of the bits in ``kinds``; 0 for none."""
+    at = np.uint64(start)
+    last = at + np.uint64(size) - np.uint64(1)
+    page = at
+    for _ in range(64):
+        for shift in (SMALL, LARGE):
+            key = page_key(space, page, shift)
+            index = heads[bucket(key, len(heads))]
+            while index >= 0:
+                one = nodes[index]
+                inside = one["key"] == key and one["start"] <= last and one["last"] >= at
+                if inside and kinds >> one["kind"] & 1 and (one["ways"] & WRITE or one["kind"] != DATA):
+                    return np.int64(one["kind"])
+                index = one["next"]
+        page = (page | np.uint64(0xFFF)) + np.uint64(1)
+        if page > last or page == 0:
+            break
+    return np.int64(0)
+
+
+@njit(cache=True)
 def _remove(nodes, heads, state, index):  # type: ignore[no-untyped-def]
     while index >= 0:
         following = nodes[index]["sibling"]
@@ -171,6 +193,13 @@ class MemoryMap:
             _add_pages(self.nodes, self.heads, self.state, np.int64(space), pages, np.int64(page), np.int64(size),
                        np.int64(offset), kind, ways, owner, text, sibling)
         )  # fmt: skip
+
+    def overlapped(self, space: int, start: int, size: int) -> int:
+        """Return SQ, CQ or DATA if a queue or a buffer that is written lies in a span (of 256 KiB at most), else 0."""
+        if size <= 0 or space >= MOST_SPACES or start + size > 1 << 64:
+            return 0
+        kinds = 1 << SQ | 1 << CQ | 1 << DATA
+        return int(_overlapping(self.nodes, self.heads, np.int64(space), np.uint64(start), np.int64(size), kinds))
 
     def remove(self, handle: int) -> None:
         """Take a region out again; -1 is none."""

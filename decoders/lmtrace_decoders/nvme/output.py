@@ -17,7 +17,7 @@ from lmtrace_decoders.nvme import spool
 from lmtrace_decoders.nvme.announcements import MECHANISMS
 from lmtrace_decoders.nvme.config_space import ConfigSpaces
 from lmtrace_decoders.nvme.controller import Controller, Function
-from lmtrace_decoders.nvme.queues import Command, CompletionQueue, Queue, SubmissionQueue
+from lmtrace_decoders.nvme.queues import OVERLAPS, Command, CompletionQueue, Queue, SubmissionQueue
 from lmtrace_decoders.nvme.spool import Spill, write_batches
 
 if TYPE_CHECKING:
@@ -166,15 +166,18 @@ class Output:
 
     def property(
         self, controller: Controller, write: bool, offset: int, data: bytes | None, size: int, time: int, tlp: int,
-        end: int = -1, status: int = -1, completion: int = -1, rung: int = -1,
+        end: int = -1, status: int = -1, completion: int = -1, rung: int = -1, completer: int = -1,
+        facts: tuple[int, int, int] = (0, 0, -1),
     ) -> None:  # fmt: skip
-        """Add one property access."""
+        """Add one property access; ``facts`` are its last columns: ``before``, whether it is known, ``reset_of``."""
         function = controller.function
         value = 0 if data is None else int.from_bytes(data[:8], "little")
         name = _PROPERTY_NUMBER.get(offset & ~3, _RESERVED)
         self.spills["properties"].append(
             (function.link, function.bdf, -1, controller.epoch, time, end, int(write), offset, name, size, value,
-             int(data is not None), status, tlp, completion, rung)
+             int(data is not None), status, tlp, completion, rung, completer,
+             -1 if function.facts.is_virtual is None else int(function.facts.is_virtual),
+             -1 if function.memory_space is None else int(function.memory_space), *facts)
         )  # fmt: skip
 
     def transaction(self, command: Command) -> None:
@@ -211,6 +214,7 @@ class Output:
                 command.interrupt_wait_ps, command.early_ps, command.facts, retry,
                 -1 if command.controller.css is None else command.controller.css, command.rounds_missed,
                 command.abort_ps, command.waited_ps, 0 if command.expected else -1,
+                function.asymmetric, function.reservations, command.overlaps,
             ),
         )  # fmt: skip
         number = self.first_transaction + command.number
@@ -233,7 +237,7 @@ class Output:
             "capture": self.capture.name, "link": self.links[function.link], "function": function.bdf,
             "epoch": queue.controller.epoch, "kind": "SQ", "qid": queue.qid, "base": queue.base,
             "size": queue.slots or None, "entry_size": queue.entry_size, "contiguous": queue.contiguous,
-            "pages": queue.pages, "origin": queue.origin, "first_head": queue.first_head,
+            "pages": queue.pages, "overlaps": queue.overlaps, "origin": queue.origin, "first_head": queue.first_head,
             "first_tail": queue.first_tail, "created_ps": queue.created_ps,
             "created_tlp_id": queue.created_tlp if queue.created_tlp >= 0 else None, "deleted_ps": time,
             "deleted_tlp_id": tlp, "ended_by": why, "learnt": spool.LEARNT[queue.learnt],
@@ -248,6 +252,19 @@ class Output:
             }  # fmt: skip
         row["_key"] = (function.link, function.bdf)
         self.queues.append(row)
+
+    def _bar(self, function: Function, life: Controller) -> dict[str, Any]:
+        """Return what the configuration space tells of a function's class and of what is in BAR0."""
+        facts = function.facts
+        space = self.config.spaces.get((function.link, function.bdf))
+        if space is None or facts.vf_number is not None:
+            return {}
+        bar, class_code = space.bars[0], space.value(9, 3)
+        return {
+            "class_code": class_code, "bar0_size": bar.size,
+            "bar0_prefetchable": None if bar.flags is None else bool(bar.flags & 8),
+            "msix_place": space.msix_place(life.highest_doorbell),
+        }  # fmt: skip
 
     def controllers(self, function: Function) -> None:
         """Add every life of a function's controller that was enabled or active."""
@@ -267,6 +284,7 @@ class Output:
                 "enabled_ps": life.enabled_ps,
                 "enabled_tlp_id": life.enabled_tlp, "ended_ps": end if why else None,
                 "ended_by": why or None, "ended_tlp_id": tlp if tlp >= 0 else None, "first_tlp_id": life.first_tlp,
+                "highest_doorbell": life.highest_doorbell or None, **self._bar(function, life),
                 "learnt": facts.learnt, "confidence": facts.confidence,
             })  # fmt: skip
 
@@ -277,6 +295,7 @@ class Output:
         words: dict[str, dict[str, Sequence[str]]] = {
             "transactions": {
                 "outcome": spool.OUTCOMES, "learnt": spool.LEARNT, "interrupt_due": MECHANISMS,
+                "buffer_overlaps": OVERLAPS,
             },
             "children": {"kind": spool.CHILD_KINDS}, "tlp_transactions": {"kind": spool.CHILD_KINDS},
             "doorbells": {"kind": spool.QUEUE_KINDS, "missing": spool.MISSING}, "properties": {"name": PROPERTY_NAMES},

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from lmtrace_decoders.nvme import losses, spool
-from lmtrace_decoders.nvme.memory_map import CQ, READ, SQ, WRITE
+from lmtrace_decoders.nvme.memory_map import CQ, DATA, READ, SQ, WRITE
 from lmtrace_decoders.nvme.queue_uses import QueueUses
 from lmtrace_decoders.nvme.queues import CompletionQueue, Queue, SubmissionQueue
 
@@ -60,7 +60,13 @@ class QueueLives:
         elif isinstance(queue, CompletionQueue):
             queue.posted_ps = time + 1  # nothing was posted before, nor by what created it
             self._run.interrupts.announcements.queue_added(queue)
-        self.lay(queue, queue.slots * queue.entry_size)
+        size = queue.slots * queue.entry_size
+        if queue.contiguous and not queue.in_cmb and queue.learnt == spool.SEEN and queue.origin != "state data":
+            kind = self._run.map.overlapped(function.space, queue.base, size)
+            queue.overlaps = None if not kind else "buffer" if kind == DATA else "queue"
+        end = function.doorbell(queue.qid, not is_sq) + 4 - function.facts.bar0
+        controller.highest_doorbell = max(controller.highest_doorbell, end)
+        self.lay(queue, size)
 
     def posted(self, cq: CompletionQueue, room: bool | None, time: int) -> None:
         """An entry was posted; ``room`` tells whether there was any."""

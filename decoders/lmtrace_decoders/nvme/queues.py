@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 _DWORDS = Struct("<16I")
 MOST_DOORBELLS = 4096
 MOST_READS = 64
+OVERLAPS = ("buffer", "queue")
+"""What a buffer or a queue may overlap."""
 
 
 class Command:
@@ -30,7 +32,8 @@ class Command:
         "cqe_ps", "cqe_tlp", "csi", "data_decoded", "digests", "due", "dwords", "early_ps", "expected", "facts",
         "fetch_ps", "fetch_tlp", "first_tlp", "interrupt_due_ps", "interrupt_mode", "interrupt_ps",
         "interrupt_wait_ps", "last_tlp", "list_ps", "mapped", "masked_ps", "metadata", "metadata_transfer", "moved",
-        "number", "opcode", "outcome", "rounds_missed", "sq", "sq_doorbell_ps", "sq_index", "sq_slot", "sqe",
+        "number", "opcode", "outcome", "overlaps",
+        "rounds_missed", "sq", "sq_doorbell_ps", "sq_index", "sq_slot", "sqe",
         "transfer", "unmask_ps", "waited_ps", "waiting", "work",
     )  # fmt: skip
 
@@ -62,6 +65,7 @@ class Command:
         """Command set of its namespace, -1 while not known and for admin commands."""
         self.data_decoded = True
         self.outcome = OUTSTANDING
+        self.overlaps = -1
         self.work = -1
         self.mapped = -1
         self.moved = (0, 0, -1, -1)
@@ -148,6 +152,8 @@ class Queue:
     """(time, TLP) of the first doorbell with a value that the queue does not have."""
     reported: Command | None = None
     """The event request that told of it."""
+    overlaps: str | None = None
+    """What its memory overlapped when it was created."""
     laid_bytes: int = 0
     """Bytes laid into the memory map while the size is not known."""
 

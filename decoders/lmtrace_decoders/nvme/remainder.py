@@ -35,7 +35,7 @@ ROW = np.dtype([
     ("link", "<i4"), ("function", "<i4"), ("controller", "<i4"), ("class", "<i4"), ("kind", "<i4"), ("address", "<u8"),
     ("address_known", "<i4"), ("length", "<i8"), ("nearest", "<i4"), ("distance", "<u8"), ("distance_known", "<i4"),
     ("accounted", "<i4"), ("former", "<i4"), ("own_region", "<i4"), ("other_function", "<i4"), ("other_admin", "<i4"),
-    ("foreign_entry", "<i4"), ("time_ps", "<i8"), ("tlp_id", "<i8"),
+    ("foreign_entry", "<i4"), ("between_vfs", "<i4"), ("time_ps", "<i8"), ("tlp_id", "<i8"),
 ])  # fmt: skip
 _NOTHING = (-1, -1, -1, -1, -1, -1)
 
@@ -47,6 +47,7 @@ class Remainder:
         self._run = run
         self._spill = Spill(run.store.folder / "remainder.spill", ROW)
         self._looks = 0
+        self._requesters: dict[tuple[int, int], int] = {}
         self._near: dict[tuple[int, int], Region | None] = {}
         self._noted: dict[int, tuple[int, int, int, tuple[int, ...]]] = {}
         """Of the chunk, by row: nearest text and distance, whether that is known, the facts."""
@@ -96,10 +97,27 @@ class Remainder:
             self._spill.append(
                 (int(one["link"]), -1 if down or completion else int(one["requester_id"]), -1, group, kind,
                  int(one["address"]) + lead, int(not completion), 4 * int(one["length_dw"]), text, distance, known,
-                 *facts, int(one["time_ps"]), run.first + row)
+                 *facts, self._between(one) if group == ANOTHER else -1, int(one["time_ps"]), run.first + row)
             )  # fmt: skip
         self._noted.clear()
         self._near.clear()
+
+    def _between(self, one: np.void) -> int:
+        """Return whether a requester is no function of a device, though its VFs lie around it; -1 where not known."""
+        link, requester = int(one["link"]), int(one["requester_id"])
+        key = (link, requester)
+        if key not in self._requesters:
+            self._requesters[key] = -1
+            config = self._run.discovery.config
+            for (where, function), space in config.spaces.items():
+                last = space.vf_function(space.vf_most) if where == link and space.vf_most else None
+                if last is None or not function < requester <= last | 0xFF:
+                    continue
+                virtual = {space.vf_function(number) for number in range(1, space.vf_most + 1)}
+                real = requester in virtual or (key in config.spaces and any(config.spaces[key].seen))
+                self._requesters[key] = 0 if real else 1
+                break
+        return self._requesters[key]
 
     # -- what may explain a request ----------------------------------------------------------------------------
 

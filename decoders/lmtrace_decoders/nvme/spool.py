@@ -63,6 +63,7 @@ TRANSACTION = np.dtype([
     ("sqhd_past_entry", "<i4"), ("cid_in_use", "<i4"), ("interrupt_due", "<i4"), ("interrupt_wait_ps", "<i8"),
     ("early_interrupt_ps", "<i8"), ("facts", "<i8"), ("crd", "<i4"), ("css", "<i4"),
     ("rounds_missed", "<i8"), ("abort_ps", "<i8"), ("waited_ps", "<i8"), ("moved_late", "<i4"),
+    ("asymmetric", "<i4"), ("reservations", "<i4"), ("buffer_overlaps", "<i4"),
 ])  # fmt: skip
 CHILD = np.dtype([
     ("transaction_id", "<i8"), ("kind", "<i4"), ("time_ps", "<i8"), ("end_ps", "<i8"), ("address", "<u8"),
@@ -79,7 +80,8 @@ PROPERTY_ROW = np.dtype([
     ("link", "<i4"), ("function", "<i4"), ("controller", "<i4"), ("epoch", "<i4"), ("time_ps", "<i8"),
     ("end_ps", "<i8"), ("write", "<i4"), ("offset", "<i8"), ("name", "<i4"), ("size", "<i4"), ("value", "<u8"),
     ("value_known", "<i4"), ("status", "<i4"), ("tlp_id", "<i8"), ("completion_tlp_id", "<i8"),
-    ("rung", "<i4"),
+    ("rung", "<i4"), ("completer", "<i4"), ("is_virtual", "<i4"), ("memory", "<i4"), ("before", "<u8"),
+    ("before_known", "<i4"), ("reset_of", "<i4"),
 ])  # fmt: skip
 SHADOW_ROW = np.dtype([
     ("link", "<i4"), ("function", "<i4"), ("controller", "<i4"), ("epoch", "<i4"), ("write", "<i4"), ("kind", "<i4"),

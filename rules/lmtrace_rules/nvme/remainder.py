@@ -80,7 +80,7 @@ def write_to_nothing(batch: pa.RecordBatch) -> Broken:
 
     Silent::
 
-        1us remainder function=01:00.0 class="unknown address" kind=MWr accounted=yes former=yes
+        1us remainder function=01:00.0 class="unknown address" kind=MWr address=0x10 accounted=yes former=yes
     """
     answer = _certain(batch, _own(batch, "MWr", "DMWr", "FetchAdd", "Swap", "CAS") & _nobodys(batch), "wrote")
     return replace(answer, applied=answer.applied + int(words(batch, "class", ("flush",)).sum()))
