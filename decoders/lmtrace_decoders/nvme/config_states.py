@@ -318,7 +318,7 @@ class ConfigStates:
             if tracked.times and key < len(present) and present[key]:
                 mine = np.flatnonzero(judged & (keys == key))
                 states = np.array([0, *(store.configuration(one) for one in tracked.states)], np.int32)
-                at = np.searchsorted(np.array(tracked.times, np.int64), rows["time_ps"][mine], "left")
+                at = np.searchsorted(np.array(tracked.times, np.int64), rows["time_ps"][mine], "right")
                 over = np.array([_NEVER, *(
                     since + RESET_PS if one.forbidden & Control.OPERATIONAL else _NEVER
                     for since, one in zip(tracked.times, tracked.states, strict=True)
