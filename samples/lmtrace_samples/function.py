@@ -21,6 +21,8 @@ MSIX_PENDING = 0x3000
 VECTORS = 16
 BAR_SIZE = 0x4000
 MASKED = 1
+MESSAGE_CONTROL = 0x42
+"""Of MSI-X, in the configuration space of every function."""
 
 
 class Read:
@@ -106,11 +108,16 @@ class Function:
     def interrupt(self, vector: int, silent: bool) -> None:
         """Send a vector's message, or hold it while the vector is masked or the function must be ``silent``."""
         low, high, value, control = self.table[vector]
-        if silent or control & MASKED:
+        if silent or control & MASKED or self.function_masked():
             self.pending.add(vector)
             return
         self.pending.discard(vector)
         self.write_tlp(high << 32 | low, value.to_bytes(4, "little"))
+
+    def function_masked(self) -> bool:
+        """Hook: the Function Mask of Message Control holds every vector back."""
+        space = self.root.config.get(self.number)
+        return space is not None and bool(space[MESSAGE_CONTROL + 1] & 0x40)
 
     def interrupt_held(self, silent: bool) -> None:
         """Send what was held and no longer needs to be."""

@@ -10,7 +10,7 @@ from typing import Protocol
 from lmtrace.spec.pcie import CompletionStatus, Direction
 from lmtrace_samples import tlp
 from lmtrace_samples.choices import Choices
-from lmtrace_samples.function import BAR_SIZE, Function, Read
+from lmtrace_samples.function import BAR_SIZE, MESSAGE_CONTROL, Function, Read
 from lmtrace_samples.simulation import NS, Clock, Link, Steps
 from lmtrace_samples.tlp import PAGE
 
@@ -181,6 +181,8 @@ class Root:
                 data = bytes([data[0], data[1] & ~FUNCTION_RESET])
                 next(one for one in self.targets if one.function.number == function).function_reset()
             space[offset : offset + len(data)] = data
+            if offset == MESSAGE_CONTROL:
+                next(one for one in self.targets if one.function.number == function).function.interrupt_held(False)
             packet = tlp.completion_without_data(function, HOST, tag)
             self.link.send(Direction.UPSTREAM, packet, self._ended, tag)
 

@@ -87,6 +87,8 @@ class World:
         self.clock = Clock()
         self.record = record
         self.provoked: set[str] = set()
+        self.moments: dict[str, list[Callable[[], Steps[None]]]] = {}
+        """What happens at the moments that a script names."""
         count = controllers or self.choices.controllers
         self.sides = [Side(self, name, index, count) for index, name in enumerate(links)]
 
@@ -97,6 +99,11 @@ class World:
     def provokes(self, reason: str) -> bool:
         """Return whether the host is to send a request that breaks a rule of its own, to have it refused."""
         return reason in self.provoked
+
+    def moment(self, name: str) -> Steps[None]:
+        """Hook: a moment of the script at which nothing happens by itself."""
+        for happens in self.moments.get(name, ()):
+            yield from happens()
 
     def suspend(self, manager: Manager, cntlid: int, delete: bool) -> Steps[None]:
         """Hook: how the host suspends the source, whose tenant is at work."""
