@@ -109,7 +109,7 @@ def gather(run: Run, evidence: bool = False) -> Content:
 
 def _groups(violations: list[Row], outcomes: list[Row]) -> tuple[list[Group], int]:
     """Return the violations by rule, severity and waiver, worst first, and the number of groups left out."""
-    texts = _rule_texts()
+    texts = _rule_texts() if violations else {}
     unlisted = Counter({one["rule"]: one["broken"] for one in outcomes})
     groups: dict[tuple[str, str, str | None], Group] = {}
     for row in violations:

@@ -14,6 +14,8 @@ from lmtrace.store import Capture, Store
 from lmtrace_decoders.fabrics import records
 from lmtrace_decoders.fabrics.state import Association, Command, Connection
 from lmtrace_decoders.nvme import spool
+from lmtrace_decoders.nvme.announcements import MECHANISMS
+from lmtrace_decoders.nvme.queues import OVERLAPS
 from lmtrace_decoders.nvme.spool import Spill, write_batches
 
 CHILD_KINDS = (*spool.CHILD_KINDS, "capsule", "r2t", "response")
@@ -148,7 +150,9 @@ class Output:
         cntlid = {
             (one.link, one.number): one.cntlid for one in associations if one.cntlid is not None
         }  # fmt: skip
-        words = {"outcome": spool.OUTCOMES, "learnt": spool.LEARNT}
+        words = {
+            "outcome": spool.OUTCOMES, "learnt": spool.LEARNT, "interrupt_due": MECHANISMS, "buffer_overlaps": OVERLAPS,
+        }  # fmt: skip
         write_batches(
             self.store, "transactions", self._transactions, self.capture.name, self.links, words, cntlid,
             functions=False,
