@@ -227,7 +227,7 @@ def test_fault_changes_the_run(name: str, fault: object) -> None:
     clean = [list(tlps) for tlps in scenarios()[name].play(Options()).values()]
     broken = [list(tlps) for tlps in scenarios()[name].play(Options(fault=fault.name)).values()]  # type: ignore[attr-defined]
     assert clean != broken
-    assert fault.rule.startswith(("HMLM-", "NVM")) and fault.party in ("controller", "host", "both")  # type: ignore[attr-defined]
+    assert fault.rule.startswith(("HMLM-", "NVM", "PCIE-")) and fault.party in ("controller", "host", "both")  # type: ignore[attr-defined]
 
 
 @pytest.mark.parametrize("name", ["suspend-without-drain", "suspend-half-drained", "fetch-while-suspended"])

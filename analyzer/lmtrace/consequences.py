@@ -68,10 +68,9 @@ def consequences(store: Store, capture: Capture, link: str, commands: list[ev.Co
 def _doorbells(store: Store, place: list[tuple[str, str, Any]]) -> Iterator[Told]:
     names = ("function", "kind", "qid", "value", "time_ps", "tlp_id", "enabled", "exists", "entries")
     found = store.read("doorbells", names, place)
-    beyond = pc.fill_null(pc.greater_equal(found.column("value"), found.column("entries")), False)
-    missing = pc.fill_null(pc.invert(found.column("exists")), False)
-    running = pc.fill_null(found.column("enabled"), False)
-    odd = found.filter(pc.and_(running, pc.or_(beyond, missing))).slice(0, MOST_TOLD)
+    beyond = pc.greater_equal(found.column("value"), found.column("entries"))
+    missing = pc.invert(found.column("exists"))
+    odd = found.filter(pc.and_(found.column("enabled"), pc.or_kleene(beyond, missing))).slice(0, MOST_TOLD)
     for row in odd.to_pylist():
         yield row["tlp_id"], ev.InvalidDoorbell(
             time=row["time_ps"], function=row["function"], tlp_id=row["tlp_id"], exists=row["exists"] is not False,

@@ -70,9 +70,13 @@ def _drawn(name: str, options: Options) -> tuple[int, Fault]:
 
 
 def plot(
-    name: str, captures: Mapping[str, tuple[str, ...]] | None = None, controllers: int | None = None
-) -> Callable[[Script], Script]:
-    """Register a script as the scenario ``name``. Its docstring's first line says what it plays."""
+    name: str, captures: Mapping[str, tuple[str, ...]] | None = None, controllers: int | None = None,
+    random: bool = True,
+) -> Callable[[Script], Script]:  # fmt: skip
+    """Register a script as the scenario ``name``. Its docstring's first line says what it plays.
+
+    ``random`` says whether the seed may draw a fault: one of live migration, which not every script would show.
+    """
 
     def add(script: Script) -> Script:
         made = plots[name] = Plot(name, script, captures or {"": ("pcie0",)}, controllers)
@@ -85,7 +89,7 @@ def plot(
         def draw(options: Options) -> Fault:
             return _drawn(name, options)[1]
 
-        scenario(name, faults_of(name), draw)(play)
+        scenario(name, faults_of(name), draw if random else None)(play)
         return script
 
     return add

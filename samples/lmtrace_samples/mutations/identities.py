@@ -38,9 +38,11 @@ def _fields(controller: Controller, chance: Chance) -> Callable[..., dict[str, i
         tracks = made.get("TRATTR", 0)
         who = f"Controller {controller.cntlid}"
         changes: list[tuple[str, str, dict[str, int], bool]] = []
-        if not manages:
+        if manages:
+            host_memory = {"HMPRE": rng.choice((1, 16, 1024))}
+            changes.append(("host-memory-buffer", "HMLM-5.1.13.2.1-n3", host_memory, False))
+        else:
             changes.append(("claims-management", "HMLM-5.1.13.2.1-n2", {"OACS": OACS_HMLMS}, False))
-        changes.append(("host-memory-buffer", "HMLM-5.1.13.2.1-n3", {"HMPRE": rng.choice((1, 16, 1024))}, False))
         if not tracks & TRACKS_MEMORY:
             name = rng.choice(("CMMRTD", "NMMRTD", "MINMRTG", "MAXMRTG"))
             changes.append(("tracking-limits", "HMLM-5.1.13.2.1-n4", {name: rng.randrange(1, 9)}, False))

@@ -48,7 +48,7 @@ LONGEST_WAIT = 1300 * US
 """Longer than an event that is due may take."""
 
 
-@plot("administration", controllers=2)
+@plot("administration", controllers=2, random=False)
 def administration(world: World) -> Steps[None]:
     """A host reads every Identify structure and log page, and sets and gets features, refused ones too."""
     side = world.sides[0]

@@ -40,7 +40,7 @@ def control(driver: Driver, bits: int) -> Steps[None]:
     yield from driver.root.configure(driver.function.number, MSIX + 2, (bits | VECTORS - 1).to_bytes(2, "little"))
 
 
-@plot("interrupts", controllers=2)
+@plot("interrupts", controllers=2, random=False)
 def interrupts(world: World) -> Steps[None]:
     """Vectors and functions are masked while commands complete, pending bits are read, and the messages follow."""
     side, choices = world.sides[0], world.choices

@@ -37,7 +37,7 @@ def read_capabilities(side: Side) -> Steps[None]:
         yield from side.root.configure(number, offset, None)
 
 
-@plot("link")
+@plot("link", random=False)
 def link(world: World) -> Steps[None]:
     """A device on its link: capabilities, some I/O, then no bus mastering, no memory space, sleep, resets."""
     world.choices.enumerate = True
