@@ -85,15 +85,16 @@ class Admin:
         contiguous = bool(cdw11 & 1)
         pages = None if contiguous else run.buffers.queue_pages(command)
         inside = controller.function.memory.holds(base)
+        sure = command.sq.learnt, command.sq.confidence  # no surer than the queue that brought the command
         queue: SubmissionQueue | CompletionQueue
         if command.opcode == nvme.Admin.CREATE_IO_SQ:
             queue = SubmissionQueue(
-                controller, qid, base, slots, controller.io_sqe, "create", contiguous=contiguous, pages=pages,
+                controller, qid, base, slots, controller.io_sqe, "create", *sure, contiguous=contiguous, pages=pages,
                 in_cmb=inside, cqid=cdw11 >> 16, priority=cdw11 >> 1 & 3,
             )  # fmt: skip
         else:
             queue = CompletionQueue(
-                controller, qid, base, slots, controller.io_cqe, "create", contiguous=contiguous, pages=pages,
+                controller, qid, base, slots, controller.io_cqe, "create", *sure, contiguous=contiguous, pages=pages,
                 in_cmb=inside, vector=cdw11 >> 16, interrupts=bool(cdw11 >> 1 & 1),
                 vectors_enabled=controller.function.vectors.count,
             )  # fmt: skip

@@ -28,6 +28,8 @@ class Controller:
     """None while the capture did not show it."""
     enabled_ps: int | None = None
     enabled_tlp: int | None = None
+    whole: bool = False
+    """It was seen to be enabled with admin queues that are known: no other queue of it is without its creation."""
     first_tlp: int | None = None
     ready: bool = False
     """CSTS.RDY was read as 1 in this life."""

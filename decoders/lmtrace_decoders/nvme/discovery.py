@@ -417,7 +417,7 @@ class Discovery:
             if facts.link == link:
                 facts.controller = given.controller.get(facts.function)
                 if given.doorbell_stride is not None:
-                    facts.stride = given.doorbell_stride
+                    facts.stride, facts.stride_known = given.doorbell_stride, True
 
     def _inferred(self, found: dict[tuple[int, int], Facts]) -> Iterable[Facts]:
         """Pages of nothing but small writes are taken for doorbells where no BAR is known that holds them."""

@@ -23,10 +23,12 @@ def _move(controller: Controller, queue: Queue | None, value: int) -> tuple[int,
     A tail may move over the slots that the last SQHD freed, but one (NVMe Base 2.1, 3.3.1.4, 3.3.1.5).
     """
     if queue is None:
-        whole = controller.enabled_ps is not None or controller.enabled is False
+        whole = controller.whole or controller.enabled is False
         return (0 if whole else -1), -1, -1, -1
-    if queue.learnt != spool.SEEN or not queue.slots or value >= queue.slots:
-        return 1, queue.slots or -1, -1, -1
+    if queue.learnt != spool.SEEN or not queue.slots:
+        return 1, -1, -1, -1
+    if value >= queue.slots:
+        return 1, queue.slots, -1, -1
     shadowed = controller.shadow and queue.qid
     if isinstance(queue, SubmissionQueue):
         if queue.tail is None:
@@ -141,10 +143,9 @@ class Doorbells:
         """Note an access to shadow doorbells or event indices, by the first queue that it is about."""
         in_force, stride = self._in_force(controller), 4 << controller.function.facts.stride
         numbers = range(offset // stride, -(-(offset + max(length, 1)) // stride))
-        whole = controller.enabled_ps is not None
         for number in numbers if write else numbers[:1]:
             queues = controller.cqs if number & 1 else controller.sqs
-            exists = (number >> 1) in queues if in_force and whole else None
+            exists = (number >> 1) in queues if in_force and controller.whole else None
             self._run.output.shadow_access(controller, write, number, exists, in_force, time, tlp)
 
     def read(self, event: tuple[int, ...]) -> None:

@@ -19,6 +19,8 @@ CONSTANTS = {int(Property.CAP): 8, int(Property.CAP) + 4: 4, int(Property.VS): 4
 """Properties that never change, with the bytes of a read that shows all of them."""
 _SETUP = range(Property.AQA, Property.ACQ + 8)
 MOST_READS = 1 << 16
+STRIDE_ASSUMED = 0.8
+"""How sure it is whose a doorbell is where CAP was not read: most controllers have no space between doorbells."""
 SHUTDOWN_COMPLETE = 2
 """CSTS.SHST."""
 
@@ -207,10 +209,12 @@ class Lives:
             return
         asq, sq_slots, acq, cq_slots = found
         holds = function.memory.holds
-        cq = CompletionQueue(controller, 0, acq, cq_slots, 16, "admin", in_cmb=holds(acq))
-        sq = SubmissionQueue(controller, 0, asq, sq_slots, 64, "admin", in_cmb=holds(asq))
+        sure = (spool.SEEN, 1.0) if function.facts.stride_known else (spool.INFERRED, STRIDE_ASSUMED)
+        cq = CompletionQueue(controller, 0, acq, cq_slots, 16, "admin", *sure, in_cmb=holds(acq))
+        sq = SubmissionQueue(controller, 0, asq, sq_slots, 64, "admin", *sure, in_cmb=holds(asq))
         if late:
             sq.tail, cq.head = None, None
+        controller.whole = not late and function.facts.stride_known
         self._run.queues.add(cq, time, tlp)
         self._run.queues.add(sq, time, tlp)
 

@@ -33,9 +33,12 @@ class Ended:
 
     row: dict[str, Any]
     submission: bool
-    reset: bool
     end: int
     commands: frozenset[tuple[int, int]]
+    phase: int = -1
+    """Phase tag of the next entry of a CQ that was deleted."""
+    queues: frozenset[int] = frozenset()
+    """SQs whose commands that CQ completed."""
 
 
 @dataclass(slots=True)
@@ -90,16 +93,18 @@ class QueueUses:
         if tlp is None or why not in ("delete", "reset"):
             return
         if queue.learnt == spool.SEEN and not queue.in_cmb and queue.contiguous and queue.slots:
-            self._watch(queue, row, tlp, why == "reset")
+            self._watch(queue, row, tlp, why == "delete")
         if isinstance(queue, SubmissionQueue) and queue.qid and why == "delete" and self.deleted_by is not None:
             for command in queue.outstanding.values():
                 self.late(command, tlp, self.deleted_by.number, False)
 
-    def _watch(self, queue: Queue, row: dict[str, Any], tlp: int, reset: bool) -> None:
+    def _watch(self, queue: Queue, row: dict[str, Any], tlp: int, deleted: bool) -> None:
+        phase = -1
         if isinstance(queue, SubmissionQueue):
             slot, size = queue.fetched % queue.slots, SQE_SIZE
         elif isinstance(queue, CompletionQueue) and queue.due_slot is not None:
             slot, size = queue.due_slot, CQE_SIZE
+            phase = -1 if queue.due_phase is None or not deleted else int(queue.due_phase)
         else:
             return
         if queue.entry_size != size or len(self.ended_at) >= MOST_ENDED:
@@ -109,7 +114,9 @@ class QueueUses:
         gone = frozenset((qid, cid) for qid, cids in controller.orphans.items() for cid in cids)
         row["used_after"] = False
         key = (controller.function.link, controller.function.bdf, queue.base + slot * size)
-        one = Ended(row, isinstance(queue, SubmissionQueue), reset, tlp, waiting | gone)
+        served = {sq.qid for sq in controller.sqs.values() if sq.cqid == queue.qid}
+        served |= {qid for is_cq, qid in controller.gone if not is_cq}
+        one = Ended(row, isinstance(queue, SubmissionQueue), tlp, waiting | gone, phase, frozenset(served))
         self.ended_at.setdefault(key, []).append(one)
 
     def _unfetched(self, sq: SubmissionQueue, why: str | None) -> int | None:
@@ -186,9 +193,13 @@ def _search(run: Reconstruction, uses: QueueUses) -> None:
 
 
 def _is_entry(one: Ended, length: int, data: bytes) -> bool:
-    """Whether a request has the shape of entries, and a completion names a command that had ended with its queue."""
+    """Whether a request has the shape of entries. A completion names a command that had ended with its queue.
+
+    In a CQ that was deleted it may also name another one of its SQs, with the phase tag that was due.
+    """
     if one.submission:
         return length % SQE_SIZE == 0
     if length != CQE_SIZE or len(data) < CQE_SIZE:
         return False
-    return (int.from_bytes(data[10:12], "little"), int.from_bytes(data[12:14], "little")) in one.commands
+    sqid, cid = int.from_bytes(data[10:12], "little"), int.from_bytes(data[12:14], "little")
+    return (sqid, cid) in one.commands or (one.phase == data[14] & 1 and sqid in one.queues)

@@ -257,7 +257,8 @@ class SubmissionQueue(Queue):
             self.sqhd = self.fetched - (self.fetched - value) % self.slots
             return -1, int(behind)
         ahead = (value - last) % self.slots
-        certain = self.tail is not None and not (self.controller.shadow and self.qid) and self.invalid is None
+        certain = self.learnt == SEEN and self.tail is not None and self.invalid is None
+        certain = certain and not (self.controller.shadow and self.qid)
         if certain and self.tail is not None and value < self.slots:
             self.beyond_tail = int(last + ahead > self.tail)
             if self.beyond_tail:

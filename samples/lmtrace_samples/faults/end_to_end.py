@@ -253,7 +253,8 @@ def completion_into_deleted_queue(world: World) -> None:
 
     def post(queue: CompletionQueue) -> Steps[None]:
         yield 4 * US
-        target.function.write_tlp(queue.base + CQE_SIZE * queue.tail, bytes(14) + bytes([queue.phase, 0]))
+        entry = bytes(10) + queue.qid.to_bytes(2, "little") + bytes(2) + bytes([queue.phase, 0])
+        target.function.write_tlp(queue.base + CQE_SIZE * queue.tail, entry)
 
     instead(target, "_delete_cq", delete)
     target.admin[Admin.DELETE_IO_CQ] = target._delete_cq
