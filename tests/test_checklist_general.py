@@ -13,7 +13,8 @@ from lmtrace.rule import listed, rules
 
 CHECKLIST = Path(__file__).resolve().parents[2] / "shared" / "spec" / "nvme-checklist.md"
 GROUPS = {
-    "G01": 40, "G02": 23, "G03": 26, "G06": 22, "G07": 12, "G09": 27, "G10": 27, "G11": 18, "G15": 12, "G16": 32,
+    "G01": 40, "G02": 23, "G03": 26, "G06": 22, "G07": 12, "G08": 21, "G09": 27, "G10": 27, "G11": 18, "G12": 18,
+    "G13": 22, "G14": 20, "G15": 12, "G16": 32,
     "G17": 25, "G18": 14, "G19": 13, "G21": 14, "G25": 20, "G28": 19, "G29": 47, "G30": 8, "G31": 33,
 }  # fmt: skip
 """Items of each group; those of G26 are the subject of the live-migration checklist."""
@@ -21,6 +22,10 @@ ROW = re.compile(r"^\| ((?:NVM21|PCIE|TCP|RDMA)-[\w.-]+-n\d+) \| (.*) \|$", re.M
 PARTIES = {"H": "host", "RC": "host", "C": "controller", "EP": "controller"}
 """Party by the letters of the checklist; whoever else may be either side of the link."""
 MILDER: dict[str, str] = {
+    "NVM21-4.1.1-n10": "warning",  # a controller that does more than it offers harms nobody
+    "NVM21-4.1.1-n11": "warning",  # a later revision may have defined the opcode
+    "NVM21-4.3.1-n17": "info",  # a page may lie at address 0 of an address space
+    "NVM21-4.3.2-n18": "warning",  # a controller may fetch whole lines of its cache
     "NVM21-4.2.3-n2": "warning",  # a code of a later revision looks the same
     "NVM21-5.2.1-n1": "info",  # firmware and small drivers create queues without asking how many there are
     "NVM21-5.1.25.2.4-n3": "warning",  # nothing but its address tells that a request was meant for the buffer

@@ -98,6 +98,20 @@ css uint8 CC.CSS; null while not known.
 abort_ps int64 Completion of an Abort that said that it was aborted, while it was outstanding.
 waited_ps int64 How long its controller went on after its fetch, of a command outstanding at the end of the capture.
 moved_late bool Data of it moved after its completion or the deletion of its queue; null where it moves none.
+pointer_flaws uint32 What its PRPs or SGL descriptors are found to be, bits of `Flaw`; null where not certain.
+metadata_expected uint64 Bytes of separate metadata that it should move; null where not known.
+metadata_bytes uint64 Bytes of separate metadata seen.
+bytes_described uint64 Bytes that its SGL accounts for; null unless all of it was read.
+bytes_discarded uint64 Bytes of its data that bit buckets take.
+bytes_outside uint64 Bytes written behind its buffer by writes that began in it.
+data_covered bool No byte of its buffer moved more often than others; null unless enough moved for all of them.
+over_transfer_limit bool It moves more data than MDTS allows; null while that is not known.
+fuse_paired bool The other command of its fused operation is next to it, for the same namespace; null where open.
+fuse_partner_failed bool The first command of its fused operation failed; null where it is not the second of one.
+nsid_active bool The active namespaces that Identify listed hold its namespace; null while they are not known.
+sgls uint32 SGLS of Identify Controller; null while not seen.
+namespaces uint32 NN of it.
+oncs uint16 ONCS of it.
 cid_in_use bool Another command of its queue with its identifier was outstanding when it was fetched.
 """,
 )

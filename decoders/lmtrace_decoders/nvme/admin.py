@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import struct
 from typing import TYPE_CHECKING
 
 from lmtrace.spec import nvme
-from lmtrace.spec.nvme import IDENTIFY_CONTROLLER, SUBNQN, Cns, CommandSet
+from lmtrace.spec.nvme import CAP, IDENTIFY_CONTROLLER, SUBNQN, Cns, CommandSet
 from lmtrace_decoders.nvme import spool
 from lmtrace_decoders.nvme.buffers import enables_host_memory
 from lmtrace_decoders.nvme.memory_map import HMB, READ, SHADOW, WRITE
@@ -30,7 +31,18 @@ AGGREGATION_PS = 100_000_000
 """Unit of TIME of Interrupt Coalescing (5.1.25.2.2)."""
 INVALID_DOORBELL_VALUE = 0x0100
 """Event type 0 and information 01h of an Asynchronous Event Request's completion."""
+MOST_SHIFT = 40
+"""A larger MDTS is none that limits anything."""
+ATTACHERS = (
+    nvme.Admin.NAMESPACE_MANAGEMENT, nvme.Admin.NAMESPACE_ATTACHMENT, nvme.Admin.ASYNC_EVENT_REQUEST,
+    nvme.Admin.FORMAT_NVM, nvme.Admin.SANITIZE, nvme.Admin.MIGRATION_SEND,
+)  # fmt: skip
+"""Commands behind which other namespaces may be active, or that tell of it."""
 CREATORS = (nvme.Admin.CREATE_IO_SQ, nvme.Admin.CREATE_IO_CQ)
+
+
+def _or_unknown(value: int | None) -> int:
+    return -1 if value is None else value
 
 
 class Admin:
@@ -54,6 +66,8 @@ class Admin:
         opcode = command.opcode
         if opcode == nvme.Admin.DELETE_IO_SQ and not command.succeeded:
             self._deleting(command, False)
+        if opcode in ATTACHERS:
+            self._attachments_changed(command)
         if command.succeeded:
             if opcode in CREATORS:
                 self._create(command, time, tlp)
@@ -137,9 +151,15 @@ class Admin:
             cmic, oncs = pieces.field(IDENTIFY_CONTROLLER, "CMIC"), pieces.field(IDENTIFY_CONTROLLER, "ONCS")
             function.asymmetric = -1 if cmic is None else cmic >> 3 & 1
             function.reservations = -1 if oncs is None else oncs >> 5 & 1
+            function.most_bytes = self._most_bytes(function, pieces)
+            function.sgls = _or_unknown(pieces.field(IDENTIFY_CONTROLLER, "SGLS"))
+            function.namespaces = _or_unknown(pieces.field(IDENTIFY_CONTROLLER, "NN"))
+            function.oncs = _or_unknown(oncs)
             subnqn = pieces.bytes(SUBNQN.start, SUBNQN.stop)
             if subnqn is not None:
                 run.namespaces.subsystem_told(function, subnqn)
+        elif cns == Cns.ACTIVE_NAMESPACES and pieces.known(0, 4096):
+            self._active(function, command.dword(1), bytes(pieces.data))
         elif cns == Cns.NAMESPACE:
             self._format(function, command.dword(1), pieces.bytes(0, 192) or pieces.bytes(0, 4096))
         elif cns == Cns.NAMESPACE_DESCRIPTORS:
@@ -157,6 +177,24 @@ class Admin:
         elif cns == Cns.PRIMARY_CONTROLLER and pieces.known(0, 2):
             function.cntlid = int.from_bytes(pieces.data[:2], "little")
 
+    def _most_bytes(self, function: Function, pieces: Pieces) -> int | None:
+        """Return the largest transfer by MDTS, None where there is no limit or it is not known."""
+        mdts, high = pieces.field(IDENTIFY_CONTROLLER, "MDTS"), function.dword(nvme.Property.CAP + 4)
+        if not mdts or high is None or mdts > MOST_SHIFT:
+            return None
+        return 1 << mdts + 12 + CAP["MPSMIN"].of((high << 32).to_bytes(8, "little"))
+
+    def _active(self, function: Function, after: int, data: bytes) -> None:
+        """Take the active namespaces, where one list holds them all."""
+        listed = [one for (one,) in struct.iter_unpack("<I", data[:4096])]
+        function.active = set(listed[: listed.index(0)]) if not after and 0 in listed else None
+
+    def _attachments_changed(self, command: Command) -> None:
+        """Forget which namespaces are active: anybody on the link may see others now."""
+        for one in self._run.functions:
+            if one.link == command.controller.function.link:
+                one.active = None
+
     def _format(self, function: Function, nsid: int, data: bytes | None) -> None:
         if data is None or nsid in (0, 0xFFFFFFFF):
             return
@@ -170,6 +208,7 @@ class Admin:
             namespace = self._run.namespaces.of(function, nsid)
             zone = None if namespace.block is None else namespace.block.zone
             extended, deallocated = bool(flbas >> 4 & 1), data[33] & 7
+            namespace.told = True
             namespace.block = BlockFormat(1 << shift, metadata, extended, zone, deallocated, index)
             self._run.namespaces.identified(function, nsid, data[104:128])
 

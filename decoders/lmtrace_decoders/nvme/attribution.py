@@ -54,11 +54,12 @@ from lmtrace_decoders.nvme.pairing import (
 WORK = np.dtype([
     ("number", "<i8"), ("to_device", "<i8"), ("from_device", "<i8"), ("metadata", "<i8"), ("first_ps", "<i8"),
     ("last_ps", "<i8"), ("first_tlp", "<i8"), ("last_tlp", "<i8"), ("digests", "<i4"), ("blocks", "<i4"),
-    ("keep", "u1"), ("shift", "u1"), ("way", "u1"),
+    ("keep", "u1"), ("shift", "u1"), ("way", "u1"), ("places", "<u8"), ("outside", "<i8"),
 ])  # fmt: skip
 """What was seen of one command's data. ``keep`` asks for an event with each piece, 2 also to stop after one that was
 read. ``blocks`` of ``1 << shift`` bytes are digested from ``digests`` on where that is not -1, of data that move in the
-direction ``way``."""
+direction ``way``. ``places`` adds up the positions in the buffer of every data byte, modulo 2^64; ``outside`` counts
+bytes that lie behind the piece of the buffer that a TLP began in, and in no other."""
 
 EVENT = np.dtype([
     ("code", "<i8"), ("row", "<i8"), ("owner", "<i8"), ("length", "<i8"), ("offset", "<i8"), ("payload", "<i8"),
@@ -184,6 +185,26 @@ def _count(work, slot, time, tlp):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True)
+def _places(work, slot, place, count):  # type: ignore[no-untyped-def]
+    work[slot]["places"] += np.uint64(place * count + count * (count - 1) // 2)
+
+
+@njit(cache=True)
+def _outside(nodes, heads, work, node, space, start, count, way):  # type: ignore[no-untyped-def]
+    """Count the bytes of a write that no piece of its command's buffer holds."""
+    last = start + np.uint64(count - 1)
+    owner = nodes[node]["owner"]
+    end = nodes[node]["last"]
+    while last > end:
+        left = np.int64(last - end)
+        following, exact = find(nodes, heads, space, end + np.uint64(1), left, way)
+        if following < 0 or not exact or nodes[following]["owner"] != owner or nodes[following]["last"] <= end:
+            work[owner]["outside"] += left
+            return
+        end = nodes[following]["last"]
+
+
+@njit(cache=True)
 def _digest(work, owner, digests, weights, place, payload, at, count):  # type: ignore[no-untyped-def]
     if place >= 0 and count > 0:
         gather(
@@ -234,6 +255,7 @@ def _attribute(  # type: ignore[no-untyped-def]
                             work[owner]["metadata"] += count
                         else:
                             work[owner]["to_device"] += count
+                            _places(work, owner, place, count)
                             if work[owner]["digests"] >= 0 and work[owner]["way"] == READ:
                                 _digest(work, owner, digests, weights, place, payload, data + lead, here)
                             if work[owner]["keep"]:
@@ -342,6 +364,8 @@ def _attribute(  # type: ignore[no-untyped-def]
                     numbers[i] = number
                     offsets[i] = place
                     _count(work, owner, time, tlp)
+                    if _exact and way == WRITE and start + np.uint64(count - 1) > nodes[node]["last"]:
+                        _outside(nodes, heads, work, node, space, start, count, way)
             rows[i]["role"] = role
             rows[i]["owner"] = text
             index = -1
@@ -358,6 +382,7 @@ def _attribute(  # type: ignore[no-untyped-def]
                 at = data + lead
                 if what == DATA:
                     work[owner]["from_device"] += count
+                    _places(work, owner, place, count)
                     if work[owner]["digests"] >= 0 and work[owner]["way"] == WRITE:
                         _digest(work, owner, digests, weights, place, payload, at, have)
                     if work[owner]["keep"]:

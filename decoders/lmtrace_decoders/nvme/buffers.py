@@ -6,16 +6,19 @@ from typing import TYPE_CHECKING
 
 from lmtrace.pieces import Pieces
 from lmtrace.spec import nvme
+from lmtrace.spec.data_pointers import Flaw
 from lmtrace.spec.nvme import CommandSet
 from lmtrace.tracked_memory import TrackRequest
-from lmtrace_decoders.nvme import spool
+from lmtrace_decoders.nvme import facts, spool
 from lmtrace_decoders.nvme.memory_map import DATA, LIST, METADATA, READ, WRITE
+from lmtrace_decoders.nvme.namespaces import BROADCAST
 from lmtrace_decoders.nvme.prp import ListReader, PrpTransfer
 from lmtrace_decoders.nvme.queues import OVERLAPS
 from lmtrace_decoders.nvme.sgl import DESCRIPTOR, FIRST_METADATA_SEGMENT, SglTransfer
 from lmtrace_decoders.nvme.transfer import BlockFormat, Entry, admin_bytes, io_bytes, key_value_bytes, moves_blocks
 
 if TYPE_CHECKING:
+    from lmtrace_decoders.nvme.namespaces import Namespace
     from lmtrace_decoders.nvme.queues import Command
     from lmtrace_decoders.nvme.reconstruct import Reconstruction
 
@@ -86,6 +89,8 @@ class Buffers:
             else:
                 length, command.metadata = io_bytes(entry, block)
                 command.expected = length
+                command.certain = namespace.told or not moves_blocks(command.opcode)
+                self._judge(command, entry, namespace)
                 if length is None and moves_blocks(command.opcode):
                     length = io_bytes(entry, _ASSUMED_BLOCK)[0]
         if length == 0 and not command.metadata:
@@ -97,6 +102,15 @@ class Buffers:
             self._lay_sgl(command, length, admin, psdt == PSDT_MPTR_SGL)
         else:
             self._lay(command, length, admin)
+
+    def _judge(self, command: Command, entry: Entry, namespace: Namespace) -> None:
+        """Note how an I/O command stands against what Identify told: its namespace, and the largest transfer."""
+        function, block = command.controller.function, namespace.block
+        if function.active is not None and entry.nsid != BROADCAST:
+            facts.note(command, "nsid_active", entry.nsid in function.active)
+        most = function.most_bytes
+        if most is not None and block is not None and namespace.told and moves_blocks(command.opcode):
+            facts.note(command, "over_transfer_limit", ((entry.cdw12 & 0xFFFF) + 1) * block.data > most)
 
     def _keeps(self, command: Command, length: int | None, admin: bool) -> bool:
         """Whether the bytes of a command's data are kept: those of admin commands, and range lists."""
@@ -145,11 +159,11 @@ class Buffers:
         space, ways = function.space, _WAYS[command.opcode & 3] or READ | WRITE
         work = self._start(command, length, admin)
         texts, discards = (function.data_text, function.list_text), command.opcode & 3 == 2
-        command.transfer = SglTransfer(run.map, space, DATA, ways, work, texts, discards)
+        command.transfer = SglTransfer(run.map, space, DATA, ways, work, texts, discards, length=command.expected)
         command.transfer.take(command.sqe[24:40])
         if command.metadata and metadata_list:
             command.metadata_transfer = SglTransfer(
-                run.map, space, METADATA, ways, work, texts, discards, FIRST_METADATA_SEGMENT
+                run.map, space, METADATA, ways, work, texts, discards, FIRST_METADATA_SEGMENT, command.metadata
             )
             command.metadata_transfer.read(command.qword(16), DESCRIPTOR)
         elif command.metadata:
@@ -177,7 +191,9 @@ class Buffers:
             if command.list_ps < 0:
                 command.list_ps = since
             command.children.append((spool.SGL_SEGMENT, since, time, segment.address + offset, len(data), *tlps, 1.0))
-            transfer.take(segment.take(offset, data))
+            if offset + len(data) > segment.size:
+                transfer.flaws |= Flaw.SEGMENT_READ_BEYOND
+            transfer.take(segment.take(offset, data), segment)
         self._decoded(command)
 
     def _descriptors(self, command: Command) -> None:
@@ -238,6 +254,10 @@ class Buffers:
         index = (place + (1 << 31)) >> 32
         offset = place - (index << 32)
         data = run.bytes_of(event)
+        prps = command.transfer.list if isinstance(command.transfer, PrpTransfer) else None
+        if prps is not None and command not in self.queue_lists and index < len(prps.list_pages):
+            assert isinstance(command.transfer, PrpTransfer)
+            command.transfer.list_read(index, offset, len(data))
         if offset < 0:
             data, offset = data[-offset:], 0
         number = run.output.first_transaction + command.number
@@ -279,6 +299,7 @@ class Buffers:
             if found:
                 transfer.lay_entries(found)
             if following is not None:
+                transfer.flaws |= Flaw.CHAIN_OFFSET if following % transfer.page else 0
                 transfer.lay_list(index + 1, owner, command.controller.function.list_text)
 
     def data_bytes(self, event: tuple[int, ...]) -> None:

@@ -98,6 +98,14 @@ class Function:
     asymmetric: int = -1
     """Whether it reports asymmetric namespace access, and whether it supports reservations; -1 while not known."""
     reservations: int = -1
+    sgls: int = -1
+    """SGLS, NN and ONCS of Identify Controller; -1 while not known."""
+    namespaces: int = -1
+    oncs: int = -1
+    most_bytes: int | None = None
+    """The largest transfer by MDTS; None where it is not known, or none."""
+    active: set[int] | None = None
+    """Active namespaces; None while not known."""
     memory_space: bool | None = None
     """VF MSE, of a VF."""
     constants: dict[int, list[int]] = field(default_factory=dict)

@@ -109,3 +109,39 @@ def ended(command: Command) -> None:
     cq = command.controller.cqs.get(command.sq.cqid)
     if cq is not None and cq.pending:
         cq.pending -= 1
+
+
+FIRST, SECOND = 1, 2
+"""FUSE of the two commands of a fused operation (4.1.1)."""
+
+
+def fused(command: Command, before: Command | None) -> None:
+    """Note whether a command and the one in the slot before it are the two of a fused operation (3.4.2)."""
+    fuse, sq = command.sqe[1] & 3, command.sq
+    if sq.qid == 0 or sq.learnt != SEEN or sq.in_cmb:
+        return
+    if before is not None and before.sq_index + 1 != command.sq_index:
+        before = None
+    opened = before is not None and before.sqe[1] & 3 == FIRST
+    if fuse != SECOND and not opened:
+        return
+    paired = opened and fuse == SECOND and before is not None and before.dword(1) == command.dword(1)
+    if opened and before is not None:
+        note(before, "fuse_paired", paired)
+    if fuse == SECOND and (before is not None or command.sq_index == sq.first_tail):
+        note(command, "fuse_paired", paired)
+    if paired:
+        command.partner = before
+
+
+def covered(command: Command, moved: int, places: int) -> None:
+    """Note whether each byte of a buffer moved as often as the others.
+
+    ``places`` adds up the positions of all bytes that moved: with as many bytes as the buffer has, or some multiple of
+    that, any other sum tells of bytes that moved twice while others did not.
+    """
+    length = command.expected
+    if not length or moved < length or moved % length or not command.data_decoded:
+        return
+    whole = moved // length * (length * (length - 1) // 2)
+    note(command, "data_covered", (whole - places) % (1 << 64) == 0)

@@ -23,6 +23,8 @@ class Namespace:
     nsid: int
     block: BlockFormat | None = None
     csi: int = -1
+    told: bool = False
+    """Identify told its format, rather than how much its commands moved."""
     moved: tuple[int, int] = (0, 0)
     """Bytes of a block by the last command, and how many commands in a row had that."""
 

@@ -17,7 +17,9 @@ from lmtrace_decoders.nvme import spool
 from lmtrace_decoders.nvme.announcements import MECHANISMS
 from lmtrace_decoders.nvme.config_space import ConfigSpaces
 from lmtrace_decoders.nvme.controller import Controller, Function
+from lmtrace_decoders.nvme.facts import note
 from lmtrace_decoders.nvme.queues import OVERLAPS, Command, CompletionQueue, Queue, SubmissionQueue
+from lmtrace_decoders.nvme.sgl import SglTransfer
 from lmtrace_decoders.nvme.spool import Spill, write_batches
 
 if TYPE_CHECKING:
@@ -53,6 +55,20 @@ def _completed_before(cq: CompletionQueue, cqe: bytes) -> bool:
     """Whether a command that an entry names is among the last ones of its submission queue, completed."""
     sq, cid = cq.controller.sqs.get(int.from_bytes(cqe[10:12], "little")), int.from_bytes(cqe[12:14], "little")
     return sq is not None and any(one.cid == cid and one.cqe is not None for one in sq.by_slot.values())
+
+
+def _pointers(command: Command) -> tuple[int, ...]:
+    """Return (flaws, metadata expected and seen, bytes described, discarded, outside), -1 for what is not known."""
+    data, metadata = command.transfer, command.metadata_transfer
+    flaws = -1
+    if data is not None and command.certain and command.controller.css is not None:
+        flaws = data.flaws | (0 if metadata is None else metadata.flaws)
+    described, discarded = -1, 0
+    if isinstance(data, SglTransfer):
+        described = -1 if data.described is None else data.described
+        discarded = data.discarded
+    seen, outside = command.moved_beside
+    return flaws, command.metadata if command.certain else -1, seen, described, discarded, outside
 
 
 class Output:
@@ -196,6 +212,8 @@ class Output:
                 int.from_bytes(cqe[:4], "little"), int.from_bytes(cqe[4:8], "little"),
                 cqe[8] | cqe[9] << 8, status & 1, cqe[10] | cqe[11] << 8,
             )  # fmt: skip
+        if command.partner is not None and command.partner.cqe is not None:
+            note(command, "fuse_partner_failed", not command.partner.succeeded)
         to_device, from_device, first_ps, last_ps = command.moved
         learnt = spool.INFERRED if sq.in_cmb and sq.learnt == spool.SEEN else sq.learnt  # its fetch is not seen
         self.spills["transactions"].put(
@@ -214,7 +232,8 @@ class Output:
                 command.interrupt_wait_ps, command.early_ps, command.facts, retry,
                 -1 if command.controller.css is None else command.controller.css, command.rounds_missed,
                 command.abort_ps, command.waited_ps, 0 if command.expected else -1,
-                function.asymmetric, function.reservations, command.overlaps,
+                function.asymmetric, function.reservations, command.overlaps, *_pointers(command),
+                function.sgls, function.namespaces, function.oncs,
             ),
         )  # fmt: skip
         number = self.first_transaction + command.number

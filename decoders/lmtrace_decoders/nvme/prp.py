@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from lmtrace_decoders.nvme.memory_map import DATA, LIST, READ
+from lmtrace.spec.data_pointers import Flaw
+from lmtrace_decoders.nvme.memory_map import DATA, LIST, READ, WRITE
 
 if TYPE_CHECKING:
     from lmtrace_decoders.nvme.memory_map import MemoryMap
@@ -78,7 +79,10 @@ class ListReader:
 class PrpTransfer:
     """One command's data buffer, laid into the memory map as its pages become known."""
 
-    __slots__ = ("address", "first", "handle", "length", "list", "map", "page", "space", "text", "ways", "work")
+    __slots__ = (
+        "address", "first", "flaws", "handle", "length", "list", "map", "page", "pages", "space", "text", "ways",
+        "work",
+    )  # fmt: skip
 
     def __init__(self, memory: MemoryMap, space: int, page: int, length: int, ways: int, work: int, text: int) -> None:
         self.map, self.space, self.page = memory, space, page
@@ -87,6 +91,10 @@ class PrpTransfer:
         self.address: int | None = None
         self.first = 0
         self.list: ListReader | None = None
+        self.flaws = 0
+        """Bits of `Flaw`."""
+        self.pages: set[int] = set()
+        """Pages of its list, of a command that returns data."""
 
     def lay(self, prp1: int, prp2: int) -> bool:
         """Lay what PRP1 and PRP2 name; return whether PRP2 points to a list."""
@@ -99,7 +107,9 @@ class PrpTransfer:
             return False
         if left <= self.page:
             self._lay(prp2, left, self.first)
+            self.flaws |= Flaw.SECOND_PAGE_OFFSET if prp2 % self.page else 0
             return False
+        self.flaws |= Flaw.LIST_UNALIGNED if prp2 % 8 else 0
         self.list = ListReader(prp2, -(-left // self.page), self.page)
         return True
 
@@ -119,6 +129,7 @@ class PrpTransfer:
 
     def lay_entries(self, entries: list[tuple[int, int]]) -> None:
         """Lay the pages that list entries name; ``entries`` are (position, address)."""
+        self._judge([address for _, address in entries])
         at = 0
         while at < len(entries):
             end = at + 1
@@ -131,6 +142,25 @@ class PrpTransfer:
                 offset=offset, sibling=self.handle,
             )  # fmt: skip
             at = end
+
+    def _judge(self, pages: list[int]) -> None:
+        if any(one % self.page for one in pages):
+            self.flaws |= Flaw.ENTRY_OFFSET
+        if 0 in pages:
+            self.flaws |= Flaw.ZERO_ENTRY
+        if self.ways == WRITE:
+            if len(set(pages)) < len(pages) or not self.pages.isdisjoint(pages):
+                self.flaws |= Flaw.ENTRY_REPEATED
+            self.pages.update(pages)
+
+    def list_read(self, index: int, offset: int, size: int) -> None:
+        """Judge a read of ``size`` bytes of list page ``index``; what lies before its start counts as outside."""
+        assert self.list is not None
+        end = offset + size
+        if offset < 0 or self.list.list_pages[index][0] % self.page + end > self.page:
+            self.flaws |= Flaw.LIST_READ_OUTSIDE
+        elif end > self.list.size(index):
+            self.flaws |= Flaw.LIST_READ_AHEAD
 
     def drop(self) -> None:
         """Take everything out of the memory map."""

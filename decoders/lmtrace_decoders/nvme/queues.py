@@ -28,13 +28,58 @@ class Command:
     """One command from the fetch of its entry on. Times are ps, -1 where nothing was seen."""
 
     __slots__ = (
-        "abort_ps", "buffer", "children", "cid", "cid_in_use", "controller", "cq", "cq_doorbell_ps", "cq_slot", "cqe",
-        "cqe_ps", "cqe_tlp", "csi", "data_decoded", "digests", "due", "dwords", "early_ps", "expected", "facts",
-        "fetch_ps", "fetch_tlp", "first_tlp", "interrupt_due_ps", "interrupt_mode", "interrupt_ps",
-        "interrupt_wait_ps", "last_tlp", "list_ps", "mapped", "masked_ps", "metadata", "metadata_transfer", "moved",
-        "number", "opcode", "outcome", "overlaps",
-        "rounds_missed", "sq", "sq_doorbell_ps", "sq_index", "sq_slot", "sqe",
-        "transfer", "unmask_ps", "waited_ps", "waiting", "work",
+        "abort_ps",
+        "buffer",
+        "certain",
+        "children",
+        "cid",
+        "cid_in_use",
+        "controller",
+        "cq",
+        "cq_doorbell_ps",
+        "cq_slot",
+        "cqe",
+        "cqe_ps",
+        "cqe_tlp",
+        "csi",
+        "data_decoded",
+        "digests",
+        "due",
+        "dwords",
+        "early_ps",
+        "expected",
+        "facts",
+        "fetch_ps",
+        "fetch_tlp",
+        "first_tlp",
+        "interrupt_due_ps",
+        "interrupt_mode",
+        "interrupt_ps",
+        "interrupt_wait_ps",
+        "last_tlp",
+        "list_ps",
+        "mapped",
+        "masked_ps",
+        "metadata",
+        "metadata_transfer",
+        "moved",
+        "moved_beside",
+        "number",
+        "opcode",
+        "outcome",
+        "overlaps",
+        "partner",
+        "rounds_missed",
+        "sq",
+        "sq_doorbell_ps",
+        "sq_index",
+        "sq_slot",
+        "sqe",
+        "transfer",
+        "unmask_ps",
+        "waited_ps",
+        "waiting",
+        "work",
     )  # fmt: skip
 
     def __init__(self, number: int, sq: SubmissionQueue, slot: int, index: int, sqe: bytes) -> None:
@@ -70,6 +115,12 @@ class Command:
         self.mapped = -1
         self.moved = (0, 0, -1, -1)
         """Data bytes to and from the device, time of the first and last data TLP."""
+        self.moved_beside = (0, 0)
+        """Bytes of metadata, and bytes written behind the buffer."""
+        self.certain = True
+        """How much it moves does not rest on a format that was only inferred."""
+        self.partner: Command | None = None
+        """The first command of the fused operation that it is the second of."""
         self.transfer: PrpTransfer | SglTransfer | None = None
         self.metadata_transfer: SglTransfer | None = None
         self.buffer: Pieces | None = None

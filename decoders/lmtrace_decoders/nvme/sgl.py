@@ -5,12 +5,15 @@ from __future__ import annotations
 from enum import IntEnum
 from typing import TYPE_CHECKING
 
-from lmtrace_decoders.nvme.memory_map import READ, SEGMENT
+from lmtrace.spec.data_pointers import Flaw
+from lmtrace_decoders.nvme.memory_map import METADATA, READ, SEGMENT
 
 if TYPE_CHECKING:
     from lmtrace_decoders.nvme.memory_map import MemoryMap
 
 DESCRIPTOR = 16
+VENDOR_TYPE = 0xF
+"""SGL Descriptor Type of vendors, of which nothing is known."""
 MOST_PENDING = 1 << 16
 """Bytes of one segment that are held while those before them have not arrived."""
 FIRST_METADATA_SEGMENT = 1 << 20
@@ -29,10 +32,12 @@ class SglType(IntEnum):
 class Segment:
     """One segment of a list: how far its descriptors were read, in order."""
 
-    __slots__ = ("_pending", "address", "arrived", "size")
+    __slots__ = ("_pending", "address", "arrived", "last", "size", "taken")
 
-    def __init__(self, address: int, size: int) -> None:
-        self.address, self.size = address, size
+    def __init__(self, address: int, size: int, last: bool = False) -> None:
+        self.address, self.size, self.last = address, size, last
+        self.taken = 0
+        """Bytes of it whose descriptors were laid."""
         self.arrived = bytearray()
         """What was read of it from its start on, without a gap."""
         self._pending: dict[int, bytes] = {}
@@ -60,21 +65,26 @@ class SglTransfer:
     """Data or metadata of one command, laid into the memory map as its descriptors become known.
 
     ``discards`` says that the command returns data, so that bit buckets take some of them. ``understood`` turns
-    False with a descriptor of another type, behind which nothing is known.
+    False with a descriptor of another type, behind which nothing is known. ``length`` is that of the transfer, None
+    where it is not known.
     """
 
     __slots__ = (
-        "_discards", "_first", "_kind", "_list_text", "_map", "_space", "_text", "_ways", "_work", "address", "handle",
-        "laid", "segments", "understood",
+        "_discards", "_first", "_kind", "_length", "_list_text", "_map", "_space", "_text", "_ways", "_work",
+        "address", "discarded", "flaws", "handle", "laid", "segments", "understood",
     )  # fmt: skip
 
     def __init__(
         self, memory: MemoryMap, space: int, kind: int, ways: int, work: int, texts: tuple[int, int], discards: bool,
-        first: int = 0,
+        first: int = 0, length: int | None = None,
     ) -> None:  # fmt: skip
         self._map, self._space, self._kind, self._ways, self._work = memory, space, kind, ways, work
         self._text, self._list_text = texts
-        self._discards, self._first = discards, first
+        self._discards, self._first, self._length = discards, first, length
+        self.flaws = 0
+        """Bits of `Flaw`."""
+        self.discarded = 0
+        """Bytes of the transfer that bit buckets take."""
         self.handle = -1
         self.address: int | None = None
         """Where its first bytes lie."""
@@ -88,23 +98,32 @@ class SglTransfer:
         index -= self._first
         return self.segments[index] if 0 <= index < len(self.segments) else None
 
-    def read(self, address: int, size: int) -> None:
+    @property
+    def described(self) -> int | None:
+        """Bytes that its descriptors account for, None unless all of them were read and understood."""
+        known = self.understood and all(len(one.arrived) + DESCRIPTOR > one.size for one in self.segments)
+        return self.laid if known else None
+
+    def read(self, address: int, size: int, last: bool = False) -> None:
         """Expect the device to read a segment of ``size`` bytes."""
         index = self._first + len(self.segments)
-        self.segments.append(Segment(address, size))
+        self.segments.append(Segment(address, size, last))
         self.handle = self._map.add(
             self._space, address, size, SEGMENT, READ, self._work, self._list_text, offset=index << 32,
             sibling=self.handle,
         )  # fmt: skip
 
-    def take(self, descriptors: bytes) -> None:
-        """Lay what whole descriptors name, in their order."""
+    def take(self, descriptors: bytes, segment: Segment | None = None) -> None:
+        """Lay what whole descriptors name, in their order; ``segment`` holds them, None stands for the entry."""
         for at in range(0, len(descriptors), DESCRIPTOR):
             if not self.understood:
                 return
+            if segment is not None:
+                segment.taken += DESCRIPTOR
             address = int.from_bytes(descriptors[at : at + 8], "little")
             length = int.from_bytes(descriptors[at + 8 : at + 12], "little")
             kind, subtype = descriptors[at + 15] >> 4, descriptors[at + 15] & 0xF
+            self._judge(address, length, kind, subtype, segment)
             if subtype:
                 self.understood = False
             elif kind == SglType.DATA_BLOCK:
@@ -116,11 +135,39 @@ class SglTransfer:
                 )  # fmt: skip
                 self.laid += length
             elif kind == SglType.BIT_BUCKET:
-                self.laid += length if self._discards else 0
+                if self._discards:
+                    left = length if self._length is None else max(self._length - self.laid, 0)
+                    self.discarded += min(length, left)
+                    self.laid += length
             elif kind in (SglType.SEGMENT, SglType.LAST_SEGMENT):
-                self.read(address, length)
+                self.read(address, length, kind == SglType.LAST_SEGMENT)
             else:
                 self.understood = False
+
+    def _judge(self, address: int, length: int, kind: int, subtype: int, segment: Segment | None) -> None:
+        """Note what a descriptor is found to be. What a transfer does not need any more is not looked at."""
+        flaws = Flaw(0)
+        if self._kind == METADATA and kind != SglType.DATA_BLOCK:
+            flaws |= Flaw.METADATA_LIST
+        if subtype:
+            flaws |= Flaw.OFFSET_SUBTYPE
+        elif kind == SglType.DATA_BLOCK:
+            flaws |= Flaw.NOT_DWORDS if (address | length) & 3 else 0
+            flaws |= Flaw.BEYOND_64_BITS if address + length > 1 << 64 else 0
+            flaws |= Flaw.NULL_DESCRIPTOR if not address and not length else 0
+        elif kind == SglType.BIT_BUCKET:
+            flaws |= Flaw.BIT_BUCKET
+        elif kind in (SglType.SEGMENT, SglType.LAST_SEGMENT):
+            if address & 7 or not length or length % DESCRIPTOR:
+                flaws |= Flaw.BAD_SEGMENT
+            if segment is not None and segment.last:
+                flaws |= Flaw.SEGMENT_IN_LAST
+            elif segment is not None and segment.taken < segment.size:
+                flaws |= Flaw.SEGMENT_NOT_LAST
+        elif kind < VENDOR_TYPE:
+            flaws |= Flaw.RESERVED_TYPE
+        if self._length is None or self.laid < self._length:
+            self.flaws |= flaws
 
     def drop(self) -> None:
         """Take everything out of the memory map."""

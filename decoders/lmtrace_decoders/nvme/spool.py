@@ -64,6 +64,8 @@ TRANSACTION = np.dtype([
     ("early_interrupt_ps", "<i8"), ("facts", "<i8"), ("crd", "<i4"), ("css", "<i4"),
     ("rounds_missed", "<i8"), ("abort_ps", "<i8"), ("waited_ps", "<i8"), ("moved_late", "<i4"),
     ("asymmetric", "<i4"), ("reservations", "<i4"), ("buffer_overlaps", "<i4"),
+    ("pointer_flaws", "<i8"), ("metadata_expected", "<i8"), ("metadata_bytes", "<i8"), ("bytes_described", "<i8"),
+    ("bytes_discarded", "<i8"), ("bytes_outside", "<i8"), ("sgls", "<i8"), ("namespaces", "<i8"), ("oncs", "<i4"),
 ])  # fmt: skip
 CHILD = np.dtype([
     ("transaction_id", "<i8"), ("kind", "<i4"), ("time_ps", "<i8"), ("end_ps", "<i8"), ("address", "<u8"),

@@ -33,6 +33,11 @@ def _succeeded(batch: pa.RecordBatch) -> np.ndarray:
     return np.asarray(done & (numbers(batch, "data_decoded") != 0))
 
 
+def _again(moved: np.ndarray, expected: np.ndarray) -> np.ndarray:
+    """Return the rows of commands whose buffers moved as a whole more than once."""
+    return np.asarray((expected > 0) & (moved > expected) & (moved % np.maximum(expected, 1) == 0))
+
+
 @column_rule(
     "NVM21-4.1.1-n20", table="transactions", columns=("sqid", "opcode", "bytes_to_device", "bytes_from_device"),
     spec="NVMe Base 2.1, 4.1.1", party="controller", local=False,
@@ -75,6 +80,7 @@ def data_moved_the_wrong_way(batch: pa.RecordBatch) -> Broken:
     "NVM21-Xlen-n1", table="transactions",
     columns=(
         "sqid", "opcode", "csi", "sct", "sc", "bytes_expected", "bytes_to_device", "bytes_from_device", "data_decoded",
+        "bytes_described", "bytes_discarded",
     ),
     spec="NVM Command Set 1.2, Read, Write, Compare", party="controller", local=False,
 )  # fmt: skip
@@ -83,6 +89,8 @@ def other_length_moved(batch: pa.RecordBatch) -> Broken:
 
     What is missing was taken from or left in the buffer as it was; what is too much belongs to somebody else. Where a
     read lacks no more than one TLP carries, the recorder may have lost it without a trace, and the rule only warns.
+    What bit buckets take does not move. SGLs that are too short, and buffers that move as a whole several times, have
+    rules of their own.
 
     Holds::
 
@@ -92,6 +100,20 @@ def other_length_moved(batch: pa.RecordBatch) -> Broken:
 
         1us transactions sqid=1 opcode=2 sct=0 sc=0 bytes_expected=4096 bytes_from_device=4032 data_decoded=yes
 
+    Holds::
+
+        1us transactions sqid=1 opcode=2 sct=0 sc=0 bytes_expected=4096 bytes_from_device=1024 bytes_discarded=3072 \
+            data_decoded=yes
+
+    Silent::
+
+        1us transactions sqid=1 opcode=2 sct=0 sc=0 bytes_expected=4096 bytes_from_device=8192 data_decoded=yes
+
+    Silent::
+
+        1us transactions sqid=1 opcode=2 sct=0 sc=0 bytes_expected=4096 bytes_from_device=512 data_decoded=yes \
+            bytes_described=512
+
     Silent::
 
         1us transactions sqid=1 opcode=2 sct=0 sc=0x80 bytes_expected=4096 bytes_from_device=0 data_decoded=yes
@@ -100,12 +122,14 @@ def other_length_moved(batch: pa.RecordBatch) -> Broken:
 
         1us transactions sqid=1 opcode=2 sct=0 sc=0 bytes_expected=4096 bytes_from_device=0 data_decoded=no
     """
-    expected = numbers(batch, "bytes_expected").astype(np.int64)
+    wanted = numbers(batch, "bytes_expected").astype(np.int64)
+    expected = wanted - numbers(batch, "bytes_discarded").astype(np.int64)
     moved = (numbers(batch, "bytes_to_device") + numbers(batch, "bytes_from_device")).astype(np.int64)
     key_value = there(batch, "csi") & (numbers(batch, "csi") == CommandSet.KEY_VALUE)
     applies = (
         (numbers(batch, "sqid") != 0) & _one_of(batch, BLOCK_MOVERS) & ~key_value & _succeeded(batch)
-        & there(batch, "bytes_expected")
+        & there(batch, "bytes_expected") & ~_again(moved, expected)
+        & ~(there(batch, "bytes_described") & (numbers(batch, "bytes_described").astype(np.int64) < wanted))
     )  # fmt: skip
     one_tlp = (numbers(batch, "bytes_to_device") == 0) & (moved < expected) & (expected - moved <= LARGEST_TLP)
     answer = found(
