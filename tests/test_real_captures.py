@@ -15,7 +15,7 @@ SAMPLES = Path(__file__).resolve().parents[1] / "samples"
 
 TRIED = {
     "linux": (
-        {"NVM21-5.1.12-n10": 1},
+        {"NVM21-4.1.1-n10": 1, "NVM21-5.1.12-n10": 1},
         {
             "NVM21-5.1.12-n11": 1,
             "NVM21-5.1.13-n5": 1,

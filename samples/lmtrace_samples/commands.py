@@ -12,6 +12,7 @@ from lmtrace.spec.nvme import (
     PRP_OFFSET_INVALID,
     SANITIZE_IN_PROGRESS,
     SUBNQN,
+    SUCCESS,
     Admin,
     Cns,
     Feature,
@@ -21,6 +22,7 @@ from lmtrace.spec.nvme import (
 )
 from lmtrace_samples.administration import Administration
 from lmtrace_samples.choices import Choices
+from lmtrace_samples.data_pointers import FUSED_FAILED, FUSED_MISSING, metadata_pieces
 from lmtrace_samples.engine import Command, Engine, Refused, Result, SubmissionQueue
 from lmtrace_samples.function import VECTORS, Function
 from lmtrace_samples.namespace import COPY_BLOCKS, COPY_RANGE, COPY_RANGES, Namespace
@@ -50,6 +52,9 @@ SANITIZE_STATUS = 0x81
 FEATURES_LOG = 0x12
 CONTROLLER_SCOPE = 1 << 21
 QUEUES = 8
+FIRST, SECOND = 1, 2
+"""FUSE of the two commands of a fused operation."""
+FUSED_WAIT = 20
 LARGEST = 1 << 17
 BESIDE_SANITIZE = frozenset({
     Admin.DELETE_IO_SQ, Admin.CREATE_IO_SQ, Admin.DELETE_IO_CQ, Admin.CREATE_IO_CQ, Admin.GET_LOG_PAGE, Admin.IDENTIFY,
@@ -180,6 +185,7 @@ class Controller(Engine):
             "CNTLID": self.cntlid,
             "VER": 0x00020100,
             "CNTRLTYPE": 1,
+            "SGLS": self.sgls,
             "ACL": 3,
             "AERL": 3,
             "SQES": 0x66,
@@ -262,14 +268,21 @@ class Controller(Engine):
     # NVM Command Set.
 
     def _extent(self, command: Command) -> tuple[Namespace, int, int]:
-        namespace = self.namespaces.get(command.nsid)
-        if namespace is None:
-            raise Refused(INVALID_NAMESPACE)
+        namespace = self.present(command)
         first = command.cdw[11] << 32 | command.cdw[10]
         count = command.bits(12, 15, 0) + 1
         if first + count > namespace.blocks:
             raise Refused(LBA_OUT_OF_RANGE)
+        moves = command.opcode & 3 != 0
+        self.pointers.check("limit", moves and count * namespace.block_size > LARGEST, INVALID_FIELD)
         return namespace, first, count
+
+    def present(self, command: Command) -> Namespace:
+        """Return the namespace of a command; without it, and where a fault forgets that, the first one."""
+        namespace = self.namespaces.get(command.nsid)
+        reason = "broadcast" if command.nsid == 0xFFFFFFFF else "namespace"
+        self.pointers.check(reason, namespace is None, INVALID_NAMESPACE)
+        return namespace or self.namespaces[min(self.namespaces)]
 
     def _media(self, count: int) -> int:
         return self.rng.randrange(2_000, 12_000) * NS + count * 50 * NS
@@ -285,7 +298,29 @@ class Controller(Engine):
         yield self._media(count)
         self._check_readable(namespace, first, count)
         yield from self.to_host(command, namespace.read(first, count))
+        if namespace.metadata:
+            pieces = yield from metadata_pieces(self, command, self.metadata_length(count * namespace.metadata))
+            for address, length in pieces:
+                self.function.write(address, namespace.read_metadata(first, count)[:length])
         return None
+
+    def metadata_length(self, length: int) -> int:
+        """Hook: all of the metadata move."""
+        return length
+
+    def _paired(self, command: Command) -> Steps[None]:
+        """Wait for the other command of a fused operation, and go on only if nothing failed so far (3.4.2)."""
+        if command.fuse == FIRST:
+            for _ in range(FUSED_WAIT):
+                if command.partner is not None:
+                    return
+                yield 500 * NS
+        if command.fuse:
+            self.pointers.check("alone", command.partner is None, FUSED_MISSING)
+        if command.fuse == SECOND and command.partner is not None:
+            while command.partner.status is None:
+                yield 200 * NS
+            self.pointers.check("fused", command.partner.status != SUCCESS, FUSED_FAILED)
 
     def _check_readable(self, namespace: Namespace, first: int, count: int) -> None:
         if not namespace.readable(first, count):
@@ -293,7 +328,11 @@ class Controller(Engine):
 
     def _write(self, command: Command) -> Steps[Result]:
         namespace, first, count = self._extent(command)
+        yield from self._paired(command)
         data = yield from self.from_host(command, count * namespace.block_size)
+        if namespace.metadata:
+            pieces = yield from metadata_pieces(self, command, self.metadata_length(count * namespace.metadata))
+            namespace.write_metadata(first, (yield from self.function.read(pieces)))
         yield self._media(count)
         namespace.write(first, data)
         self.changed(command, namespace, first, count, False)
@@ -301,6 +340,7 @@ class Controller(Engine):
 
     def _compare(self, command: Command) -> Steps[Result]:
         namespace, first, count = self._extent(command)
+        yield from self._paired(command)
         data = yield from self.from_host(command, count * namespace.block_size)
         yield self._media(count)
         self._check_readable(namespace, first, count)

@@ -28,7 +28,7 @@ from lmtrace_samples.root import EXPRESS, FUNCTION_RESET, INTERRUPTS, Root
 from lmtrace_samples.simulation import NS, US, Signal, Steps
 from lmtrace_samples.tlp import PAGE
 
-_SQE = Struct("<BBHI16xQQ6I")
+_SQE = Struct("<BBHI8xQQQ6I")
 _CQE = Struct("<IIHHHH")
 VECTORS_USED = 4
 
@@ -75,13 +75,15 @@ class HostQueue:
         nsid: int = 0,
         prps: tuple[int, int] = (0, 0),
         cdw: dict[int, int] | None = None,
+        flags: int = 0,
+        mptr: int = 0,
     ) -> Steps[Ticket]:
         """Put a command into the queue and ring the doorbell soon, one ring for what comes close together."""
         while (self.tail + 1) % self.depth == self.sq_head:
             yield self.room
         cid = self._cids.popleft()
         words = cdw or {}
-        sqe = _SQE.pack(opcode, 0, cid, nsid, *prps, *(words.get(index, 0) for index in range(10, 16)))
+        sqe = _SQE.pack(opcode, flags, cid, nsid, mptr, *prps, *(words.get(index, 0) for index in range(10, 16)))
         sqe = self.driver.entry(self.qid, sqe)
         ticket = self.tickets[cid] = Ticket(self.driver.root.clock.signal())
         self.driver.memory.write(self.sq + SQE_SIZE * self.tail, sqe)

@@ -25,12 +25,13 @@ from lmtrace.spec.nvme import (
     Status,
 )
 from lmtrace_samples.choices import Choices
+from lmtrace_samples.data_pointers import PointerChecks
 from lmtrace_samples.function import MSIX_PENDING, MSIX_TABLE, VECTORS, Function
 from lmtrace_samples.record import Done, Record
 from lmtrace_samples.simulation import NS, US, Process, Signal, Steps
 from lmtrace_samples.tlp import PAGE
 
-_SQE = Struct("<BBHI8x8xQQ6I")
+_SQE = Struct("<BBHI8xQQQ6I")
 _CQE = Struct("<IIHHHH")
 
 _PLAIN = frozenset({
@@ -64,6 +65,8 @@ class SubmissionQueue:
         self.priority = priority
         self.head = 0
         self.tail = 0
+        self.first: Command | None = None
+        """The first command of a fused operation whose second one comes next."""
 
 
 class CompletionQueue:
@@ -90,11 +93,18 @@ class CompletionQueue:
 class Command:
     """A fetched submission queue entry."""
 
-    __slots__ = ("cdw", "cid", "done", "nsid", "opcode", "prp1", "prp2", "queue", "reads", "writes")
+    __slots__ = (
+        "cdw", "cid", "done", "fuse", "mptr", "nsid", "opcode", "partner", "prp1", "prp2", "psdt", "queue", "reads",
+        "sgl", "status", "writes",
+    )  # fmt: skip
 
     def __init__(self, queue: SubmissionQueue, sqe: bytes, done: Done) -> None:
-        self.opcode, _, self.cid, self.nsid, self.prp1, self.prp2, *rest = _SQE.unpack(sqe)
+        self.opcode, flags, self.cid, self.nsid, self.mptr, self.prp1, self.prp2, *rest = _SQE.unpack(sqe)
         self.cdw: dict[int, int] = dict(zip(range(10, 16), rest, strict=True))
+        self.fuse, self.psdt, self.sgl = flags & 3, flags >> 6, sqe[24:40]
+        self.status: Status | None = None
+        self.partner: Command | None = None
+        """The other command of its fused operation, once both are here."""
         self.queue = queue
         self.done = done
 
@@ -117,6 +127,9 @@ class Engine:
         self.nvm: dict[int, Handler] = {}
         self.failed: Callable[[Command, Status], bool] | None = None
         """Told how each command ended; whether the error log then has more about it."""
+        self.pointers = PointerChecks()
+        self.sgls, self.longer_sgls = 0, True
+        """SGLS, and whether SGLs may be longer than the data."""
         self.registers = bytearray(0x58)
         self.registers[:8] = CAP.encode(MQES=choices.mqes, CQR=1, TO=4, DSTRD=choices.stride, NSSRS=1, CSS=1)
         self._put(Property.VS, 0x00020100)
@@ -339,6 +352,9 @@ class Engine:
         if queue.qid == 0 and command.opcode == Admin.ASYNC_EVENT_REQUEST:
             self._request_event(command)
             return
+        if command.fuse == 2 and queue.first is not None and queue.first.nsid == command.nsid:
+            command.partner, queue.first.partner = queue.first, command
+        queue.first = command if command.fuse == 1 else None
         self.open += 1
         self.spawn(self._execute(command))
 
@@ -352,8 +368,8 @@ class Engine:
             handler = handlers.get(command.opcode)
             self.may_run(command)
             if handler is None:
-                raise Refused(INVALID_OPCODE)
-            answer: Any = handler(command)
+                self.pointers.check("opcode", True, INVALID_OPCODE)
+            answer: Any = None if handler is None else handler(command)
             result = (yield from answer) if isinstance(answer, GeneratorType) else answer
         except Refused as refused:
             status, result = refused.status, refused.result
@@ -368,6 +384,7 @@ class Engine:
 
     def complete(self, command: Command, status: Status, result: tuple[int, int]) -> Steps[None]:
         """Post a command's completion as soon as its queue has room."""
+        command.status = status
         if self.sqs.get(command.queue.qid) is not command.queue:
             return
         queue = self.cqs[command.queue.cqid]
@@ -465,44 +482,56 @@ class Engine:
 
     def ranges(self, command: Command, length: int) -> Steps[list[tuple[int, int]]]:
         """Return the (address, length) pieces of a command's buffer, reading its PRP List if it has one."""
+        if command.psdt:
+            return (yield from self.pointers.walk(self, command, length))
+        self.pointers.check("first", command.prp1 % 4 != 0, PRP_OFFSET_INVALID)
         offset = command.prp1 % PAGE
         pieces = [(command.prp1, min(length, PAGE - offset))]
         left = length - pieces[0][1]
         if left <= 0:
             return pieces
         if left <= PAGE:
-            if command.prp2 % PAGE:
-                raise Refused(PRP_OFFSET_INVALID)
-            return [*pieces, (command.prp2, left)]
+            self.pointers.check("second", command.prp2 % PAGE != 0, PRP_OFFSET_INVALID)
+            return [*pieces, (command.prp2 // PAGE * PAGE, left)]
+        self.pointers.check("list", command.prp2 % 8 != 0, PRP_OFFSET_INVALID)
         pointer = command.prp2
         while left > 0:
             needed = -(-left // PAGE)
             room = (PAGE - pointer % PAGE) // 8
-            data = yield from self.function.read([(pointer, 8 * min(needed, room))])
+            data = yield from self.read_list(pointer, 8 * min(needed, room))
             entries = [int.from_bytes(data[at : at + 8], "little") for at in range(0, len(data), 8)]
             chained = needed > room
             for entry in entries[:-1] if chained else entries:
-                if entry % PAGE:
-                    raise Refused(PRP_OFFSET_INVALID)
-                pieces.append((entry, min(left, PAGE)))
+                self.pointers.check("entry", entry % PAGE != 0, PRP_OFFSET_INVALID)
+                pieces.append((entry // PAGE * PAGE, min(left, PAGE)))
                 left -= PAGE
             pointer = entries[-1]
+            self.pointers.check("chain", chained and pointer % PAGE != 0, PRP_OFFSET_INVALID)
+        return pieces
+
+    def read_list(self, pointer: int, length: int) -> Steps[bytes]:
+        """Hook: the entries of a PRP list that are needed are read."""
+        return (yield from self.function.read([(pointer, length)]))
+
+    def order(self, pieces: list[tuple[int, int]], returns: bool) -> list[tuple[int, int]]:
+        """Hook: every piece of a buffer is moved once; ``returns`` says that the command returns data."""
         return pieces
 
     def to_host(self, command: Command, data: bytes) -> Steps[None]:
         """Write a command's data into its buffer, page after page, letting others in between."""
         pieces = yield from self.ranges(command, len(data))
         position = 0
-        for address, length in pieces:
+        for address, length in self.order(pieces, True):
             if position:
                 yield 40 * NS
-            self.function.write(address, data[position : position + length])
+            if address >= 0:
+                self.function.write(address, data[position : position + length])
+                command.done.bytes_from_device += length
             position += length
-        command.done.bytes_from_device += len(data)
 
     def from_host(self, command: Command, length: int) -> Steps[bytes]:
         """Read a command's data from its buffer."""
         pieces = yield from self.ranges(command, length)
-        data = yield from self.function.read(pieces)
+        data = yield from self.function.read(self.order(pieces, False))
         command.done.bytes_to_device += length
         return data

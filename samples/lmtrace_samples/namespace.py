@@ -9,7 +9,11 @@ COPY_RANGE, COPY_BLOCKS, COPY_RANGES = 64, 128, 4
 class Namespace:
     """Blocks by number; one that was never written reads as zero."""
 
-    def __init__(self, nsid: int, blocks: int, block_size: int) -> None:
+    def __init__(self, nsid: int, blocks: int, block_size: int, metadata: int = 0) -> None:
+        self.metadata = metadata
+        """Bytes of separate metadata of a block."""
+        self.attached: dict[int, bytes] = {}
+        """The metadata by block."""
         self.nsid = nsid
         self.blocks = blocks
         self.block_size = block_size
@@ -28,6 +32,16 @@ class Namespace:
         for index in range(len(data) // size):
             self.content[first + index] = data[index * size : index * size + size]
             self.bad.discard(first + index)
+
+    def read_metadata(self, first: int, count: int) -> bytes:
+        """Return the metadata of ``count`` blocks from ``first``."""
+        zero = bytes(self.metadata)
+        return b"".join(self.attached.get(block, zero) for block in range(first, first + count))
+
+    def write_metadata(self, first: int, data: bytes) -> None:
+        """Store the metadata of blocks from ``first``."""
+        for index in range(len(data) // self.metadata):
+            self.attached[first + index] = data[index * self.metadata : (index + 1) * self.metadata]
 
     def clear(self, first: int, count: int) -> None:
         """Make ``count`` blocks read as zero."""
@@ -61,5 +75,5 @@ class Namespace:
         data[30] = 1
         data[74:81] = COPY_RANGE.to_bytes(2, "little") + COPY_BLOCKS.to_bytes(4, "little") + bytes([COPY_RANGES - 1])
         data[104:120] = b"lmtrace nguid\0\0" + bytes([self.nsid])
-        data[128:132] = (self.block_size.bit_length() - 1 << 16).to_bytes(4, "little")
+        data[128:132] = (self.block_size.bit_length() - 1 << 16 | self.metadata).to_bytes(4, "little")
         return bytes(data)

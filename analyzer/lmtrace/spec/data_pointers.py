@@ -20,8 +20,6 @@ class Flaw(IntFlag):
     """Two of the pages are one."""
     LIST_READ_OUTSIDE = 1 << 5
     """The device read beyond the page that holds the list, or before the list's first entry."""
-    LIST_READ_AHEAD = 1 << 6
-    """The device read more of the page than the list needs."""
     ZERO_ENTRY = 1 << 7
     """An entry of a list is 0."""
     RESERVED_TYPE = 1 << 8

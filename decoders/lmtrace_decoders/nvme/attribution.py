@@ -55,11 +55,13 @@ WORK = np.dtype([
     ("number", "<i8"), ("to_device", "<i8"), ("from_device", "<i8"), ("metadata", "<i8"), ("first_ps", "<i8"),
     ("last_ps", "<i8"), ("first_tlp", "<i8"), ("last_tlp", "<i8"), ("digests", "<i4"), ("blocks", "<i4"),
     ("keep", "u1"), ("shift", "u1"), ("way", "u1"), ("places", "<u8"), ("outside", "<i8"),
+    ("shared", "u1"),
 ])  # fmt: skip
 """What was seen of one command's data. ``keep`` asks for an event with each piece, 2 also to stop after one that was
 read. ``blocks`` of ``1 << shift`` bytes are digested from ``digests`` on where that is not -1, of data that move in the
 direction ``way``. ``places`` adds up the positions in the buffer of every data byte, modulo 2^64; ``outside`` counts
-bytes that lie behind the piece of the buffer that a TLP began in, and in no other."""
+bytes that lie behind the piece of the buffer that a TLP began in, and in no other. ``shared`` says that some TLP may
+belong to another command, or elsewhere in the buffer: a page may hold the data of many writes."""
 
 EVENT = np.dtype([
     ("code", "<i8"), ("row", "<i8"), ("owner", "<i8"), ("length", "<i8"), ("offset", "<i8"), ("payload", "<i8"),
@@ -187,6 +189,21 @@ def _count(work, slot, time, tlp):  # type: ignore[no-untyped-def]
 @njit(cache=True)
 def _places(work, slot, place, count):  # type: ignore[no-untyped-def]
     work[slot]["places"] += np.uint64(place * count + count * (count - 1) // 2)
+
+
+@njit(cache=True)
+def _shared(nodes, heads, work, node, space, start, way):  # type: ignore[no-untyped-def]
+    """Note every command that has a request's first byte in its buffer, where it is more than one, or twice."""
+    for shift in (SMALL, LARGE):
+        key = page_key(space, start, shift)
+        at = heads[bucket(key, len(heads))]
+        while at >= 0:
+            if at != node and nodes[at]["key"] == key and nodes[at]["start"] <= start <= nodes[at]["last"]:
+                kind = nodes[at]["kind"]
+                if (kind == DATA or kind == METADATA) and nodes[at]["ways"] & way:
+                    work[nodes[at]["owner"]]["shared"] = 1
+                    work[nodes[node]["owner"]]["shared"] = 1
+            at = nodes[at]["next"]
 
 
 @njit(cache=True)
@@ -364,6 +381,7 @@ def _attribute(  # type: ignore[no-untyped-def]
                     numbers[i] = number
                     offsets[i] = place
                     _count(work, owner, time, tlp)
+                    _shared(nodes, heads, work, node, space, start, way)
                     if _exact and way == WRITE and start + np.uint64(count - 1) > nodes[node]["last"]:
                         _outside(nodes, heads, work, node, space, start, count, way)
             rows[i]["role"] = role

@@ -159,8 +159,6 @@ class PrpTransfer:
         end = offset + size
         if offset < 0 or self.list.list_pages[index][0] % self.page + end > self.page:
             self.flaws |= Flaw.LIST_READ_OUTSIDE
-        elif end > self.list.size(index):
-            self.flaws |= Flaw.LIST_READ_AHEAD
 
     def drop(self) -> None:
         """Take everything out of the memory map."""

@@ -369,7 +369,7 @@ class Reconstruction:
             self.commands += [None] * have
             self._free_work = list(range(2 * have - 1, have - 1, -1))
         slot = self._free_work.pop()
-        self.walk.work[slot] = (command.number, 0, 0, 0, -1, -1, -1, -1, -1, 0, keep, 0, 0, 0, 0)
+        self.walk.work[slot] = (command.number, 0, 0, 0, -1, -1, -1, -1, -1, 0, keep, 0, 0, 0, 0, 0)
         self.commands[slot] = command
         command.work = slot
         return slot
@@ -379,11 +379,15 @@ class Reconstruction:
         slot = command.work
         if slot < 0:
             return
-        _, to_device, from_device, metadata, first_ps, last_ps, first_tlp, last_tlp, *_ = self.walk.work[slot].item()
+        counted = self.walk.work[slot].item()
+        _, to_device, from_device, metadata, first_ps, last_ps, first_tlp, last_tlp, *_ = counted
+        places, outside, shared = counted[-3:]
+        if shared:
+            facts.note(command, "buffer_shared", True)
         if first_tlp >= 0:
-            places, outside = self.walk.work[slot][["places", "outside"]].item()
             command.moved_beside = (metadata, outside)
-            facts.covered(command, to_device if command.opcode & 3 == 1 else from_device, places)
+            if not shared:
+                facts.covered(command, to_device if command.opcode & 3 == 1 else from_device, places)
             command.touch(first_tlp)
             command.touch(last_tlp)
             if to_device or from_device or not metadata:

@@ -15,7 +15,7 @@ from lmtrace_rules.nvme.pointers import STATUS, name, succeeded
 SECTION = "G14 Data transfer"
 PROFILE = "nvme"
 TO_DEVICE, FROM_DEVICE = 1, 2
-MOVED = ("bytes_expected", "bytes_to_device", "bytes_from_device", "bytes_discarded", "data_decoded")
+MOVED = ("bytes_expected", "bytes_to_device", "bytes_from_device", "bytes_discarded", "data_decoded", "buffer_shared")
 WHO = ("sqid", "cid", "opcode", "csi")
 BLOCK_MOVERS = (Nvm.WRITE, Nvm.READ, Nvm.COMPARE, Nvm.ZONE_APPEND)
 CACHE_LINE = 64
@@ -24,11 +24,17 @@ LARGEST_TLP = 4096
 """Bytes of payload that one TLP carries at most (PCIe Base 5.0, 2.2.2)."""
 
 
+def _shared(batch: pa.RecordBatch) -> np.ndarray:
+    """Return the commands whose TLPs may belong to others."""
+    return np.asarray(there(batch, "buffer_shared") & (numbers(batch, "buffer_shared") != 0))
+
+
 def _moves(batch: pa.RecordBatch, ways: int) -> np.ndarray:
     """Return the I/O commands that move blocks one way, whose buffer is understood."""
     opcode = numbers(batch, "opcode")
     key_value = there(batch, "csi") & (numbers(batch, "csi") == CommandSet.KEY_VALUE)
     mine = (numbers(batch, "sqid") != 0) & np.isin(opcode, np.array(BLOCK_MOVERS)) & (opcode & 3 == ways) & ~key_value
+    mine &= ~_shared(batch)
     return np.asarray(mine & there(batch, "bytes_expected") & (numbers(batch, "data_decoded") != 0))
 
 
@@ -44,7 +50,7 @@ def _gaps(batch: pa.RecordBatch, ways: int, verb: str) -> Broken:
 @column_rule(
     "NVM21-Xlen-n2",
     table="transactions",
-    columns=(*WHO, "metadata_expected", "metadata_bytes", "data_decoded", *STATUS),
+    columns=(*WHO, "metadata_expected", "metadata_bytes", "data_decoded", "buffer_shared", *STATUS),
     spec="NVM Command Set 1.2, 2.1.2 and 5.2",
     party="controller",
     local=False,
@@ -75,7 +81,7 @@ def other_metadata_length_moved(batch: pa.RecordBatch) -> Broken:
         numbers(batch, "metadata_bytes").astype(np.int64),
     )
     applies = there(batch, "metadata_expected", "metadata_bytes") & (wanted != 0) & succeeded(batch)
-    applies &= (numbers(batch, "data_decoded") != 0) & (numbers(batch, "sqid") != 0)
+    applies &= (numbers(batch, "data_decoded") != 0) & (numbers(batch, "sqid") != 0) & ~_shared(batch)
     written = numbers(batch, "opcode") & 3 == FROM_DEVICE
     one_tlp = written & (moved < wanted) & (wanted - moved <= LARGEST_TLP)
     answer = found(
@@ -259,7 +265,7 @@ def ranges_read_beyond(batch: pa.RecordBatch) -> Broken:
         1us transactions sqid=1 cid=5 opcode=9 bytes_to_device=80 data_decoded=yes
     """
     moved, most = numbers(batch, "bytes_to_device").astype(np.int64), numbers(batch, "bytes_expected").astype(np.int64)
-    mine = (numbers(batch, "sqid") != 0) & (numbers(batch, "opcode") == Nvm.DATASET_MANAGEMENT)
+    mine = (numbers(batch, "sqid") != 0) & (numbers(batch, "opcode") == Nvm.DATASET_MANAGEMENT) & ~_shared(batch)
     return found(
         mine & there(batch, "opcode", "bytes_expected") & (numbers(batch, "data_decoded") != 0),
         moved > most + -most % CACHE_LINE,
