@@ -15,6 +15,7 @@ import pyarrow.compute as pc
 
 from lmtrace import events as ev
 from lmtrace.arrow import from_numpy, to_numpy
+from lmtrace.session.upkeep import controllers_listed, nsid_of
 from lmtrace.spec.nvme import FORMAT_IN_PROGRESS, SANITIZE_IN_PROGRESS, Admin, Nvm, Status
 from lmtrace.store import Capture, Store
 
@@ -63,6 +64,8 @@ def consequences(store: Store, capture: Capture, link: str, commands: list[ev.Co
     windows = [*_detached(admin, capture.end_tlp, step), *_formats(admin, step)]
     windows += _sanitizes(store, place, admin, step)
     yield from _served(store, place, windows)
+    if any(one.opcode in (Admin.FORMAT_NVM, Admin.SANITIZE) for one in admin):
+        yield from _erased(store, place)
 
 
 def _doorbells(store: Store, place: list[tuple[str, str, Any]]) -> Iterator[Told]:
@@ -151,10 +154,6 @@ def _requested(store: Store, place: list[tuple[str, str, Any]], aborts: list[ev.
 # -- commands served in spite of something ----------------------------------------------------------------------
 
 
-def _nsid(command: ev.Command) -> int:
-    return int.from_bytes(command.sqe[4:8], "little")
-
-
 def _detached(admin: list[ev.Command], end: int, step: int) -> Iterator[Window]:
     """Yield from when to when namespaces were detached from the controllers that are known by function."""
     changes = [one for one in admin if one.opcode in (Admin.NAMESPACE_ATTACHMENT, Admin.NAMESPACE_MANAGEMENT)]
@@ -171,24 +170,14 @@ def _detached(admin: list[ev.Command], end: int, step: int) -> Iterator[Window]:
             continue
         for cntlid in controllers_listed(one) or ():
             if cntlid in owners:
-                yield Window("detached", owners[cntlid], _nsid(one), one.order // step, min(after, default=end))
-
-
-def controllers_listed(command: ev.Command) -> list[int] | None:
-    """Return the CNTLIDs of the list that Namespace Attachment sends; None where it was not seen or is too long."""
-    raw = None if command.data is None else command.data.bytes(0, 2)
-    if command.data is None or raw is None:
-        return None
-    count = int.from_bytes(raw, "little")
-    listed = command.data.bytes(2, 2 + 2 * count) if count < 2048 else None
-    return None if listed is None else [int.from_bytes(listed[at : at + 2], "little") for at in range(0, 2 * count, 2)]
+                yield Window("detached", owners[cntlid], nsid_of(one), one.order // step, min(after, default=end))
 
 
 def _formats(admin: list[ev.Command], step: int) -> Iterator[Window]:
     for one in admin:
         if one.opcode == Admin.FORMAT_NVM and one.succeeded:
             first, last = one.fetched // step, one.order // step
-            yield Window("format", None, _nsid(one), first, last, one.fetch_time + CERTAIN_PS)
+            yield Window("format", None, nsid_of(one), first, last, one.fetch_time + CERTAIN_PS)
 
 
 def _sanitizes(store: Store, place: list[tuple[str, str, Any]], admin: list[ev.Command], step: int) -> Iterator[Window]:
@@ -253,3 +242,13 @@ def _served(store: Store, place: list[tuple[str, str, Any]], windows: list[Windo
                     cid=row["cid"], opcode=row["opcode"],
                     certain=window.begun_ps is None or bool(evident[index]),
                 )  # fmt: skip
+
+
+def _erased(store: Store, place: list[tuple[str, str, Any]]) -> Iterator[Told]:
+    """Yield the reads of blocks that were erased before."""
+    for row in store.read("data_checks", None, [*place, ("basis", "in", ["formatted", "sanitized"])]).to_pylist():
+        yield row["tlp_id"], ev.ErasedRead(
+            time=row["time_ps"], function=row["function"], transaction_id=row["transaction_id"], tlp_id=row["tlp_id"],
+            inferred=row["learnt"] == "inferred", cause=row["basis"], nsid=row["nsid"], first_lba=row["first_lba"],
+            blocks=row["blocks"], differ=row["differ"],
+        )  # fmt: skip

@@ -72,6 +72,7 @@ from lmtrace.events.tracking import (
 from lmtrace.events.upkeep import (
     Aborted,
     AbortRequested,
+    ErasedRead,
     InvalidDoorbell,
     Served,
 )
@@ -125,6 +126,7 @@ __all__ = [
     "DoorbellBufferConfig",
     "Enabled",
     "EndOfCapture",
+    "ErasedRead",
     "Event",
     "FabricsCommand",
     "FeatureCommand",
@@ -233,7 +235,7 @@ EVENTS: dict[str, type[Event]] = {
         CqePosted, CommandFailed, Doorbell, Interrupt, Initiated, Stray, PropertyAccess, FunctionConfig, Enabled, Reset,
         QueueCreated, QueueDeleted,
         CdqEntry, CdqRewrite, DirtyRange, MemoryReport, StateItem, MigratedCommand, MigratedBlocks, Handover,
-        Aborted, AbortRequested, InvalidDoorbell, Served, EndOfCapture,
+        Aborted, AbortRequested, ErasedRead, InvalidDoorbell, Served, EndOfCapture,
     )
 }  # fmt: skip
 """Every event class by its name in stories."""

@@ -73,6 +73,20 @@ class Served(Event):
 
 
 @dataclass(slots=True, kw_only=True)
+class ErasedRead(Event):
+    """A read of blocks that a Format NVM or a Sanitize erased: do they hold what they held before?"""
+
+    name: ClassVar[str] = "erased_read"
+    cause: str = "formatted"
+    """``formatted`` or ``sanitized``."""
+    nsid: int = 1
+    first_lba: int = 0
+    blocks: int = 1
+    differ: int = 0
+    """Blocks of them that hold what they held."""
+
+
+@dataclass(slots=True, kw_only=True)
 class InvalidDoorbell(Event):
     """The host wrote the doorbell of a queue that does not exist, or a value that the queue does not have."""
 

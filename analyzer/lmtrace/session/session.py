@@ -52,6 +52,7 @@ from lmtrace.session.one_shot import FULL_ERROR, ONE_SHOT, TAIL_POINTER
 from lmtrace.session.sanitize import SanitizeWatch
 from lmtrace.session.subsystem import ControllerLists, entry_format
 from lmtrace.session.transfer import Phase, ReadPart, StateRead, Transfer, read_indices
+from lmtrace.session.upkeep import Upkeep
 from lmtrace.session.virtualization import Virtualization
 from lmtrace.spec.nvme import INVALID_CONTROLLER_DATA_QUEUE, Admin, Cns
 
@@ -113,6 +114,7 @@ class Session:
     in_flight: dict[int, Command] = field(default_factory=dict)
     """Admin commands fetched and not completed, by order of fetch; requests for events stay to the end."""
     sanitize: SanitizeWatch = field(default_factory=SanitizeWatch)
+    upkeep: Upkeep = field(default_factory=Upkeep)
     trackings: Trackings = field(default_factory=Trackings)
     """Who tracks the memory changes of whom."""
     loss_order: int | None = None
@@ -265,6 +267,7 @@ class Session:
                 for controller in self.functions.values():
                     controller.administration.forget_counters()
             taking.events.begin(command)
+            self.upkeep.begin(command)
         self._begin_logging(command)
         self.trackings.begin(command)
         if not command.completed:
@@ -388,6 +391,7 @@ class Session:
             case PropertyAccess():
                 controller = self.of_function(event.function)
                 controller.memory.note(event)
+                self.upkeep.property_accessed(event)
                 controller.administration.property_accessed(event)
                 if event.write:
                     controller.property_writes.append(event.order)
@@ -426,6 +430,7 @@ class Session:
                 controller.complete_history = True
             case Reset():
                 self._reset(event)
+                self.upkeep.reset(event)
             case QueueCreated():
                 self.of_function(event.function).on_created(event)
             case QueueDeleted():
@@ -459,6 +464,7 @@ class Session:
         if command.sqid == 0:
             self.of_function(command.function).administration.completed(command)
             self.of_function(command.function).events.completed(command)
+            self.upkeep.completed(command)
         if not command.succeeded:
             return
         order = command.order

@@ -267,7 +267,7 @@ transaction_id uint64 The command that showed them.
 opcode uint8 Its opcode.
 csi uint8 Command set of the namespace; null while not known.
 nsid uint32 Namespace.
-basis str Why: `written`, `copied`, `zeroes`, `deallocated`, `uncorrectable`, or `read` the same way before.
+basis str Why: `written`, `copied`, `zeroes`, `deallocated`, `uncorrectable`, `read`, `formatted` or `sanitized` before.
 other_function bool Another function changed them last, or read them first.
 blocks uint64 Blocks that could be compared; 1 for the value of a key.
 differ uint64 Blocks of them that differ.

@@ -13,6 +13,7 @@ from lmtrace_decoders.nvme.memory_map import HMB, READ, SHADOW, WRITE
 from lmtrace_decoders.nvme.namespaces import BROADCAST
 from lmtrace_decoders.nvme.queues import CompletionQueue, SubmissionQueue
 from lmtrace_decoders.nvme.scoreboard import FORGETS
+from lmtrace_decoders.nvme.shadow import Basis
 from lmtrace_decoders.nvme.transfer import BlockFormat
 
 if TYPE_CHECKING:
@@ -39,6 +40,15 @@ ATTACHERS = (
 )  # fmt: skip
 """Commands behind which other namespaces may be active, or that tell of it."""
 CREATORS = (nvme.Admin.CREATE_IO_SQ, nvme.Admin.CREATE_IO_CQ)
+
+SANITIZE_STATUS, SANITIZE_FAILED = 0x81, 3
+ERASING = (2, 3, 4)
+"""SANACT of Sanitize: block erase, overwrite, crypto erase."""
+
+
+def _erases(command: Command) -> bool:
+    """Whether a Format NVM or Sanitize destroys what there was."""
+    return command.opcode == nvme.Admin.FORMAT_NVM or command.dword(10) & 7 in ERASING
 
 
 def _or_unknown(value: int | None) -> int:
@@ -80,7 +90,10 @@ class Admin:
                     command.controller.function,
                     command.dword(1) if opcode == nvme.Admin.FORMAT_NVM else BROADCAST,
                     tlp,
+                    FORGETS[nvme.Admin(opcode)] if _erases(command) else Basis.UNKNOWN,
                 )
+            elif opcode == nvme.Admin.GET_LOG_PAGE and command.dword(10) & 0xFF == SANITIZE_STATUS:
+                self._sanitized(command, tlp)
             elif opcode == nvme.Admin.DOORBELL_BUFFER_CONFIG:
                 self._shadow(command, time)
             elif opcode == nvme.Admin.ABORT and not command.dw0 & 1:
@@ -91,6 +104,12 @@ class Admin:
                 self._feature(command, time)
         self._run.migration.completed(command, time, tlp)
         self._run.buffers.queue_lists.pop(command, None)
+
+    def _sanitized(self, command: Command, tlp: int) -> None:
+        """A sanitize operation that failed may have left what was there."""
+        state = None if command.buffer is None or command.qword(48) else command.buffer.bytes(2, 3)
+        if state is not None and state[0] & 7 == SANITIZE_FAILED:
+            self._run.scoreboard.forget(command.controller.function, BROADCAST, tlp, Basis.UNKNOWN)
 
     def _create(self, command: Command, time: int, tlp: int) -> None:
         run, controller = self._run, command.controller

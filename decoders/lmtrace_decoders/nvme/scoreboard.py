@@ -15,6 +15,7 @@ from lmtrace.spec import nvme
 from lmtrace.spec.nvme import CommandSet, KeyValue, Nvm
 from lmtrace_decoders.nvme import spool
 from lmtrace_decoders.nvme.digests import LARGEST
+from lmtrace_decoders.nvme.namespaces import BROADCAST
 from lmtrace_decoders.nvme.shadow import BASES, OTHERS, Basis, Shadow, by, transaction_of
 
 if TYPE_CHECKING:
@@ -162,11 +163,15 @@ class Scoreboard:
         for one in self._spans.pop(command.number, ()):
             self._change(command, one, Basis.UNKNOWN, last, None, None)
 
-    def forget(self, function: Function, nsid: int, tlp: int) -> None:
-        """A Format or Sanitize ran: what the namespaces of a link hold is not known any more."""
-        gone = {one.number for one in self._run.namespaces.all_of(function, nsid)}
+    def forget(self, function: Function, nsid: int, tlp: int, basis: Basis) -> None:
+        """A Format or Sanitize ran: what the namespaces of a link hold is not known any more, but not what they held.
+
+        A format of one namespace may be one of all (FNA).
+        """
+        named = {one.number for one in self._run.namespaces.all_of(function, nsid)}
+        gone = {one.number for one in self._run.namespaces.all_of(function, BROADCAST)} | named
         for number in gone:
-            self._shadow.forget(number, tlp)
+            self._shadow.forget(number, tlp, basis if number in named else Basis.UNKNOWN)
         for key in [key for key in self._values if key[0] in gone]:
             del self._values[key]
 
@@ -308,5 +313,5 @@ def _effect(command: Command) -> tuple[Basis, bool]:
     return Basis.WRITTEN, False
 
 
-FORGETS = frozenset({nvme.Admin.FORMAT_NVM, nvme.Admin.SANITIZE})
-"""Admin commands after which what a namespace holds is not known."""
+FORGETS = {nvme.Admin.FORMAT_NVM: Basis.FORMATTED, nvme.Admin.SANITIZE: Basis.SANITIZED}
+"""Admin commands after which a namespace holds something else."""

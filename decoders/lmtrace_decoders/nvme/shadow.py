@@ -32,6 +32,8 @@ class Basis(IntEnum):
     ZEROES = 4
     DEALLOCATED = 5
     UNCORRECTABLE = 6
+    FORMATTED = 7
+    SANITIZED = 8
 
 
 BASES = tuple(one.name.lower() for one in Basis)
@@ -44,7 +46,8 @@ RECORD = np.dtype([
 ])  # fmt: skip
 """One block: its key plus 1, 0 for a free place; the digest; fetch and completion of the command that changed it last
 (TLP ids) and that writer. ``known`` says of a deallocated block that ``value`` was known before, of a zeroed one
-that it may have been deallocated. ``busy`` counts the commands in flight that change it."""
+that it may have been deallocated. Of a formatted or sanitized block
+``value`` is what must not come back. ``busy`` counts the commands in flight that change it."""
 
 TALLY = np.dtype([
     ("judged", "<i8"), ("differ", "<i8"), ("first", "<i8"), ("writer", "<i8"), ("expected", "<u8"), ("found", "<u8"),
@@ -54,6 +57,8 @@ TALLY = np.dtype([
 _UNKNOWN, _WRITTEN, _READ, _ZEROES, _DEALLOCATED, _UNCORRECTABLE = (
     int(one) for one in (Basis.UNKNOWN, Basis.WRITTEN, Basis.READ, Basis.ZEROES, Basis.DEALLOCATED, Basis.UNCORRECTABLE)
 )
+
+_FORMATTED = int(Basis.FORMATTED)
 
 
 @njit(cache=True)
@@ -127,6 +132,7 @@ def _check(table, first, count, values, whole, start, reader, zeroes, ones, tall
             table[at]["writer"] = reader
             continue
         expected = table[at]["value"]
+        erased = basis >= _FORMATTED
         if basis == _ZEROES:
             expected = np.uint64(0)
             good = value == 0 or (table[at]["known"] == 1 and ones != 0 and value == ones)
@@ -136,6 +142,8 @@ def _check(table, first, count, values, whole, start, reader, zeroes, ones, tall
                 continue
         elif basis == _UNCORRECTABLE:
             good = False
+        elif erased:
+            good = value != expected or value == 0 or value == ones
         else:
             good = value == expected
         if table[at]["writer"] >> WHO_SHIFT != reader >> WHO_SHIFT:
@@ -148,6 +156,7 @@ def _check(table, first, count, values, whole, start, reader, zeroes, ones, tall
                 tallies[basis]["expected"] = expected
                 tallies[basis]["found"] = value
             tallies[basis]["differ"] += 1
+        if erased or not good:
             # what was read is what the next reader will find; one cause, one accusation
             table[at]["basis"] = _READ
             table[at]["value"] = value
@@ -254,10 +263,12 @@ class Shadow:
         table["basis"][hit] = np.where(alone, int(basis), _UNKNOWN)
         table["start"][hit], table["end"][hit], table["writer"][hit] = start, end, writer
 
-    def forget(self, namespace: int, order: int) -> None:
-        """What a namespace holds is not known any more from ``order`` on."""
+    def forget(self, namespace: int, order: int, basis: Basis = Basis.UNKNOWN) -> None:
+        """What a namespace holds is not known any more from ``order`` on; with a ``basis``, not what it held."""
         hit = self._table["key"] >> np.uint64(NAMESPACE_SHIFT) == np.uint64(namespace)
-        self._table["basis"][hit] = _UNKNOWN
+        held, busy = self._table["basis"][hit], self._table["busy"][hit]
+        erased = (held >= _WRITTEN) & (held <= _READ) & (busy == 0)
+        self._table["basis"][hit] = np.where(erased, int(basis), _UNKNOWN)
         self._table["end"][hit] = order
 
     def check(
