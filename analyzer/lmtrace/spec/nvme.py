@@ -222,6 +222,15 @@ IDENTIFY_CONTROLLER = Layout("Identify Controller", "5.1.13.2.1", 4096, (
 ))  # fmt: skip
 """The fields lmtrace reads; gaps between them hold fields it does not, so ``reserved_bits`` means nothing here."""
 
+KEY_VALUE_NAMESPACE = Layout("Key Value Identify Namespace", "KV 1.1, 4.1.5.1", 4096, (
+    at("NSZE", 7, 0), at("NUSE", 23, 16), at("NSFEAT", 24, 24), at("NKVF", 25, 25), bits("KVFC", 29, 3, 0),
+))  # fmt: skip
+KEY_VALUE_FORMATS = 72
+"""Where the first of the formats of a Key Value namespace is told."""
+KEY_VALUE_FORMAT = Layout("Key Value Format", "KV 1.1, 4.1.5.1", 16, (
+    at("KVKML", 1, 0), at("KVVML", 7, 4), at("MNKS", 11, 8),
+))  # fmt: skip
+
 SUBNQN = slice(768, 1024)
 OACS_HMLMS = 1 << 11
 
@@ -270,6 +279,7 @@ class Feature(IntEnum):
     HOST_THERMAL_MANAGEMENT = 0x10
     NON_OPERATIONAL_POWER_STATES = 0x11
     HOST_BEHAVIOR_SUPPORT = 0x16
+    KEY_VALUE_CONFIGURATION = 0x20
     CONTROLLER_DATA_QUEUE = 0x21
     SOFTWARE_PROGRESS_MARKER = 0x80
     HOST_IDENTIFIER = 0x81
@@ -315,7 +325,12 @@ PRP_OFFSET_INVALID = Status(0, 0x13)
 KEEP_ALIVE_TIMEOUT_INVALID = Status(0, 0x1A)
 SANITIZE_IN_PROGRESS = Status(0, 0x1D)
 COMMAND_PROHIBITED = Status(0, 0x23)
+CAPACITY_EXCEEDED = Status(0, 0x81)
 FORMAT_IN_PROGRESS = Status(0, 0x84)
+INVALID_VALUE_SIZE = Status(0, 0x85)
+INVALID_KEY_SIZE = Status(0, 0x86)
+KEY_DOES_NOT_EXIST = Status(0, 0x87)
+KEY_EXISTS = Status(0, 0x89)
 ABORT_REQUESTED = Status(0, 0x07)
 ABORTED_BY_DELETION = Status(0, 0x08)
 ABORT_LIMIT_EXCEEDED = Status(1, 0x03)

@@ -227,7 +227,7 @@ confidence float32 1 when seen.
 
 COMMAND_DATA = table(
     "command_data",
-    "The data of one admin command, or the range list of an I/O command, as far as it was seen.",
+    "The data of one admin command, or the list of ranges or keys of an I/O command, as far as it was seen.",
     """
 id uint64 Row number.
 transaction_id uint64 The command.
@@ -274,6 +274,40 @@ differ uint64 Blocks of them that differ.
 first_lba uint64 The first block that differs, else the first.
 writer_id uint64 The command that changed that block last; null where none differs.
 failed bool The command is a compare that failed.
+time_ps int64 Its completion.
+tlp_id uint64 TLP of its completion.
+learnt str `inferred` where commands may have gone unseen, else `seen`.
+""",
+)
+
+KEY_VALUE_COMMANDS = table(
+    "key_value_commands",
+    "One command to a Key Value namespace that completed, with what was known of its key when it was fetched.",
+    PLACE
+    + """
+function uint16 Function (BDF).
+controller uint16 CNTLID.
+transaction_id uint64 The command.
+opcode uint8 Its opcode.
+nsid uint32 Namespace.
+sct uint8 Status code type.
+sc uint8 Status code.
+dw0 uint32 Dword 0 of its completion.
+key_length uint8 KL.
+key str The key in hexadecimal digits; of a List, the key that is wrong in it.
+options uint8 Its options, CDW11 bits 15:8.
+host_bytes uint32 CDW10: bytes of the value to store, or of the host's buffer.
+moved uint64 Bytes of the value that moved; null where that is not certain, and for other commands.
+longest_key uint16 KVKML of the namespace's format; null while not known.
+longest_value uint32 KVVML of it; null while not known.
+existed bool The key existed; null where that is not known, or other commands on the key were in flight.
+basis str Why: it was `stored`, `deleted` or `told` by another command, a format `emptied` all, a Store was `refused`.
+value_bytes uint32 Bytes of the value that was stored; null where not known.
+writer_id uint64 The command that told or made it so; null where it is not known.
+delete_errors bool Delete of a key that does not exist is an error (EDNEK); null where no feature of this life told it.
+keys_listed uint32 Keys that a List returned; null where its data were not seen.
+list_flaw str What is wrong with a List: `overrun`, `counted`, `repeated` or `absent`; null for nothing.
+list_told bool That a listed key is absent is known only because another command said so.
 time_ps int64 Its completion.
 tlp_id uint64 TLP of its completion.
 learnt str `inferred` where commands may have gone unseen, else `seen`.

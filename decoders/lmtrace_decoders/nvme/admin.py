@@ -6,7 +6,17 @@ import struct
 from typing import TYPE_CHECKING
 
 from lmtrace.spec import nvme
-from lmtrace.spec.nvme import CAP, IDENTIFY_CONTROLLER, SUBNQN, Cns, CommandSet
+from lmtrace.spec.nvme import (
+    CAP,
+    IDENTIFY_CONTROLLER,
+    KEY_VALUE_FORMAT,
+    KEY_VALUE_FORMATS,
+    KEY_VALUE_NAMESPACE,
+    SUBNQN,
+    Cns,
+    CommandSet,
+    Feature,
+)
 from lmtrace_decoders.nvme import spool
 from lmtrace_decoders.nvme.buffers import enables_host_memory
 from lmtrace_decoders.nvme.memory_map import HMB, READ, SHADOW, WRITE
@@ -19,6 +29,7 @@ from lmtrace_decoders.nvme.transfer import BlockFormat
 if TYPE_CHECKING:
     from lmtrace.pieces import Pieces
     from lmtrace_decoders.nvme.controller import Function
+    from lmtrace_decoders.nvme.namespaces import Namespace
     from lmtrace_decoders.nvme.queues import Command
     from lmtrace_decoders.nvme.reconstruct import Reconstruction
 
@@ -42,6 +53,8 @@ ATTACHERS = (
 CREATORS = (nvme.Admin.CREATE_IO_SQ, nvme.Admin.CREATE_IO_CQ)
 
 SANITIZE_STATUS, SANITIZE_FAILED = 0x81, 3
+CREATE_NAMESPACE = 0
+"""SEL of Namespace Management."""
 ERASING = (2, 3, 4)
 """SANACT of Sanitize: block erase, overwrite, crypto erase."""
 
@@ -87,11 +100,16 @@ class Admin:
                 self._identify(command)
             elif opcode in FORGETS:
                 self._run.scoreboard.forget(
-                    command.controller.function,
+                    command,
                     command.dword(1) if opcode == nvme.Admin.FORMAT_NVM else BROADCAST,
                     tlp,
                     FORGETS[nvme.Admin(opcode)] if _erases(command) else Basis.UNKNOWN,
                 )
+                self._formatted(command)
+            elif opcode == nvme.Admin.NAMESPACE_MANAGEMENT:
+                self._managed(command, tlp)
+            elif opcode == nvme.Admin.GET_FEATURES and command.dword(10) & 0x7FF == Feature.KEY_VALUE_CONFIGURATION:
+                self._run.scoreboard.keys.configured(command, command.dw0)
             elif opcode == nvme.Admin.GET_LOG_PAGE and command.dword(10) & 0xFF == SANITIZE_STATUS:
                 self._sanitized(command, tlp)
             elif opcode == nvme.Admin.DOORBELL_BUFFER_CONFIG:
@@ -109,7 +127,25 @@ class Admin:
         """A sanitize operation that failed may have left what was there."""
         state = None if command.buffer is None or command.qword(48) else command.buffer.bytes(2, 3)
         if state is not None and state[0] & 7 == SANITIZE_FAILED:
-            self._run.scoreboard.forget(command.controller.function, BROADCAST, tlp, Basis.UNKNOWN)
+            self._run.scoreboard.forget(command, BROADCAST, tlp, Basis.UNKNOWN)
+
+    def _formatted(self, command: Command) -> None:
+        """Namespaces may have other formats now."""
+        for one in self._run.namespaces.all_of(command.controller.function, BROADCAST):
+            one.longest_key = one.longest_value = None
+
+    def _managed(self, command: Command, tlp: int) -> None:
+        """A namespace was created, with a command set and without a key, or deleted."""
+        run, function = self._run, command.controller.function
+        created = command.dword(10) & 0xF == CREATE_NAMESPACE
+        nsid = command.dw0 if created else command.dword(1)
+        if created:
+            run.namespaces.of(function, nsid).csi = command.dword(11) >> 24
+        for one in run.namespaces.all_of(function, nsid):
+            run.scoreboard.keys.forget(one.number, command.fetch_tlp, tlp)
+            one.longest_key = one.longest_value = None
+        if created:
+            run.scoreboard.keys.emptied(command, function, nsid, tlp)
 
     def _create(self, command: Command, time: int, tlp: int) -> None:
         run, controller = self._run, command.controller
@@ -184,7 +220,7 @@ class Admin:
         elif cns == Cns.NAMESPACE_DESCRIPTORS:
             self._command_set(function, command.dword(1), bytes(pieces.data))
         elif cns == Cns.IO_NAMESPACE:
-            self._zoned(function, command, pieces)
+            self._of_command_set(function, command, pieces)
         elif cns == Cns.IO_ACTIVE_NAMESPACES:
             for at in range(0, len(pieces.data) - 3, 4):
                 nsid = int.from_bytes(pieces.data[at : at + 4], "little")
@@ -239,14 +275,27 @@ class Admin:
                 self._run.namespaces.of(function, nsid).csi = data[at + 4]
             at += 4 + data[at + 1]
 
-    def _zoned(self, function: Function, command: Command, pieces: Pieces) -> None:
+    def _of_command_set(self, function: Function, command: Command, pieces: Pieces) -> None:
         """A namespace that is told by a command set has it; a zoned one tells ZDES for each format."""
         namespace = self._run.namespaces.of(function, command.dword(1))
         namespace.csi, block = command.dword(11) >> 24, namespace.block
-        if namespace.csi == CommandSet.ZONED and block is not None:
+        if namespace.csi == CommandSet.KEY_VALUE:
+            self._key_value(namespace, pieces)
+        elif namespace.csi == CommandSet.ZONED and block is not None:
             at = ZONED_FORMATS + 16 * block.number + 8
             if (extension := pieces.bytes(at, at + 1)) is not None:
                 namespace.block = block._replace(zone=64 * extension[0])
+
+    def _key_value(self, namespace: Namespace, pieces: Pieces) -> None:
+        """Take the longest key and value of the format in use, where that is one of the formats there are."""
+        head = pieces.bytes(24, 30)
+        index = KEY_VALUE_NAMESPACE["KVFC"].of(bytes(24) + head) if head is not None else 0
+        if head is None or index > head[1]:
+            return
+        at = KEY_VALUE_FORMATS + KEY_VALUE_FORMAT.size * index
+        if (format := pieces.bytes(at, at + KEY_VALUE_FORMAT.size)) is not None:
+            namespace.longest_key = KEY_VALUE_FORMAT["KVKML"].of(format) or None
+            namespace.longest_value = KEY_VALUE_FORMAT["KVVML"].of(format) or None
 
     def _secondary(self, function: Function, data: bytes) -> None:
         """The list names the CNTLID of each VF (Identify CNS 15h)."""
@@ -265,6 +314,8 @@ class Admin:
         """A feature was set; those that matter here are about host memory and about interrupts (5.1.25.2)."""
         vectors, word = command.controller.function.vectors, command.dword(11)
         match command.dword(10) & 0xFF:
+            case Feature.KEY_VALUE_CONFIGURATION:
+                self._run.scoreboard.keys.configured(command, word)
             case nvme.Feature.HOST_MEMORY_BUFFER:
                 self._host_memory(command, time)
             case nvme.Feature.HOST_BEHAVIOR_SUPPORT:

@@ -113,8 +113,8 @@ class Buffers:
             facts.note(command, "over_transfer_limit", ((entry.cdw12 & 0xFFFF) + 1) * block.data > most)
 
     def _keeps(self, command: Command, length: int | None, admin: bool) -> bool:
-        """Whether the bytes of a command's data are kept: those of admin commands, and range lists."""
-        if admin:
+        """Whether the bytes of a command's data are kept: those of admin commands, and lists of ranges or keys."""
+        if admin or (command.csi == CommandSet.KEY_VALUE and command.opcode == nvme.KeyValue.LIST):
             return length is None or length <= MOST_KEPT
         return command.opcode in _RANGE_LISTS and length is not None and command.csi != CommandSet.KEY_VALUE
 

@@ -22,6 +22,12 @@ def note(command: Command, name: str, value: bool) -> None:
     command.facts = command.facts & ~(3 << at) | (YES if value else NO) << at
 
 
+def known(command: Command, name: str) -> bool | None:
+    """Return one fact about a command, None where it is not known."""
+    found = command.facts >> _AT[name] & 3
+    return found == YES if found else None
+
+
 def _no(*names: str) -> int:
     return sum(NO << _AT[name] for name in names)
 

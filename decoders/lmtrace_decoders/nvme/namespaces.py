@@ -25,6 +25,9 @@ class Namespace:
     csi: int = -1
     told: bool = False
     """Identify told its format, rather than how much its commands moved."""
+    longest_key: int | None = None
+    longest_value: int | None = None
+    """KVKML and KVVML of the format of a Key Value namespace; None while not known, and where there is no limit."""
     moved: tuple[int, int] = (0, 0)
     """Bytes of a block by the last command, and how many commands in a row had that."""
 

@@ -6,7 +6,6 @@ namespace; reads, compares and retrieves are compared with it. Commands that ove
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -15,11 +14,11 @@ from lmtrace.spec import nvme
 from lmtrace.spec.nvme import CommandSet, KeyValue, Nvm
 from lmtrace_decoders.nvme import spool
 from lmtrace_decoders.nvme.digests import LARGEST
+from lmtrace_decoders.nvme.key_values import KeyValues
 from lmtrace_decoders.nvme.namespaces import BROADCAST
 from lmtrace_decoders.nvme.shadow import BASES, OTHERS, Basis, Shadow, by, transaction_of
 
 if TYPE_CHECKING:
-    from lmtrace_decoders.nvme.controller import Function
     from lmtrace_decoders.nvme.namespaces import Namespace
     from lmtrace_decoders.nvme.queues import Command
     from lmtrace_decoders.nvme.reconstruct import Reconstruction
@@ -29,7 +28,6 @@ COMPARE_FAILURE = 2 << 8 | 0x85
 DEAC, AD = 1 << 25, 1 << 2
 """CDW12 of Write Zeroes and CDW11 of Dataset Management: the blocks are to be deallocated."""
 RESET_ZONE, SELECT_ALL = 4, 1 << 8
-MOST_KEYS = 1 << 18
 MOST_COPIED = 1 << 16
 """Blocks of one Copy command that are followed."""
 WHOLE_VALUE = 40
@@ -45,18 +43,6 @@ class Span(NamedTuple):
     counted: bool
 
 
-@dataclass(slots=True)
-class Value:
-    """The value of a key: digest, bytes, fetch and completion of the store (TLP ids), its transaction; None unknown."""
-
-    value: int | None
-    length: int
-    start: int
-    end: int
-    writer: int
-    busy: int = 0
-
-
 class Scoreboard:
     """Follows the contents of every namespace of one capture."""
 
@@ -64,7 +50,7 @@ class Scoreboard:
         self._run = run
         self._shadow = Shadow()
         self._spans: dict[int, list[Span]] = {}
-        self._values: dict[tuple[int, bytes], Value] = {}
+        self.keys = KeyValues(run, self._retrieved)
 
     # -- a command's life ---------------------------------------------------------------------------------------
 
@@ -81,8 +67,7 @@ class Scoreboard:
     def began(self, command: Command) -> None:
         """An I/O command was fetched."""
         if command.csi == CommandSet.KEY_VALUE:
-            if command.opcode in (KeyValue.STORE, KeyValue.DELETE):
-                self._key(command, True).busy += 1
+            self.keys.began(command)
             return
         dw12 = command.dword(12)
         if command.opcode in (Nvm.WRITE, Nvm.WRITE_ZEROES, Nvm.WRITE_UNCORRECTABLE):
@@ -124,7 +109,7 @@ class Scoreboard:
     def completed(self, command: Command, digests: np.ndarray | None, tlp: int) -> None:
         """An I/O command completed; ``digests`` are those of its data."""
         if command.csi == CommandSet.KEY_VALUE:
-            self._key_value(command, digests, tlp)
+            self.keys.completed(command, digests, tlp)
             return
         status = _status(command)
         block = self._namespace(command).block
@@ -156,24 +141,24 @@ class Scoreboard:
         """A command's life ended without a completion: whether it did anything is not known."""
         last = max(command.last_tlp, command.fetch_tlp)
         if command.csi == CommandSet.KEY_VALUE:
-            if command.opcode in (KeyValue.STORE, KeyValue.DELETE):
-                value = self._key(command, True)
-                value.busy, value.value, value.end = max(value.busy - 1, 0), None, last
+            self.keys.ended(command, last)
             return
         for one in self._spans.pop(command.number, ()):
             self._change(command, one, Basis.UNKNOWN, last, None, None)
 
-    def forget(self, function: Function, nsid: int, tlp: int, basis: Basis) -> None:
-        """A Format or Sanitize ran: what the namespaces of a link hold is not known any more, but not what they held.
+    def forget(self, command: Command, nsid: int, tlp: int, basis: Basis) -> None:
+        """A Format or Sanitize ran, or failed: what the namespaces of a link hold is not what they held, or not known.
 
         A format of one namespace may be one of all (FNA).
         """
+        function = command.controller.function
         named = {one.number for one in self._run.namespaces.all_of(function, nsid)}
         gone = {one.number for one in self._run.namespaces.all_of(function, BROADCAST)} | named
         for number in gone:
             self._shadow.forget(number, tlp, basis if number in named else Basis.UNKNOWN)
-        for key in [key for key in self._values if key[0] in gone]:
-            del self._values[key]
+            self.keys.forget(number, command.fetch_tlp, tlp)
+        if basis is Basis.FORMATTED:
+            self.keys.emptied(command, function, nsid, tlp)
 
     # -- what it does -------------------------------------------------------------------------------------------
 
@@ -237,37 +222,9 @@ class Scoreboard:
                 by_whom = transaction_of(writer) if differ else None
                 self._row(command, BASES[basis], bool(others), judged, differ, slba + first, by_whom, tlp)
 
-    def _key(self, command: Command, make: bool) -> Value:
-        size = command.dword(11) & 0xFF
-        raw = command.sqe[8:16] + command.sqe[56:64]
-        key = (self._of(command), raw[: min(size, 16)])
-        found = self._values.get(key)
-        if found is None:
-            found = Value(None, 0, -1, -1, -1)
-            if make and len(self._values) < MOST_KEYS:
-                self._values[key] = found
-        return found
-
-    def _key_value(self, command: Command, digests: np.ndarray | None, tlp: int) -> None:
-        """Store, Delete and Retrieve."""
-        status, number = _status(command), self._run.output.first_transaction + command.number
-        found = self._key(command, True)
-        digest = None
-        if digests is not None:
-            digest, seen = int(digests["value"][0]), int(digests["seen"][0])
-        if command.opcode in (KeyValue.STORE, KeyValue.DELETE):
-            alone = found.busy <= 1 and found.end < command.fetch_tlp
-            found.busy = max(found.busy - 1, 0)
-            size = command.dword(10)
-            whole = command.opcode == KeyValue.STORE and digest is not None and seen == size
-            found.value = digest if status == 0 and alone and whole else None
-            found.length, found.start, found.end, found.writer = size, command.fetch_tlp, tlp, number
-        elif command.opcode == KeyValue.RETRIEVE and status == 0 and digest is not None:
-            settled = not found.busy and found.end < command.fetch_tlp
-            if settled and found.value is not None and seen == min(found.length, command.dword(10)):
-                short = seen < found.length
-                differ = command.dw0 != found.length or (not short and digest != found.value)
-                self._row(command, "written", False, 1, int(differ), 0, found.writer if differ else None, tlp)
+    def _retrieved(self, command: Command, differs: bool, writer: int, tlp: int) -> None:
+        """A value was compared with the one that was stored."""
+        self._row(command, "written", False, 1, int(differs), 0, writer if differs else None, tlp)
 
     def _row(
         self, command: Command, basis: str, others: bool, judged: int, differ: int, first: int, writer: int | None,

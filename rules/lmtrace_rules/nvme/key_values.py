@@ -1,0 +1,639 @@
+"""nvme-checklist G24: keys and values of Key Value namespaces, by what is known of each key."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import numpy as np
+import pyarrow as pa
+
+from lmtrace.rule import Broken, column_rule
+from lmtrace.spec.nvme import (
+    INVALID_KEY_SIZE,
+    INVALID_OPCODE,
+    INVALID_VALUE_SIZE,
+    KEY_DOES_NOT_EXIST,
+    KEY_EXISTS,
+    KeyValue,
+    Nvm,
+    Status,
+    command_name,
+)
+from lmtrace_rules.columns import found, numbers, there, words
+
+SECTION = "G24 Key value"
+PROFILE = ("nvme", "key-value")
+TABLE = "key_value_commands"
+WHAT = ("opcode", "key", "sct", "sc")
+KNOWN = (*WHAT, "existed", "basis", "writer_id")
+LARGEST_KEY = 16
+MUST_EXIST, MUST_NOT_EXIST = 1 << 0, 1 << 1
+"""Options of Store."""
+RAW = 1 << 0
+"""Option of Retrieve."""
+LARGEST_TLP = 4096
+"""Bytes of payload that one TLP carries at most (PCIe Base 5.0, 2.2.2)."""
+KEYED = (KeyValue.STORE, KeyValue.RETRIEVE, KeyValue.DELETE, KeyValue.EXIST)
+NOT_SHARED = (
+    Nvm.WRITE_UNCORRECTABLE, Nvm.COMPARE, Nvm.WRITE_ZEROES, Nvm.DATASET_MANAGEMENT, Nvm.VERIFY, Nvm.COPY,
+    Nvm.ZONE_MANAGEMENT_SEND, Nvm.ZONE_MANAGEMENT_RECEIVE, Nvm.ZONE_APPEND,
+)  # fmt: skip
+"""Commands of other command sets that the Key Value Command Set neither has nor names otherwise."""
+OVERLAPPING = "whether the key existed is not known, or other commands on it were in flight"
+
+
+def _is(batch: pa.RecordBatch, *opcodes: int) -> np.ndarray:
+    return np.isin(numbers(batch, "opcode"), np.array(opcodes))
+
+
+def _ended(batch: pa.RecordBatch, *statuses: Status) -> np.ndarray:
+    """Return the commands that ended with one of these; none means success."""
+    sct, sc = numbers(batch, "sct"), numbers(batch, "sc")
+    wanted = np.array([one.sct << 8 | one.sc for one in statuses or (Status(0, 0),)])
+    return np.isin(sct << 8 | sc, wanted)
+
+
+def _existed(batch: pa.RecordBatch, wanted: bool) -> np.ndarray:
+    return np.asarray(there(batch, "existed") & ((numbers(batch, "existed") != 0) == wanted))
+
+
+def _name(batch: pa.RecordBatch, row: int) -> str:
+    """Return which command a row is, for people."""
+    key = batch.column("key")[row].as_py()
+    name = command_name(1, int(numbers(batch, "opcode")[row]), 1)
+    return f"{name} of key {key}h" if key else name
+
+
+def _status(batch: pa.RecordBatch, row: int) -> str:
+    status = Status(int(numbers(batch, "sct")[row]), int(numbers(batch, "sc")[row]))
+    return "succeeded" if status.ok else f"ended with {status.name}"
+
+
+def _ends(batch: pa.RecordBatch, applies: np.ndarray, bad: np.ndarray, why: Callable[[int], str] | str) -> Broken:
+    """Return the commands that ended as they must not; ``why`` says what forbids it."""
+    return found(
+        applies, bad,
+        lambda row: f"{_name(batch, row)} {_status(batch, row)}, though {why if isinstance(why, str) else why(row)}",
+    )  # fmt: skip
+
+
+def _by_key(batch: pa.RecordBatch, asked: np.ndarray, applies: np.ndarray, bad: np.ndarray, what: str) -> Broken:
+    """Return the commands that ended as their key does not allow; ``asked`` are all whose end depends on it.
+
+    What is known only because another command said so may have been changed through another port: that is a warning.
+    """
+    writer, told = numbers(batch, "writer_id"), words(batch, "basis", ("told",))
+
+    def why(row: int) -> str:
+        known = there(batch, "writer_id")[row]
+        return what + (f", by transaction {writer[row]}" if known else "")
+
+    answer = _ends(batch, applies, bad, why)
+    unseen = int((asked & ~there(batch, "existed")).sum())
+    return replace(answer, severity=lambda row: "warning" if told[row] else "error", unseen=unseen, reason=OVERLAPPING)
+
+
+@column_rule(
+    "NVM21-K3.2-n1", table=TABLE, columns=(*WHAT, "key_length", "longest_key"), spec="KV Command Set 1.1, 3.2",
+    party="controller", local=False,
+)  # fmt: skip
+def key_size_taken(batch: pa.RecordBatch) -> Broken:
+    """A key that is empty, or longer than the namespace or the entry can hold, is refused.
+
+    What would be stored has a name that nobody can ask for. A List without a key begins with the first one.
+
+    Holds::
+
+        1us key_value_commands opcode=1 key_length=17 sc=0x86
+
+    Holds::
+
+        1us key_value_commands opcode=2 key_length=8 longest_key=8 sc=0
+
+    Breaks::
+
+        1us key_value_commands opcode=1 key_length=17 sc=0
+
+    Breaks::
+
+        1us key_value_commands opcode=2 key_length=9 longest_key=8 sc=0
+
+    Breaks::
+
+        1us key_value_commands opcode=0x14 key_length=0 sc=0
+
+    Breaks::
+
+        1us key_value_commands opcode=1 key_length=8 longest_key=8 sc=0x86
+
+    Silent::
+
+        1us key_value_commands opcode=1 key_length=9 sc=0x86
+
+    Silent::
+
+        1us key_value_commands opcode=1 key_length=17 sc=0x0b
+
+    Silent::
+
+        1us key_value_commands opcode=6 key_length=0 sc=0
+    """
+    length, longest = numbers(batch, "key_length"), numbers(batch, "longest_key")
+    known = there(batch, "longest_key")
+    most = np.where(known, np.minimum(longest, LARGEST_KEY), LARGEST_KEY)
+    keyed = _is(batch, *KEYED)
+    wrong = (length > most) | ((length == 0) & keyed)
+    right = known & ~wrong
+    refused = _ended(batch, INVALID_KEY_SIZE)
+    applies = (keyed | _is(batch, KeyValue.LIST)) & (wrong | right)
+    return _ends(
+        batch, applies, (wrong & _ended(batch)) | (right & refused & keyed),
+        lambda row: f"its key has {length[row]} bytes of at most {most[row]}",
+    )  # fmt: skip
+
+
+@column_rule(
+    "NVM21-K3.2.5-n1", table=TABLE, columns=(*WHAT, "host_bytes", "longest_value"), spec="KV Command Set 1.1, 3.2.5",
+    party="controller", local=False,
+)  # fmt: skip
+def value_size_taken(batch: pa.RecordBatch) -> Broken:
+    """A value that is longer than the namespace's format allows is not stored.
+
+    No command could read it back.
+
+    Holds::
+
+        1us key_value_commands opcode=1 key=6b31 host_bytes=8192 longest_value=4096 sc=0x85
+
+    Holds::
+
+        1us key_value_commands opcode=1 key=6b31 host_bytes=4096 longest_value=4096 sc=0
+
+    Breaks::
+
+        1us key_value_commands opcode=1 key=6b31 host_bytes=8192 longest_value=4096 sc=0
+
+    Breaks::
+
+        1us key_value_commands opcode=1 key=6b31 host_bytes=4096 longest_value=4096 sc=0x85
+
+    Silent::
+
+        1us key_value_commands opcode=1 key=6b31 host_bytes=8192 sc=0
+
+    Silent::
+
+        1us key_value_commands opcode=1 key=6b31 host_bytes=8192 longest_value=4096 sc=0x86
+    """
+    size, longest = numbers(batch, "host_bytes"), numbers(batch, "longest_value")
+    wrong = size > longest
+    return _ends(
+        batch, _is(batch, KeyValue.STORE) & there(batch, "longest_value"),
+        np.where(wrong, _ended(batch), _ended(batch, INVALID_VALUE_SIZE)),
+        lambda row: f"its value has {size[row]:,} bytes of at most {longest[row]:,}",
+    )  # fmt: skip
+
+
+@column_rule(
+    "NVM21-K3.2.5-n2", table=TABLE, columns=(*KNOWN, "options"), spec="KV Command Set 1.1, 3.2.5", party="controller",
+    local=False,
+)  # fmt: skip
+def absent_key_overwritten(batch: pa.RecordBatch) -> Broken:
+    """A Store that wants the key to exist is refused where it does not, and not for that where it does.
+
+    The host relies on it to change what is there and create nothing.
+
+    Holds::
+
+        1us key_value_commands opcode=1 key=6b31 options=1 existed=no basis=deleted sc=0x87
+
+    Holds::
+
+        1us key_value_commands opcode=1 key=6b31 options=1 existed=yes basis=stored sc=0
+
+    Breaks::
+
+        1us key_value_commands opcode=1 key=6b31 options=1 existed=no basis=deleted writer_id=4 sc=0
+
+    Breaks::
+
+        1us key_value_commands opcode=1 key=6b31 options=1 existed=yes basis=stored writer_id=4 sc=0x87
+
+    Silent::
+
+        1us key_value_commands opcode=1 key=6b31 options=1 sc=0
+
+    Silent::
+
+        1us key_value_commands opcode=1 key=6b31 options=3 existed=no basis=deleted sc=0
+
+    Silent::
+
+        1us key_value_commands opcode=1 key=6b31 options=0 existed=no basis=deleted sc=0
+    """
+    asked = _is(batch, KeyValue.STORE) & (numbers(batch, "options") & 3 == MUST_EXIST)
+    existed = numbers(batch, "existed") != 0
+    bad = np.where(existed, _ended(batch, KEY_DOES_NOT_EXIST), _ended(batch))
+    return _by_key(batch, asked, asked & there(batch, "existed"), bad, "it was to replace a value and the key is known")
+
+
+@column_rule(
+    "NVM21-K3.2.5-n3", table=TABLE, columns=(*KNOWN, "options"), spec="KV Command Set 1.1, 3.2.5", party="controller",
+    local=False,
+)  # fmt: skip
+def existing_key_overwritten(batch: pa.RecordBatch) -> Broken:
+    """A Store that wants no such key is refused where there is one, and not for that where there is none.
+
+    Two hosts that want the same name would both believe that they have it.
+
+    Holds::
+
+        1us key_value_commands opcode=1 key=6b31 options=2 existed=yes basis=stored sc=0x89
+
+    Holds::
+
+        1us key_value_commands opcode=1 key=6b31 options=2 existed=no basis=deleted sc=0
+
+    Breaks::
+
+        1us key_value_commands opcode=1 key=6b31 options=2 existed=yes basis=stored writer_id=4 sc=0
+
+    Breaks::
+
+        1us key_value_commands opcode=1 key=6b31 options=2 existed=no basis=deleted writer_id=4 sc=0x89
+
+    Silent::
+
+        1us key_value_commands opcode=1 key=6b31 options=2 sc=0
+
+    Silent::
+
+        1us key_value_commands opcode=1 key=6b31 options=3 existed=yes basis=stored sc=0
+    """
+    asked = _is(batch, KeyValue.STORE) & (numbers(batch, "options") & 3 == MUST_NOT_EXIST)
+    existed = numbers(batch, "existed") != 0
+    bad = np.where(existed, _ended(batch), _ended(batch, KEY_EXISTS))
+    return _by_key(batch, asked, asked & there(batch, "existed"), bad, "it was to make a new key and the key is known")
+
+
+@column_rule(
+    "NVM21-K3.2.5-n4", table=TABLE, columns=(*KNOWN, "host_bytes", "moved"), spec="KV Command Set 1.1, 3.2.5",
+    party="controller", local=False,
+)  # fmt: skip
+def value_not_stored(batch: pa.RecordBatch) -> Broken:
+    """A Store that succeeds has read the whole value once, and the key is there for Retrieve and Delete.
+
+    A value that is taken in part, or under a name that nothing finds, is lost.
+
+    Holds::
+
+        1us key_value_commands opcode=1 key=6b31 host_bytes=1000 moved=1000 sc=0
+        2us key_value_commands opcode=2 key=6b31 host_bytes=4096 existed=yes basis=stored sc=0
+
+    Breaks::
+
+        1us key_value_commands opcode=1 key=6b31 host_bytes=1000 moved=512 sc=0
+
+    Breaks::
+
+        1us key_value_commands opcode=2 key=6b31 host_bytes=4096 existed=yes basis=stored writer_id=4 sc=0x87
+
+    Breaks::
+
+        1us key_value_commands opcode=0x10 key=6b31 existed=yes basis=stored writer_id=4 sc=0x87
+
+    Silent::
+
+        1us key_value_commands opcode=1 key=6b31 host_bytes=1000 sc=0
+
+    Silent::
+
+        1us key_value_commands opcode=1 key=6b31 host_bytes=1000 moved=0 sc=0x89
+
+    Silent::
+
+        1us key_value_commands opcode=2 key=6b31 host_bytes=4096 sc=0x87
+
+    Silent::
+
+        1us key_value_commands opcode=2 key=6b31 host_bytes=4096 existed=yes basis=refused sc=0x87
+    """
+    size, moved = numbers(batch, "host_bytes"), numbers(batch, "moved").astype(np.int64)
+    stored = _is(batch, KeyValue.STORE) & there(batch, "moved") & _ended(batch)
+    kept = ~words(batch, "basis", ("refused",))
+    asked = _is(batch, KeyValue.RETRIEVE, KeyValue.DELETE) & _existed(batch, True) & kept
+    gone = _by_key(batch, asked, asked, _ended(batch, KEY_DOES_NOT_EXIST), "the key is known to exist")
+    answer = found(
+        stored | asked, np.where(stored, moved != size, _ended(batch, KEY_DOES_NOT_EXIST)),
+        lambda row: (
+            f"{_name(batch, row)} moved {moved[row]:,} bytes of a value of {size[row]:,}"
+            if stored[row] else gone.message(row)
+        ),
+    )  # fmt: skip
+    return replace(answer, severity=gone.severity)
+
+
+@column_rule(
+    "NVM21-K3.2.5-n5", table=TABLE, columns=KNOWN, spec="KV Command Set 1.1, 3.2.5", party="controller", local=False,
+)  # fmt: skip
+def key_changed_by_refused_store(batch: pa.RecordBatch) -> Broken:
+    """A Store that is refused for want of capacity leaves the key as it was: there, or not.
+
+    The host still has the value that did not fit, and counts on the one before it.
+
+    Holds::
+
+        1us key_value_commands opcode=2 key=6b31 existed=yes basis=refused writer_id=4 sc=0
+
+    Breaks::
+
+        1us key_value_commands opcode=2 key=6b31 existed=yes basis=refused writer_id=4 sc=0x87
+
+    Breaks::
+
+        1us key_value_commands opcode=0x14 key=6b31 existed=no basis=refused writer_id=4 sc=0
+
+    Silent::
+
+        1us key_value_commands opcode=2 key=6b31 existed=yes basis=stored sc=0x87
+    """
+    asked = _is(batch, KeyValue.RETRIEVE, KeyValue.EXIST) & words(batch, "basis", ("refused",))
+    asked |= _is(batch, KeyValue.DELETE) & words(batch, "basis", ("refused",)) & _existed(batch, True)
+    existed = numbers(batch, "existed") != 0
+    bad = np.where(existed, _ended(batch, KEY_DOES_NOT_EXIST), _ended(batch))
+    return _by_key(batch, asked, asked & there(batch, "existed"), bad, "a Store was refused for want of capacity")
+
+
+@column_rule(
+    "NVM21-K3.2.4-n1", table=TABLE, columns=KNOWN, spec="KV Command Set 1.1, 3.2.4", party="controller", local=False,
+)  # fmt: skip
+def absent_key_retrieved(batch: pa.RecordBatch) -> Broken:
+    """Retrieve of a key that never was fails.
+
+    What it returned is a value of something else. Keys that were deleted have a rule of their own.
+
+    Holds::
+
+        1us key_value_commands opcode=2 key=6b31 existed=no basis=emptied writer_id=4 sc=0x87
+
+    Breaks::
+
+        1us key_value_commands opcode=2 key=6b31 existed=no basis=emptied writer_id=4 sc=0
+
+    Silent::
+
+        1us key_value_commands opcode=2 key=6b31 sc=0
+
+    Silent::
+
+        1us key_value_commands opcode=2 key=6b31 existed=no basis=emptied sc=0x86
+    """
+    asked = _is(batch, KeyValue.RETRIEVE) & ~words(batch, "basis", ("deleted", "refused"))
+    return _by_key(batch, asked, asked & _existed(batch, False), _ended(batch), "the key is known not to exist")
+
+
+@column_rule(
+    "NVM21-K3.2.4-n2", table=TABLE,
+    columns=(*WHAT, "host_bytes", "moved", "dw0", "options", "existed", "value_bytes", "writer_id"),
+    spec="KV Command Set 1.1, 3.2.4", party="controller", local=False,
+)  # fmt: skip
+def other_value_size_returned(batch: pa.RecordBatch) -> Broken:
+    """Retrieve tells the size of the whole value, and returns as much of it as the buffer takes.
+
+    The host learns from the size whether it has all. What fills the last dword is not counted; where no more is
+    missing than one TLP carries, the recorder may have lost it, and the rule only warns.
+
+    Holds::
+
+        1us key_value_commands opcode=2 key=6b31 host_bytes=4096 moved=1000 dw0=1000 existed=yes value_bytes=1000 sc=0
+
+    Holds::
+
+        1us key_value_commands opcode=2 key=6b31 host_bytes=512 moved=512 dw0=1000 existed=yes value_bytes=1000 sc=0
+
+    Breaks::
+
+        1us key_value_commands opcode=2 key=6b31 host_bytes=512 moved=512 dw0=512 existed=yes value_bytes=1000 sc=0
+
+    Breaks::
+
+        1us key_value_commands opcode=2 key=6b31 host_bytes=9000 moved=512 dw0=9000 sc=0
+
+    Breaks::
+
+        1us key_value_commands opcode=2 key=6b31 host_bytes=4096 moved=4096 dw0=1000 sc=0
+
+    Silent::
+
+        1us key_value_commands opcode=2 key=6b31 host_bytes=4096 moved=1000 dw0=900 options=1 value_bytes=1200 sc=0
+
+    Silent::
+
+        1us key_value_commands opcode=2 key=6b31 host_bytes=4096 dw0=1000 sc=0
+
+    Silent::
+
+        1us key_value_commands opcode=2 key=6b31 host_bytes=4096 moved=12 dw0=9 sc=0
+    """
+    room, moved, whole = (numbers(batch, name).astype(np.int64) for name in ("host_bytes", "moved", "dw0"))
+    value = numbers(batch, "value_bytes").astype(np.int64)
+    wanted = np.minimum(room, whole)
+    read = _is(batch, KeyValue.RETRIEVE) & _ended(batch) & (numbers(batch, "options") & RAW == 0)
+    sized, counted = there(batch, "value_bytes"), there(batch, "moved")
+    other = sized & (whole != value)
+    short, long = counted & (moved < wanted), counted & (moved > wanted + -wanted % 4)
+    lost = short & ~other & (wanted - moved <= LARGEST_TLP)
+    answer = found(
+        read & (sized | counted), other | short | long,
+        lambda row: (
+            f"{_name(batch, row)} tells {whole[row]:,} bytes of the {value[row]:,} that were stored"
+            if other[row]
+            else f"{_name(batch, row)} moved {moved[row]:,} bytes of a value of {whole[row]:,} into {room[row]:,}"
+        ),
+    )  # fmt: skip
+    return replace(answer, severity=lambda row: "warning" if lost[row] else "error")
+
+
+@column_rule(
+    "NVM21-K3.2.1-n1", table=TABLE, columns=(*KNOWN, "delete_errors"), spec="KV Command Set 1.1, 3.2.1",
+    party="controller", local=False,
+)  # fmt: skip
+def absent_key_deleted(batch: pa.RecordBatch) -> Broken:
+    """Delete of a key that does not exist fails, where the host has asked for that.
+
+    Without EDNEK of the Key Value Configuration feature, such a Delete may succeed.
+
+    Holds::
+
+        1us key_value_commands opcode=0x10 key=6b31 existed=no basis=deleted delete_errors=yes sc=0x87
+
+    Breaks::
+
+        1us key_value_commands opcode=0x10 key=6b31 existed=no basis=deleted writer_id=4 delete_errors=yes sc=0
+
+    Silent::
+
+        1us key_value_commands opcode=0x10 key=6b31 existed=no basis=deleted sc=0
+
+    Silent::
+
+        1us key_value_commands opcode=0x10 key=6b31 existed=no basis=deleted delete_errors=no sc=0
+    """
+    asked = _is(batch, KeyValue.DELETE)
+    wanted = there(batch, "delete_errors") & (numbers(batch, "delete_errors") != 0)
+    answer = _by_key(
+        batch, asked & wanted, asked & wanted & _existed(batch, False), _ended(batch), "the key is known not to exist"
+    )
+    unseen = int((asked & ~there(batch, "delete_errors")).sum())
+    if not unseen:
+        return answer
+    return replace(answer, unseen=answer.unseen + unseen, reason="whether such a Delete is an error (EDNEK) is unknown")
+
+
+@column_rule(
+    "NVM21-K3.2.1-n2", table=TABLE, columns=KNOWN, spec="KV Command Set 1.1, 3.2.1", party="controller", local=False,
+)  # fmt: skip
+def deleted_key_still_there(batch: pa.RecordBatch) -> Broken:
+    """A key that was deleted does not exist any more.
+
+    Its value would come back to whoever asks next.
+
+    Holds::
+
+        1us key_value_commands opcode=2 key=6b31 existed=no basis=deleted writer_id=4 sc=0x87
+
+    Breaks::
+
+        1us key_value_commands opcode=2 key=6b31 existed=no basis=deleted writer_id=4 sc=0
+
+    Breaks::
+
+        1us key_value_commands opcode=0x14 key=6b31 existed=no basis=deleted writer_id=4 sc=0
+
+    Silent::
+
+        1us key_value_commands opcode=0x14 key=6b31 existed=no basis=emptied writer_id=4 sc=0
+    """
+    asked = _is(batch, KeyValue.RETRIEVE, KeyValue.EXIST) & words(batch, "basis", ("deleted",))
+    return _by_key(batch, asked, asked & _existed(batch, False), _ended(batch), "the key was deleted")
+
+
+@column_rule(
+    "NVM21-K3.2.2-n1", table=TABLE, columns=KNOWN, spec="KV Command Set 1.1, 3.2.2", party="controller", local=False,
+)  # fmt: skip
+def existence_told_wrongly(batch: pa.RecordBatch) -> Broken:
+    """Exist succeeds for a key that there is, and says that there is none for any other.
+
+    It has nothing else to tell. Keys that were deleted, or whose Store was refused, have rules of their own.
+
+    Holds::
+
+        1us key_value_commands opcode=0x14 key=6b31 existed=yes basis=stored sc=0
+        2us key_value_commands opcode=0x14 key=6b32 existed=no basis=emptied sc=0x87
+
+    Breaks::
+
+        1us key_value_commands opcode=0x14 key=6b31 existed=yes basis=stored writer_id=4 sc=0x87
+
+    Breaks::
+
+        1us key_value_commands opcode=0x14 key=6b31 existed=no basis=emptied writer_id=4 sc=0
+
+    Silent::
+
+        1us key_value_commands opcode=0x14 key=6b31 sc=0x87
+
+    Silent::
+
+        1us key_value_commands opcode=0x14 key=6b31 existed=yes basis=stored sc=0x83
+    """
+    asked = _is(batch, KeyValue.EXIST) & ~words(batch, "basis", ("deleted", "refused"))
+    existed = numbers(batch, "existed") != 0
+    bad = np.where(existed, _ended(batch, KEY_DOES_NOT_EXIST), _ended(batch))
+    return _by_key(batch, asked, asked & there(batch, "existed"), bad, "the opposite is known of the key")
+
+
+FLAWS = {
+    "overrun": "wrote behind the host's buffer", "counted": "counts other keys than it returned",
+    "repeated": "returned a key twice", "absent": "returned a key that does not exist",
+}  # fmt: skip
+
+
+@column_rule(
+    "NVM21-K3.2.3-n1", table=TABLE, columns=(*WHAT, "keys_listed", "list_flaw", "list_told"),
+    spec="KV Command Set 1.1, 3.2.3", party="controller", local=False,
+)  # fmt: skip
+def keys_listed_wrongly(batch: pa.RecordBatch) -> Broken:
+    """A List returns keys that exist, each once, as many as it counts, and nothing behind the buffer.
+
+    A host that walks the list would ask for keys that are not there, or never come to its end.
+
+    Holds::
+
+        1us key_value_commands opcode=6 keys_listed=3 sc=0
+
+    Breaks::
+
+        1us key_value_commands opcode=6 keys_listed=3 list_flaw=repeated key=6b31 sc=0
+
+    Breaks::
+
+        1us key_value_commands opcode=6 keys_listed=3 list_flaw=absent key=6b31 sc=0
+
+    Breaks::
+
+        1us key_value_commands opcode=6 keys_listed=3 list_flaw=counted sc=0
+
+    Breaks::
+
+        1us key_value_commands opcode=6 keys_listed=3 list_flaw=overrun sc=0
+
+    Silent::
+
+        1us key_value_commands opcode=6 sc=0
+    """
+    asked = _is(batch, KeyValue.LIST) & _ended(batch)
+    told = numbers(batch, "list_told") != 0
+    answer = found(
+        asked & there(batch, "keys_listed"), there(batch, "list_flaw"),
+        lambda row: f"{_name(batch, row)} {FLAWS[batch.column('list_flaw')[row].as_py()]}",
+        lambda row: "warning" if told[row] else "error",
+    )  # fmt: skip
+    unseen = int((asked & ~there(batch, "keys_listed")).sum())
+    return replace(answer, unseen=unseen, reason="the data of the List were not seen")
+
+
+@column_rule(
+    "NVM21-K3.2-n2", table=TABLE, columns=WHAT, spec="KV Command Set 1.1, 3.2", party="controller", local=False,
+)  # fmt: skip
+def block_command_taken(batch: pa.RecordBatch) -> Broken:
+    """A command for blocks that the Key Value Command Set does not have is refused.
+
+    The namespace has no blocks that it could mean.
+
+    Holds::
+
+        1us key_value_commands opcode=8 sc=1
+
+    Breaks::
+
+        1us key_value_commands opcode=8 sc=0
+
+    Breaks::
+
+        1us key_value_commands opcode=5 sct=2 sc=0x85
+
+    Silent::
+
+        1us key_value_commands opcode=8 sc=0x0b
+
+    Silent::
+
+        1us key_value_commands opcode=0 sc=0
+    """
+    done = _ended(batch) | (numbers(batch, "sct") == 2)
+    return _ends(
+        batch, _is(batch, *NOT_SHARED), done,
+        f"the namespace has the Key Value Command Set, where that is {INVALID_OPCODE.name}",
+    )  # fmt: skip
