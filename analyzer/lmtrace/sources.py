@@ -8,6 +8,7 @@ decoder found out about a command.
 from __future__ import annotations
 
 import heapq
+from bisect import bisect
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -272,12 +273,17 @@ class LinkSource:
                 )  # fmt: skip
 
     def _properties(self) -> Iterator[Step]:
-        for row in self._rows("properties"):
+        writes: dict[int, list[int]] = {}
+        for row in self._rows("properties", ("write", "==", True), columns=("function", "controller", "tlp_id")):
+            writes.setdefault(row["function"], []).append(row["tlp_id"])
+        for row in sorted(self._rows("properties"), key=lambda one: one["tlp_id"]):  # reads come with their answers
+            mine, answer = writes.get(row["function"], []), row["completion_tlp_id"]
             order = row["tlp_id"] * ORDER_STEP + REGISTER
             yield order, False, ev.PropertyAccess(
                 time=row["time_ps"], order=order, function=row["function"], tlp_id=row["tlp_id"], write=row["write"],
                 property=row["name"], value=row["value"], completion=row["status"],
                 offset=row["offset"], size=row["size"],
+                overtaken=answer is not None and bisect(mine, row["tlp_id"]) < bisect(mine, answer),
             )  # fmt: skip
 
     def _configs(self) -> Iterator[Step]:

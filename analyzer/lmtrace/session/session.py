@@ -49,6 +49,7 @@ from lmtrace.session.logging_period import NEVER, Opened, Opening
 from lmtrace.session.memory_tracking import Trackings
 from lmtrace.session.namespaces import CHANGING, Namespaces
 from lmtrace.session.one_shot import FULL_ERROR, ONE_SHOT, TAIL_POINTER
+from lmtrace.session.registers import RegisterHistory
 from lmtrace.session.sanitize import SanitizeWatch
 from lmtrace.session.subsystem import ControllerLists, entry_format
 from lmtrace.session.transfer import Phase, ReadPart, StateRead, Transfer, read_indices
@@ -115,6 +116,8 @@ class Session:
     """Admin commands fetched and not completed, by order of fetch; requests for events stay to the end."""
     sanitize: SanitizeWatch = field(default_factory=SanitizeWatch)
     upkeep: Upkeep = field(default_factory=Upkeep)
+    registers: RegisterHistory = field(default_factory=RegisterHistory)
+    """The properties of every controller, as written and read."""
     trackings: Trackings = field(default_factory=Trackings)
     """Who tracks the memory changes of whom."""
     loss_order: int | None = None
@@ -392,6 +395,7 @@ class Session:
                 controller = self.of_function(event.function)
                 controller.memory.note(event)
                 self.upkeep.property_accessed(event)
+                self.registers.note(event)
                 controller.administration.property_accessed(event)
                 if event.write:
                     controller.property_writes.append(event.order)
@@ -430,6 +434,7 @@ class Session:
                 controller.complete_history = True
             case Reset():
                 self._reset(event)
+                self.registers.reset(event)
                 self.upkeep.reset(event)
             case QueueCreated():
                 self.of_function(event.function).on_created(event)
