@@ -23,8 +23,9 @@ from lmtrace.spec.nvme import (
 from lmtrace_samples.administration import Administration
 from lmtrace_samples.choices import Choices
 from lmtrace_samples.data_pointers import FUSED_FAILED, FUSED_MISSING, metadata_pieces
-from lmtrace_samples.engine import Command, Engine, Refused, Result, SubmissionQueue
+from lmtrace_samples.engine import Command, Engine, Handler, Refused, Result, SubmissionQueue
 from lmtrace_samples.function import VECTORS, Function
+from lmtrace_samples.key_value import KeyValueCommands
 from lmtrace_samples.namespace import COPY_BLOCKS, COPY_RANGE, COPY_RANGES, Namespace
 from lmtrace_samples.record import Record
 from lmtrace_samples.simulation import NS, Steps
@@ -56,6 +57,8 @@ FIRST, SECOND = 1, 2
 """FUSE of the two commands of a fused operation."""
 FUSED_WAIT = 20
 LARGEST = 1 << 17
+ALL_COMMAND_SETS = 1 << 11
+"""CAP.CSS, in its upper dword: every I/O command set that is supported can be selected at once."""
 BESIDE_SANITIZE = frozenset({
     Admin.DELETE_IO_SQ, Admin.CREATE_IO_SQ, Admin.DELETE_IO_CQ, Admin.CREATE_IO_CQ, Admin.GET_LOG_PAGE, Admin.IDENTIFY,
     Admin.ABORT, Admin.SET_FEATURES, Admin.GET_FEATURES,
@@ -79,6 +82,11 @@ class Controller(Engine):
         self.subsystem = subsystem
         self.namespaces: dict[int, Namespace] = {}
         self.administration = Administration(self)
+        self.told: dict[str, int] = {}
+        """Fields of Identify Controller that are others than those of every controller."""
+        self.command_sets: dict[int, dict[int, Handler]] = {}
+        """Commands of the I/O command sets besides NVM, by CSI."""
+        self.key_value = KeyValueCommands(self)
         self.admin = {
             Admin.DELETE_IO_SQ: self._delete_sq,
             Admin.CREATE_IO_SQ: self._create_sq,
@@ -102,6 +110,17 @@ class Controller(Engine):
             Nvm.VERIFY: self._verify,
             Nvm.COPY: self._copy,
         }
+
+    def offer_command_set(self, csi: int, commands: dict[int, Handler]) -> None:
+        """Have an I/O command set besides NVM, whose namespaces may be attached."""
+        self.command_sets[csi] = commands
+        self._put(Property.CAP + 4, self._get(Property.CAP + 4) | ALL_COMMAND_SETS)
+
+    def handlers(self, command: Command) -> dict[int, Handler]:
+        """Return the commands there are: those of the command set of the namespace."""
+        namespace = self.namespaces.get(command.nsid)
+        found = self.command_sets.get(namespace.csi) if command.queue.qid and namespace else None
+        return super().handlers(command) if found is None else found
 
     def write(self, offset: int, data: bytes) -> None:
         """Take a write to BAR0."""
@@ -206,7 +225,7 @@ class Controller(Engine):
                 namespace = self.namespaces.get(command.nsid)
                 return namespace.identify() if namespace else bytes(PAGE)
             case Cns.CONTROLLER:
-                data = bytearray(IDENTIFY_CONTROLLER.encode(**self.identify_fields()))
+                data = bytearray(IDENTIFY_CONTROLLER.encode(**(self.identify_fields() | self.told)))
                 data[4:24] = b"LM%018d" % self.cntlid
                 data[24:64] = b"lmtrace model".ljust(40)
                 data[64:72] = b"1".ljust(8)
@@ -216,8 +235,15 @@ class Controller(Engine):
             case Cns.ACTIVE_NAMESPACES:
                 found = [nsid for nsid in sorted(self.namespaces) if nsid > command.nsid]
                 return b"".join(nsid.to_bytes(4, "little") for nsid in found)
-            case Cns.IO_CONTROLLER if command.bits(11, 31, 24) == 0:
+            case Cns.IO_CONTROLLER if (csi := command.bits(11, 31, 24)) == 0 or csi in self.command_sets:
                 return bytes(PAGE)
+            case Cns.IO_NAMESPACE if (csi := command.bits(11, 31, 24)) in self.command_sets:
+                namespace = self.namespaces.get(command.nsid)
+                if namespace is None or namespace.csi != csi:
+                    raise Refused(INVALID_NAMESPACE)
+                return namespace.of_command_set()
+            case Cns.NAMESPACE_DESCRIPTORS if command.nsid in self.namespaces:
+                return self.namespaces[command.nsid].descriptors()
             case Cns.CONTROLLER_LIST:
                 ids = sorted(self.subsystem.controllers)
                 return b"".join(one.to_bytes(2, "little") for one in [len(ids), *ids])

@@ -28,7 +28,7 @@ from lmtrace_samples.root import EXPRESS, FUNCTION_RESET, INTERRUPTS, Root
 from lmtrace_samples.simulation import NS, US, Signal, Steps
 from lmtrace_samples.tlp import PAGE
 
-_SQE = Struct("<BBHI8xQQQ6I")
+_SQE = Struct("<BBHIIIQQQ6I")
 _CQE = Struct("<IIHHHH")
 VECTORS_USED = 4
 
@@ -83,7 +83,10 @@ class HostQueue:
             yield self.room
         cid = self._cids.popleft()
         words = cdw or {}
-        sqe = _SQE.pack(opcode, flags, cid, nsid, mptr, *prps, *(words.get(index, 0) for index in range(10, 16)))
+        sqe = _SQE.pack(
+            opcode, flags, cid, nsid, words.get(2, 0), words.get(3, 0), mptr, *prps,
+            *(words.get(index, 0) for index in range(10, 16)),
+        )  # fmt: skip
         sqe = self.driver.entry(self.qid, sqe)
         ticket = self.tickets[cid] = Ticket(self.driver.root.clock.signal())
         self.driver.memory.write(self.sq + SQE_SIZE * self.tail, sqe)
@@ -136,6 +139,8 @@ class Driver:
         self.bar = function.bar
         self.name = f"{root.link.name} {function.number:04x}h"
         self.frozen = False
+        self.command_sets = 0
+        """CC.CSS."""
         self.queues: dict[int, HostQueue] = {}
         self.events: list[tuple[int, int]] = []
         self._due: set[int] = set()
@@ -183,12 +188,12 @@ class Driver:
         self.write(Property.ACQ, cq, 8)
         self.program_vectors()
         self.queues = {0: HostQueue(self, 0, sq, depth, cq, depth, 0)}
-        self.write(Property.CC, int.from_bytes(CC.encode(EN=1, IOSQES=6, IOCQES=4), "little"))
+        self.write(Property.CC, int.from_bytes(CC.encode(EN=1, CSS=self.command_sets, IOSQES=6, IOCQES=4), "little"))
         yield from self.wait_ready(1)
 
     def disable(self) -> Steps[None]:
         """Reset the controller: CC.EN from 1 to 0."""
-        self.write(Property.CC, int.from_bytes(CC.encode(IOSQES=6, IOCQES=4), "little"))
+        self.write(Property.CC, int.from_bytes(CC.encode(CSS=self.command_sets, IOSQES=6, IOCQES=4), "little"))
         yield from self.wait_ready(0)
         self.queues = {}
 

@@ -94,14 +94,16 @@ class Command:
     """A fetched submission queue entry."""
 
     __slots__ = (
-        "cdw", "cid", "done", "fuse", "mptr", "nsid", "opcode", "partner", "prp1", "prp2", "psdt", "queue", "reads",
-        "sgl", "status", "writes",
+        "cdw", "cid", "done", "fuse", "key", "mptr", "nsid", "opcode", "partner", "prp1", "prp2", "psdt", "queue",
+        "reads", "sgl", "status", "writes",
     )  # fmt: skip
 
     def __init__(self, queue: SubmissionQueue, sqe: bytes, done: Done) -> None:
         self.opcode, flags, self.cid, self.nsid, self.mptr, self.prp1, self.prp2, *rest = _SQE.unpack(sqe)
         self.cdw: dict[int, int] = dict(zip(range(10, 16), rest, strict=True))
         self.fuse, self.psdt, self.sgl = flags & 3, flags >> 6, sqe[24:40]
+        self.key = sqe[8:16] + sqe[56:64]
+        """The key that a command of the Key Value Command Set names, in as many bytes as there may be."""
         self.status: Status | None = None
         self.partner: Command | None = None
         """The other command of its fused operation, once both are here."""
@@ -361,7 +363,7 @@ class Engine:
     # Executing.
 
     def _execute(self, command: Command) -> Steps[None]:
-        handlers = self.nvm if command.queue.qid else self.admin
+        handlers = self.handlers(command)
         status, result = SUCCESS, None
         yield self.rng.randrange(200, 900) * NS
         try:
@@ -378,6 +380,10 @@ class Engine:
         if self.open == self.choices.parallel - 1:
             self.doorbell.fire()
         self.settled.fire()
+
+    def handlers(self, command: Command) -> dict[int, Handler]:
+        """Return the commands there are where this one came from."""
+        return self.nvm if command.queue.qid else self.admin
 
     def may_run(self, command: Command) -> None:
         """Hook: raise Refused for a command that is not the time for."""

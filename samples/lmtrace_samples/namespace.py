@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from lmtrace.spec.admin_data import DESCRIPTOR_CSI, DESCRIPTOR_NGUID
+from lmtrace.spec.nvme import CommandSet
+
 COPY_RANGE, COPY_BLOCKS, COPY_RANGES = 64, 128, 4
 """MSSRL, MCL, and MSRC which is 0's based."""
 
 
 class Namespace:
     """Blocks by number; one that was never written reads as zero."""
+
+    csi = CommandSet.NVM
 
     def __init__(self, nsid: int, blocks: int, block_size: int, metadata: int = 0) -> None:
         self.metadata = metadata
@@ -77,3 +82,12 @@ class Namespace:
         data[104:120] = b"lmtrace nguid\0\0" + bytes([self.nsid])
         data[128:132] = (self.block_size.bit_length() - 1 << 16 | self.metadata).to_bytes(4, "little")
         return bytes(data)
+
+    def descriptors(self) -> bytes:
+        """Return the namespace identification descriptors (NVMe Base 2.1, 5.1.13.2.3)."""
+        nguid = self.identify()[104:120]
+        return bytes([DESCRIPTOR_NGUID, 16, 0, 0]) + nguid + bytes([DESCRIPTOR_CSI, 1, 0, 0, self.csi])
+
+    def of_command_set(self) -> bytes:
+        """Return what Identify tells of the namespace for its command set."""
+        return bytes(4096)
