@@ -50,6 +50,8 @@ class Choices:
     log_style: str
     whole_marker: bool
     start_ns: int
+    count_completions: bool = True
+    """The host submits no more commands than their completion queue takes; no seed forgets that."""
 
     @classmethod
     def draw(cls, seed: int) -> Choices:

@@ -180,8 +180,10 @@ class Controller(Engine):
 
     def _delete_sq(self, command: Command) -> Result:
         qid = command.bits(10, 15, 0)
-        if qid == 0 or self.sqs.pop(qid, None) is None:
+        if qid == 0 or qid not in self.sqs:
             raise Refused(INVALID_QUEUE_IDENTIFIER)
+        self.abort(self.sqs[qid])
+        del self.sqs[qid]
         return None
 
     def _delete_cq(self, command: Command) -> Result:

@@ -79,7 +79,7 @@ class HostQueue:
         mptr: int = 0,
     ) -> Steps[Ticket]:
         """Put a command into the queue and ring the doorbell soon, one ring for what comes close together."""
-        while (self.tail + 1) % self.depth == self.sq_head:
+        while not self.has_room():
             yield self.room
         cid = self._cids.popleft()
         words = cdw or {}
@@ -95,6 +95,11 @@ class HostQueue:
             self._ring_due = True
             self.driver.root.clock.after(self.driver.rng.randrange(50, 600) * NS, self._ring)
         return ticket
+
+    def has_room(self) -> bool:
+        """Hook: a command needs a slot, and a place for its completion."""
+        fits = len(self.tickets) < self.cq_depth - 1 or not self.driver.choices.count_completions
+        return fits and (self.tail + 1) % self.depth != self.sq_head
 
     def _ring(self) -> None:
         self._ring_due = False

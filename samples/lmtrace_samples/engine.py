@@ -38,6 +38,7 @@ _PLAIN = frozenset({
     Property.AQA, Property.ASQ, Property.ASQ + 4, Property.ACQ, Property.ACQ + 4, Property.CMBMSC, Property.CMBMSC + 4,
 })  # fmt: skip
 """Where a write is kept and does nothing else."""
+ABORTED_BY_DELETION = Status(0, 0x08)
 _BUFFER_BAR = 2
 _BUFFER_USES = 0b11000
 
@@ -67,6 +68,8 @@ class SubmissionQueue:
         self.tail = 0
         self.first: Command | None = None
         """The first command of a fused operation whose second one comes next."""
+        self.running: dict[Command, Process] = {}
+        """Its commands that are being executed."""
 
 
 class CompletionQueue:
@@ -358,9 +361,20 @@ class Engine:
             command.partner, queue.first.partner = queue.first, command
         queue.first = command if command.fuse == 1 else None
         self.open += 1
-        self.spawn(self._execute(command))
+        queue.running[command] = self.spawn(self._execute(command))
 
     # Executing.
+
+    def abort(self, queue: SubmissionQueue) -> None:
+        """Hook: the commands of a queue that is deleted end, each other one of them with an entry that says so."""
+        for index, (command, process) in enumerate(queue.running.items()):
+            process.stop()
+            self.open -= 1
+            cq = self.cqs[queue.cqid]
+            if index % 2 == 0 and self.has_room(cq):
+                self.post(cq, command, ABORTED_BY_DELETION, (0, 0))
+        queue.running.clear()
+        self.settled.fire()
 
     def _execute(self, command: Command) -> Steps[None]:
         handlers = self.handlers(command)
@@ -376,6 +390,7 @@ class Engine:
         except Refused as refused:
             status, result = refused.status, refused.result
         yield from self.complete(command, status, result or (0, 0))
+        command.queue.running.pop(command, None)
         self.open -= 1
         if self.open == self.choices.parallel - 1:
             self.doorbell.fire()

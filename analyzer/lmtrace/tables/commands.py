@@ -96,7 +96,7 @@ acre bool Advanced Command Retry was enabled when it was completed; null where n
 crime bool CC.CRIME; null where not known.
 css uint8 CC.CSS; null while not known.
 abort_ps int64 Completion of an Abort that said that it was aborted, while it was outstanding.
-waited_ps int64 How long its controller went on after its fetch, of a command outstanding at the end of the capture.
+waited_ps int64 How long its controller went on after its fetch, of a command outstanding at the end of its queue.
 moved_late bool Data of it moved after its completion or the deletion of its queue; null where it moves none.
 pointer_flaws uint32 What its PRPs or SGL descriptors are found to be, bits of `Flaw`; null where not certain.
 metadata_expected uint64 Bytes of separate metadata that it should move; null where not known.

@@ -46,7 +46,7 @@ class Page:
     writes: dict[int, int] = field(default_factory=dict)
     """The last value written at each offset."""
     high: bool = False
-    """A multiple of 16 bytes took a value that no doorbell takes."""
+    """A multiple of 16 bytes took the address of a message, which no doorbell takes."""
     big: bool = False
     """A value above 16 bits was written somewhere."""
     lowest: int = PAGE
@@ -307,7 +307,7 @@ class Discovery:
             place = offset + at
             if value > 0xFFFF:
                 page.big = True
-                if place % 16 == 0:
+                if place % 16 == 0 and not value & 3:
                     page.high = True
             page.writes[place] = value
             if place == Property.CC and value & 1 and page.enabled_at is None:

@@ -143,6 +143,7 @@ class QueueLives:
             controller.sqs.pop(queue.qid, None)
             controller.orphans[queue.qid] = dict.fromkeys(queue.outstanding, tlp or 0) if why == "delete" else {}
             for command in list(queue.outstanding.values()):
+                command.waited_ps = max(controller.function.last_cqe_ps - command.fetch_ps, -1)
                 self._run.end(command, outcome)
             queue.outstanding.clear()
         elif isinstance(queue, CompletionQueue):

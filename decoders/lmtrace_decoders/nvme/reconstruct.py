@@ -533,9 +533,6 @@ class Reconstruction:
         self.lives.unanswered()
         for function in self.functions:
             controller = function.controller
-            for sq in controller.sqs.values():
-                for command in sq.outstanding.values():
-                    command.waited_ps = max(function.last_cqe_ps - command.fetch_ps, -1)
             for cq in list(controller.cqs.values()):
                 self.queues.end(cq, None, None, None, spool.OUTSTANDING)
             for sq in list(controller.sqs.values()):

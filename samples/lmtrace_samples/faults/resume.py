@@ -150,7 +150,7 @@ def wrong_vector_after_resume(world: World) -> None:
 @fault("completion-overruns-queue", "HMLM-5.1.17.1.2-n12", "migration")
 def completion_overruns_queue(world: World) -> None:
     """The destination posts a completion over one that the host has not taken."""
-    world.choices.small_queues, world.choices.queues = True, 1
+    world.choices.small_queues, world.choices.queues, world.choices.count_completions = True, 1, False
     instead(_destination(world), "has_room", lambda original, queue: True)
 
 

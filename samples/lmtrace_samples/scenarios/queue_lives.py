@@ -5,7 +5,8 @@ from __future__ import annotations
 from lmtrace.spec.nvme import INVALID_FIELD, Admin, Nvm, Status
 from lmtrace_samples.driver import Driver, HostQueue
 from lmtrace_samples.plots import plot
-from lmtrace_samples.simulation import US, Steps
+from lmtrace_samples.simulation import NS, US, Steps
+from lmtrace_samples.tlp import PAGE
 from lmtrace_samples.world import World
 
 MISSING_COMPLETION_QUEUE, IDENTIFIER, SIZE = Status(1, 0), Status(1, 1), Status(1, 2)
@@ -32,6 +33,22 @@ def queue_lives(world: World) -> Steps[None]:
         yield from use(queue)
         yield from driver.delete_queue(queue)
         yield 20 * US
+    queue = yield from driver.create_queue(USED, ENTRIES, 1)
+    yield from leave_behind(queue)
+    yield from driver.delete_queue(queue)
+    yield 60 * US
+    yield from world.moment("at the end")
+    yield from driver.disable()
+    yield from world.moment("disabled")
+    yield 20 * US
+
+
+def leave_behind(queue: HostQueue) -> Steps[None]:
+    """Read, so that the queue is deleted while the controller is at work for it."""
+    for block in range(4):
+        buffer = queue.driver.buffer(PAGE)
+        yield from queue.send(Nvm.READ, 1, buffer.prps(queue.driver.choices.block_size), {10: block})
+    yield 1500 * NS
 
 
 def use(queue: HostQueue) -> Steps[None]:

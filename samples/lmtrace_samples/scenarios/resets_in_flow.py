@@ -100,6 +100,7 @@ class Flow:
             one.abandon()
         if process is not None and whole:
             process.stop()
+        known = len(self.world.record.surprises)
         match what:
             case "controller":
                 yield from driver.disable()
@@ -113,6 +114,7 @@ class Flow:
         if process is not None and not whole:
             yield from self.world.wait_while(_alive(process), 2000 * US)
             process.stop()
+            del self.world.record.surprises[known:]  # the state of a controller that was reset may end early
 
     def begin_again(self, what: str, commands: int) -> Steps[None]:
         """Bring everything into order, and migrate another tenant."""
