@@ -28,6 +28,7 @@ from lmtrace_samples.function import VECTORS, Function
 from lmtrace_samples.key_value import KeyValueCommands
 from lmtrace_samples.namespace import COPY_BLOCKS, COPY_RANGE, COPY_RANGES, Namespace
 from lmtrace_samples.record import Record
+from lmtrace_samples.shadow_doorbells import DOORBELL_BUFFERS, ControllerShadow
 from lmtrace_samples.simulation import NS, Steps
 from lmtrace_samples.tlp import PAGE
 
@@ -192,6 +193,17 @@ class Controller(Engine):
             raise Refused(INVALID_QUEUE_DELETION)
         if qid == 0 or self.cqs.pop(qid, None) is None:
             raise Refused(INVALID_QUEUE_IDENTIFIER)
+        return None
+
+    def offer_shadow_doorbells(self) -> None:
+        """Let the controller take Doorbell Buffer Config (5.2.5)."""
+        self.admin[Admin.DOORBELL_BUFFER_CONFIG] = self._share_doorbells
+        self.told["OACS"] = self.identify_fields().get("OACS", 0) | DOORBELL_BUFFERS
+
+    def _share_doorbells(self, command: Command) -> Result:
+        if command.prp1 % PAGE or command.prp2 % PAGE:
+            raise Refused(INVALID_FIELD)
+        self.shadow = ControllerShadow(self, command.prp1, command.prp2)
         return None
 
     # Identify (5.1.13), logs, features.

@@ -25,6 +25,7 @@ from lmtrace_samples.choices import Choices
 from lmtrace_samples.function import MASKED, MSIX_TABLE, Function
 from lmtrace_samples.record import Record
 from lmtrace_samples.root import EXPRESS, FUNCTION_RESET, INTERRUPTS, Root
+from lmtrace_samples.shadow_doorbells import HostShadow
 from lmtrace_samples.simulation import NS, US, Signal, Steps
 from lmtrace_samples.tlp import PAGE
 
@@ -148,6 +149,7 @@ class Driver:
         """CC.CSS."""
         self.queues: dict[int, HostQueue] = {}
         self.events: list[tuple[int, int]] = []
+        self.shadow: HostShadow | None = None
         self._due: set[int] = set()
 
     # Registers.
@@ -169,7 +171,9 @@ class Driver:
         return sqe
 
     def ring(self, qid: int, completion: bool, value: int) -> None:
-        """Write a doorbell."""
+        """Write a doorbell, or its shadow, and the doorbell only where the controller asks for it."""
+        if self.shadow is not None and qid and not self.shadow.told(qid, completion, value):
+            return
         offset = DOORBELL_BASE + (2 * qid + completion) * (4 << self.choices.stride)
         self.root.write(self.bar + offset, value.to_bytes(4, "little"))
 
@@ -201,6 +205,7 @@ class Driver:
         self.write(Property.CC, int.from_bytes(CC.encode(CSS=self.command_sets, IOSQES=6, IOCQES=4), "little"))
         yield from self.wait_ready(0)
         self.queues = {}
+        self.shadow = None
 
     def reset_subsystem(self) -> Steps[None]:
         """Reset the whole NVM subsystem."""
@@ -313,6 +318,16 @@ class Driver:
             yield from ticket.wait()
             self.events.append((ticket.dw0, ticket.dw1))
 
+    def share_doorbells(self) -> Steps[None]:
+        """Set up shadow doorbells and event indices for the I/O queues that are created from now on (5.2.5)."""
+        pages = self.memory.allocate(), self.memory.allocate()
+        yield from self.command(Admin.DOORBELL_BUFFER_CONFIG, prps=self.shadow_places(*pages))
+        self.shadow = HostShadow(self, *pages)
+
+    def shadow_places(self, doorbells: int, indices: int) -> tuple[int, int]:
+        """Hook: the two pages as the command names them."""
+        return doorbells, indices
+
     def create_queue(self, qid: int, depth: int, vector: int | None, priority: int = 0) -> Steps[HostQueue]:
         """Create a completion queue and a submission queue of the same number."""
         cq_depth = 4 if self.choices.small_queues else depth + self.rng.choice((0, 0, 3))
@@ -331,6 +346,8 @@ class Driver:
         """Take over a queue that exists on this driver's controller."""
         queue.driver = self
         self.queues[queue.qid] = queue
+        if self.shadow is not None:
+            self.shadow.begin(queue.qid)
         if queue.vector is None:
             self.memory.watch(queue.cq, -(-queue.cq_depth * CQE_SIZE // PAGE), lambda: queue.driver.polled(queue))
 

@@ -28,6 +28,7 @@ from lmtrace_samples.choices import Choices
 from lmtrace_samples.data_pointers import PointerChecks
 from lmtrace_samples.function import MSIX_PENDING, MSIX_TABLE, VECTORS, Function
 from lmtrace_samples.record import Done, Record
+from lmtrace_samples.shadow_doorbells import ControllerShadow
 from lmtrace_samples.simulation import NS, US, Process, Signal, Steps
 from lmtrace_samples.tlp import PAGE
 
@@ -154,6 +155,7 @@ class Engine:
         self.requests: deque[Command] = deque()
         self.events: deque[tuple[int, int]] = deque()
         self.features: dict[int, int] = {0x07: 7 << 16 | 7}
+        self.shadow: ControllerShadow | None = None
         self.open = 0
         self.fetching = False
         self.interrupts_due = 0
@@ -283,6 +285,9 @@ class Engine:
         return CompletionQueue(qid, base, size, enabled, vector, self.clock.signal())
 
     def _ring(self, qid: int, completion: bool, value: int) -> None:
+        if self.shadow is not None and qid:
+            self.shadow.rung(qid, completion)
+            return
         if completion:
             queue = self.cqs.get(qid)
             if queue is not None and value < queue.size:
@@ -409,6 +414,8 @@ class Engine:
         if self.sqs.get(command.queue.qid) is not command.queue:
             return
         queue = self.cqs[command.queue.cqid]
+        if self.shadow is not None and queue.qid:
+            yield from self.shadow.wait_for_room(queue)
         while not self.has_room(queue):
             yield queue.freed
         self.post(queue, command, status, result)
