@@ -69,6 +69,8 @@ class HostQueue:
         self.room = driver.root.clock.signal()
         self._cids = deque(range(2 * depth))
         self._ring_due = False
+        self.holding = False
+        """Completions are taken, and the controller is not told."""
 
     def send(
         self,
@@ -128,8 +130,14 @@ class HostQueue:
             ticket.done = True
             ticket.ended.fire()
         if moved:
-            driver.ring(self.qid, True, self.cq_head)
+            if not self.holding:
+                driver.ring(self.qid, True, self.cq_head)
             self.room.fire()
+
+    def release(self) -> None:
+        """Tell the controller of everything that was taken while the head was held back."""
+        self.holding = False
+        self.driver.ring(self.qid, True, self.cq_head)
 
 
 class Driver:
@@ -147,6 +155,8 @@ class Driver:
         self.frozen = False
         self.command_sets = 0
         """CC.CSS."""
+        self.arbitration = 0
+        """CC.AMS."""
         self.queues: dict[int, HostQueue] = {}
         self.events: list[tuple[int, int]] = []
         self.shadow: HostShadow | None = None
@@ -197,12 +207,16 @@ class Driver:
         self.write(Property.ACQ, cq, 8)
         self.program_vectors()
         self.queues = {0: HostQueue(self, 0, sq, depth, cq, depth, 0)}
-        self.write(Property.CC, int.from_bytes(CC.encode(EN=1, CSS=self.command_sets, IOSQES=6, IOCQES=4), "little"))
+        fields = {"CSS": self.command_sets, "AMS": self.arbitration, "IOSQES": 6, "IOCQES": 4}
+        self.write(Property.CC, int.from_bytes(CC.encode(EN=1, **fields), "little"))
         yield from self.wait_ready(1)
 
     def disable(self) -> Steps[None]:
         """Reset the controller: CC.EN from 1 to 0."""
-        self.write(Property.CC, int.from_bytes(CC.encode(CSS=self.command_sets, IOSQES=6, IOCQES=4), "little"))
+        self.write(
+            Property.CC,
+            int.from_bytes(CC.encode(CSS=self.command_sets, AMS=self.arbitration, IOSQES=6, IOCQES=4), "little"),
+        )
         yield from self.wait_ready(0)
         self.queues = {}
         self.shadow = None
@@ -328,9 +342,11 @@ class Driver:
         """Hook: the two pages as the command names them."""
         return doorbells, indices
 
-    def create_queue(self, qid: int, depth: int, vector: int | None, priority: int = 0) -> Steps[HostQueue]:
-        """Create a completion queue and a submission queue of the same number."""
-        cq_depth = 4 if self.choices.small_queues else depth + self.rng.choice((0, 0, 3))
+    def create_queue(
+        self, qid: int, depth: int, vector: int | None, priority: int = 0, completions: int = 0
+    ) -> Steps[HostQueue]:
+        """Create a completion queue, of so many entries, and a submission queue of the same number."""
+        cq_depth = completions or (4 if self.choices.small_queues else depth + self.rng.choice((0, 0, 3)))
         sq = self.memory.allocate(-(-depth * SQE_SIZE // PAGE))
         cq = self.memory.allocate(-(-cq_depth * CQE_SIZE // PAGE))
         interrupt = 0 if vector is None else vector << 16 | 2

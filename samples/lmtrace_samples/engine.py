@@ -14,6 +14,7 @@ from typing import Any, TypeAlias
 
 from lmtrace.spec.nvme import (
     CAP,
+    CC,
     CQE_SIZE,
     DOORBELL_BASE,
     INVALID_OPCODE,
@@ -21,6 +22,7 @@ from lmtrace.spec.nvme import (
     SQE_SIZE,
     SUCCESS,
     Admin,
+    Feature,
     Property,
     Status,
 )
@@ -40,6 +42,8 @@ _PLAIN = frozenset({
 })  # fmt: skip
 """Where a write is kept and does nothing else."""
 ABORTED_BY_DELETION = Status(0, 0x08)
+URGENT, LOW = 0, 3
+"""QPRIO."""
 _BUFFER_BAR = 2
 _BUFFER_USES = 0b11000
 
@@ -160,6 +164,8 @@ class Engine:
         self.fetching = False
         self.interrupts_due = 0
         self._turn = 0
+        self._credits: dict[int, int] = {}
+        """Commands that each priority class may still have fetched in this round."""
 
     # Properties (NVMe Base 2.1, 3.1.4).
 
@@ -316,8 +322,30 @@ class Engine:
         waiting = [queue for queue in self.sqs.values() if queue.head != queue.tail]
         if not waiting:
             return None
+        return self.choose(waiting)
+
+    def offer_weights(self) -> None:
+        """Tell of weighted round robin in CAP.AMS."""
+        self.registers[2] |= 1 << 1
+
+    def choose(self, waiting: list[SubmissionQueue]) -> SubmissionQueue:
+        """Hook: with round robin every queue has its turn; with weights the urgent ones come first (3.4.4)."""
+        if CC["AMS"].of(bytes(self.registers[Property.CC : Property.CC + 4])):
+            first = min(URGENT if not queue.qid else queue.priority for queue in waiting)
+            if first != URGENT:
+                first = self._weighted({queue.priority for queue in waiting})
+            waiting = [queue for queue in waiting if first == (queue.priority if queue.qid else URGENT)]
         self._turn += 1
         return waiting[self._turn % len(waiting)]
+
+    def _weighted(self, waiting: set[int]) -> int:
+        """Return the priority class that is next among those that wait, and take one of its credits."""
+        if not any(self._credits.get(one) for one in waiting):
+            weights = self.features.get(Feature.ARBITRATION, 0)
+            self._credits = {LOW - index: (weights >> 8 * (index + 1) & 0xFF) + 1 for index in range(LOW)}
+        first = min(one for one in waiting if self._credits.get(one))
+        self._credits[first] -= 1
+        return first
 
     def _arbitrate(self) -> Steps[None]:
         while True:

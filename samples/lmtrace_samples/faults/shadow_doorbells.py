@@ -55,7 +55,8 @@ def doorbell_buffers_within_a_page(world: World) -> None:
 
 def _kept(world: World, act: Callable[[ControllerShadow], Steps[Any]]) -> None:
     """Do something with the shadow doorbells of a controller after its reset, when its queues are there again."""
-    controller, last = _controller(world), []
+    controller = _controller(world)
+    last: list[ControllerShadow] = []
 
     def ring(original: Callable[..., None], qid: int, completion: bool, value: int) -> None:
         if controller.shadow is not None:
