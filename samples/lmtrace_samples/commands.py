@@ -24,6 +24,7 @@ from lmtrace_samples.administration import Administration
 from lmtrace_samples.choices import Choices
 from lmtrace_samples.data_pointers import FUSED_FAILED, FUSED_MISSING, metadata_pieces
 from lmtrace_samples.engine import Command, Engine, Handler, Refused, Result, SubmissionQueue
+from lmtrace_samples.firmware import Firmware
 from lmtrace_samples.function import VECTORS, Function
 from lmtrace_samples.key_value import KeyValueCommands
 from lmtrace_samples.namespace import COPY_BLOCKS, COPY_RANGE, COPY_RANGES, Namespace
@@ -31,6 +32,7 @@ from lmtrace_samples.record import Record
 from lmtrace_samples.shadow_doorbells import DOORBELL_BUFFERS, ControllerShadow
 from lmtrace_samples.simulation import NS, Steps
 from lmtrace_samples.tlp import PAGE
+from lmtrace_samples.upkeep import NamespaceUpkeep
 
 if TYPE_CHECKING:
     from lmtrace_samples.subsystem import Subsystem
@@ -88,6 +90,8 @@ class Controller(Engine):
         self.command_sets: dict[int, dict[int, Handler]] = {}
         """Commands of the I/O command sets besides NVM, by CSI."""
         self.key_value = KeyValueCommands(self)
+        self.upkeep = NamespaceUpkeep(self)
+        self.firmware = Firmware(self)
         self.admin = {
             Admin.DELETE_IO_SQ: self._delete_sq,
             Admin.CREATE_IO_SQ: self._create_sq,
@@ -143,9 +147,11 @@ class Controller(Engine):
         self.reset()
 
     def may_run(self, command: Command) -> None:
-        """Hook: refuse what may not run while the subsystem is sanitized (8.1.24.4)."""
+        """Hook: refuse what may not run now: while the subsystem is sanitized (8.1.24.4), formatted, or locked."""
         if self.subsystem.sanitizing and not (command.queue.qid == 0 and command.opcode in BESIDE_SANITIZE):
             raise Refused(SANITIZE_IN_PROGRESS)
+        self.upkeep.may_run(command)
+        self.firmware.may_run(command)
 
     # Queues (5.2.1, 5.2.2).
 

@@ -29,9 +29,11 @@ from lmtrace.spec.nvme import (
     NOT_ENOUGH_RESOURCES,
     OACS_HMLMS,
     PRP_OFFSET_INVALID,
+    SANITIZE_PROHIBITED_BY_PMR,
     Admin,
     Cns,
     Feature,
+    Property,
     Status,
 )
 from lmtrace_samples.choices import Choices
@@ -47,6 +49,8 @@ from lmtrace_samples.tlp import PAGE
 from lmtrace_samples.tracking import Tracker
 
 INVALID_SECONDARY_STATE = Status(1, 0x20)
+REGION = 1 << 24
+"""CAP.PMRS, in its upper dword."""
 DATA_QUEUES = 2
 RANGES = 2
 ALL_RANGES = 3
@@ -77,6 +81,8 @@ class ManagementController(Controller):
         self.forgotten: set[str] = set()
         self.transfers: dict[int, Transfer] = {}
         self.tracker = Tracker(self)
+        self.region_enabled = False
+        """PMRCTL.EN."""
         self._next_id = rng.randrange(1, 6)
         self.admin |= {
             Admin.CONTROLLER_DATA_QUEUE: self._data_queue,
@@ -87,6 +93,16 @@ class ManagementController(Controller):
             Admin.VIRTUALIZATION_MANAGEMENT: self._virtualization,
             Admin.SANITIZE: self._sanitize,
         }
+
+    def offer_region(self) -> None:
+        """Show a persistent memory region, of which only the switch is there (NVMe Base 2.1, 8.2.4)."""
+        self._put(Property.CAP + 4, self._get(Property.CAP + 4) | REGION)
+
+    def write(self, offset: int, data: bytes) -> None:
+        """Take a write to BAR0."""
+        if offset == Property.PMRCTL:
+            self.region_enabled = bool(data[0] & 1)
+        super().write(offset, data)
 
     def check(self, reason: str, broken: bool, status: Status = INVALID_FIELD) -> None:
         """Hook: refuse the command for ``reason``, unless a fault made the controller forget it."""
@@ -154,6 +170,7 @@ class ManagementController(Controller):
     def _sanitize(self, command: Command) -> Result:
         """Erase the namespaces, unless a controller is suspended (5.1.22)."""
         self.check("sanitize-suspended", self.subsystem.any_suspended(), CONTROLLER_SUSPENDED)
+        self.check("sanitize-region", self.region_enabled, SANITIZE_PROHIBITED_BY_PMR)
         if command.bits(10, 2, 0) != BLOCK_ERASE:
             raise Refused(INVALID_FIELD)
         self.subsystem.sanitized_by = command.cdw[10]

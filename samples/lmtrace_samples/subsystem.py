@@ -46,9 +46,13 @@ class Subsystem:
         self.sanitizing = True
         yield 120 * US
         for namespace in self.namespaces.values():
-            namespace.clear(0, namespace.blocks)
+            self.erase(namespace)
         self.sanitizing = False
         by.report_event(SANITIZE_COMPLETED, 0)
+
+    def erase(self, namespace: Namespace) -> None:
+        """Hook: a namespace loses what it holds."""
+        namespace.clear(0, namespace.blocks)
 
     def any_suspended(self) -> bool:
         """Whether some controller is suspended."""
