@@ -155,6 +155,8 @@ class Driver:
         self.frozen = False
         self.command_sets = 0
         """CC.CSS."""
+        self.vectors_used = VECTORS_USED
+        """Vectors of the MSI-X table that are written."""
         self.arbitration = 0
         """CC.AMS."""
         self.queues: dict[int, HostQueue] = {}
@@ -241,7 +243,7 @@ class Driver:
 
     def program_vectors(self) -> None:
         """Write and unmask the first MSI-X table entries."""
-        for vector in range(VECTORS_USED):
+        for vector in range(self.vectors_used):
             message = 0x20 + len(self.root.handlers)
             self.root.handlers[message] = lambda vector=vector: self.interrupted(vector)  # type: ignore[misc]
             entry = MSIX_TABLE + 16 * vector

@@ -218,11 +218,22 @@ class Engine:
             self._ring(index >> 1, bool(index & 1), int.from_bytes(data[:4], "little"))
         elif offset in _PLAIN:
             self.registers[offset : offset + len(data)] = data
+        elif offset in (Property.INTMS, Property.INTMC) and len(data) == 4:
+            self._mask(int.from_bytes(data, "little"), offset == Property.INTMC)
         elif offset == Property.CC:
             old = self._get(Property.CC)
             new = int.from_bytes(data, "little")
             self._put(Property.CC, new)
             self._configured(old, new)
+
+    def _mask(self, bits: int, clear: bool) -> None:
+        """Take a write to INTMS, or to INTMC: both read as the masks."""
+        old = self._get(Property.INTMS)
+        masks = old & ~bits if clear else old | bits
+        self._put(Property.INTMS, masks)
+        self._put(Property.INTMC, masks)
+        if self.function.other is not None:
+            self.function.other.mask(masks)
 
     def _configured(self, old: int, new: int) -> None:
         if old & 1 and not new & 1:
@@ -251,6 +262,7 @@ class Engine:
         self.forget_queues()
         self.forget_suspension()
         self.function.reset_vectors()
+        self._mask(0xFFFFFFFF, True)
         self.settled.fire()
         self.clock.after(5 * US, self._reset_done)
 
@@ -299,6 +311,8 @@ class Engine:
             if queue is not None and value < queue.size:
                 queue.head = value
                 queue.freed.fire()
+                if self.function.other is not None:
+                    self.function.other.consumed()
                 if qid == 0:
                     self.deliver_events()
             return

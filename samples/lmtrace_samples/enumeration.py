@@ -19,20 +19,26 @@ class ConfigSpace(bytearray):
     """A function's configuration space. A BAR that is written with ones shows its size."""
 
     bars: tuple[int, ...] = ()
+    writable: dict[int, int]
+    """Of bytes with bits that only tell something: those that can be written."""
 
     def __setitem__(self, key: object, value: object) -> None:
+        before = {at: self[at] for at in self.writable}
         super().__setitem__(key, value)  # type: ignore[call-overload]
+        for at, bits in self.writable.items():
+            super().__setitem__(at, before[at] & ~bits | self[at] & bits)
         for low in self.bars:
             if isinstance(key, slice) and key.start == low:
                 base = int.from_bytes(self[low : low + 4], "little") & -BAR_SIZE & 0xFFFFFFFF
                 super().__setitem__(slice(low, low + 4), (base | 0b100).to_bytes(4, "little"))
 
 
-def config_spaces(functions: list[Function]) -> dict[int, bytearray]:
+def config_spaces(functions: list[Function]) -> dict[int, ConfigSpace]:
     """Return the configuration space of the physical function and its virtual functions, by function number."""
-    spaces: dict[int, bytearray] = {}
+    spaces: dict[int, ConfigSpace] = {}
     for index, function in enumerate(functions):
         space = ConfigSpace(4096)
+        space.writable = {MSIX + 2: 0, MSIX + 3: 0xC0}
         virtual = index > 0
         _put(space, 0x00, b"\xff\xff\xff\xff" if virtual else bytes.fromhex("361b1000"))
         _put(space, 0x06, b"\x10\x00")
@@ -66,12 +72,12 @@ def enumerate_functions(root: Root, functions: list[Function]) -> Steps[None]:
     number = physical.number
     for offset in (0x00, 0x08, SUBSYSTEM, CAPABILITIES, MSIX, MSIX + 4, MSIX + 8, EXPRESS, EXPRESS + 4):
         yield from root.configure(number, offset, None)
-    yield from _place(root, number, BAR0, physical.bar)
+    yield from place(root, number, BAR0, physical.bar)
     yield from set_up(root, physical)
     for offset in (SRIOV, SRIOV + 0x0C, SRIOV + 0x14, SRIOV + 0x18):
         yield from root.configure(number, offset, None)
     if virtual:
-        yield from _place(root, number, SRIOV + 0x24, virtual[0].bar)
+        yield from place(root, number, SRIOV + 0x24, virtual[0].bar)
         yield from root.configure(number, SRIOV + 0x10, len(virtual).to_bytes(2, "little"))
         yield from root.configure(number, SRIOV + 0x08, b"\x09\x00")
     for function in virtual:
@@ -80,7 +86,8 @@ def enumerate_functions(root: Root, functions: list[Function]) -> Steps[None]:
         yield from set_up(root, function)
 
 
-def _place(root: Root, number: int, offset: int, base: int) -> Steps[None]:
+def place(root: Root, number: int, offset: int, base: int) -> Steps[None]:
+    """Ask for the size of a BAR of 64 bits, and put it where it shall be."""
     for register, part in ((offset, base & 0xFFFFFFFF), (offset + 4, base >> 32)):
         yield from root.configure(number, register, b"\xff\xff\xff\xff")
         yield from root.configure(number, register, None)

@@ -13,6 +13,7 @@ from lmtrace_samples.memory import Memory
 from lmtrace_samples.simulation import Clock, Link, Signal, Steps
 
 if TYPE_CHECKING:
+    from lmtrace_samples.messages import Messages, Pin
     from lmtrace_samples.root import Root
     from lmtrace_samples.tracking import MemoryTracking
 
@@ -56,6 +57,8 @@ class Function:
         self._reads: dict[int, Read] = {}
         self.table = [[0, 0, 0, MASKED] for _ in range(VECTORS)]
         self.pending: set[int] = set()
+        self.other: Messages | Pin | None = None
+        """By what it interrupts, if not by MSI-X."""
         self.trackings: list[MemoryTracking] = []
         self.arrived: set[int] | None = None
         """Pages of host memory that its writes have reached, while somebody wants to know."""
@@ -107,6 +110,9 @@ class Function:
 
     def interrupt(self, vector: int, silent: bool) -> None:
         """Send a vector's message, or hold it while the vector is masked or the function must be ``silent``."""
+        if self.other is not None:
+            self.other.interrupt(vector, silent)
+            return
         low, high, value, control = self.table[vector]
         if silent or control & MASKED or self.function_masked():
             self.pending.add(vector)

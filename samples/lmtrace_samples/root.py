@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable
 from random import Random
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from lmtrace.spec.pcie import CompletionStatus, Direction
 from lmtrace_samples import tlp
@@ -13,6 +13,9 @@ from lmtrace_samples.choices import Choices
 from lmtrace_samples.function import BAR_SIZE, MESSAGE_CONTROL, Function, Read
 from lmtrace_samples.simulation import NS, Clock, Link, Steps
 from lmtrace_samples.tlp import PAGE
+
+if TYPE_CHECKING:
+    from lmtrace_samples.enumeration import ConfigSpace
 
 HOST = 0x0000
 EXPRESS = 0x60
@@ -53,8 +56,10 @@ class Root:
         self.link = link
         self.choices = choices
         self.targets: list[Registers] = []
-        self.config: dict[int, bytearray] = {}
+        self.config: dict[int, ConfigSpace] = {}
         self.handlers: dict[int, Callable[[], None]] = {}
+        self.lines: dict[int, Callable[[bool], None]] = {}
+        """Who handles the pin of a function."""
         self._tags = deque(range(32))
         self._tag_freed = clock.signal()
         self._reads: dict[int, Read] = {}
@@ -72,6 +77,11 @@ class Root:
             if function.arrived is not None:
                 function.arrived.add(address // PAGE)
             function.memory.written_by_device(address, data)
+
+    def line(self, function: Function, asserted: bool) -> None:
+        """A function asserted its pin, or deasserted it."""
+        if function.number in self.lines:
+            self.lines[function.number](asserted)
 
     def memory_read(self, function: Function, tag: int, address: int, length: int) -> None:
         """Answer a read of a function, in one completion or several."""

@@ -79,6 +79,11 @@ def completion_without_data(
     return _COMPLETION.pack(0x0A, 0, 0, completer, status << 13 | 4, requester, tag, 0)
 
 
+def message(requester: int, code: int, routing: int) -> bytes:
+    """Return a message without data (2.2.8)."""
+    return bytes((0x30 | routing, 0, 0, 0)) + requester.to_bytes(2, "big") + bytes((0, code)) + bytes(8)
+
+
 def split(address: int, length: int, limit: int) -> Iterator[tuple[int, int]]:
     """Yield (address, length) of requests that cross no multiple of ``limit``.
 

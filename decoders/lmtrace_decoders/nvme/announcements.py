@@ -38,6 +38,9 @@ class Announcements:
         if cq.vector is None or cq.learnt != spool.SEEN or cq.origin not in ("admin", "create"):
             controller.vectors_sure = False
             return
+        count = controller.function.vectors.count
+        if cq.interrupts and count is not None and cq.vector >= count:
+            controller.vectors_sure = False  # by which message such a queue tells is not said
         uses = controller.vector_uses.setdefault(cq.vector, [0, 0])
         uses[0 if cq.interrupts else 1] += 1
 
@@ -73,9 +76,10 @@ class Announcements:
             vectors.set_bits[vector] = time
 
     def arrived(self, command: Command, time: int) -> None:
-        """The message of a command came."""
+        """The message of a command came. What the host had taken before did not wait any more."""
         if command.interrupt_due_ps >= 0:
-            command.interrupt_wait_ps = time - command.interrupt_due_ps
+            end = time if command.cq_doorbell_ps < 0 else min(time, command.cq_doorbell_ps)
+            command.interrupt_wait_ps = max(end - command.interrupt_due_ps, 0)
 
     def gave_up(self, command: Command, time: int) -> None:
         """The message of a command did not come: its queue, its controller's life or the capture ended."""

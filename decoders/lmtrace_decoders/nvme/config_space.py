@@ -8,6 +8,8 @@ from dataclasses import dataclass, field
 MSI, PCI_EXPRESS, MSIX = 0x05, 0x10, 0x11
 SRIOV = 0x0010
 ALL_ONES = 0xFFFFFFFF
+WRITABLE = {MSI: 0x0071_0000, MSIX: 0xC000_0000}
+"""Bits that a host can change in the first dword of a capability; the others tell what the function has."""
 _NOBODY = (0xFFFF, 1, 0)
 """Vendor ids that stand for a function that does not answer, or not yet, or does not tell (PCIe Base 5.0, 2.3.2)."""
 
@@ -194,12 +196,22 @@ class FunctionConfig:
                 one.low = value
             self._place()
             return
+        before = self.value(offset & ~3, 4)
         self.store(offset, enables, payload)
+        if before is not None:
+            self._keep(offset & ~3, before)
         if offset == 4:
             self._place()
         sriov = self.sriov
         if sriov is not None and sriov.enabled:
             self.vf_most = max(self.vf_most, sriov.count)
+
+    def _keep(self, place: int, before: int) -> None:
+        """Put back what a write to a capability's first dword cannot change."""
+        writable = next((WRITABLE[one] for one, at in self.capabilities() if at == place and one in WRITABLE), None)
+        if writable is not None:
+            value = int.from_bytes(self.data[place : place + 4], "little")
+            self.data[place : place + 4] = (before & ~writable | value & writable).to_bytes(4, "little")
 
     def _bar(self, offset: int) -> tuple[Bar, bool] | None:
         """Return (BAR, is its upper half) for the offset of one."""

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from lmtrace.spec.nvme import CC, CSTS, NSSR_MAGIC, Property
 from lmtrace_decoders.nvme import spool
-from lmtrace_decoders.nvme.config_space import MSI, MSIX, PCI_EXPRESS
+from lmtrace_decoders.nvme.config_space import MSI, MSIX, PCI_EXPRESS, WRITABLE
 from lmtrace_decoders.nvme.controller import BEHAVED, CC_CLEARED, FLR, NSSR, Controller, Function
 from lmtrace_decoders.nvme.controller_memory import unit_bytes
 from lmtrace_decoders.nvme.queues import CompletionQueue, SubmissionQueue
@@ -284,6 +284,10 @@ class Lives:
         msi = space.find(MSI)
         if msi is not None and 0 <= offset - msi < 0x18:
             mask = sum(0xFF << 8 * byte for byte in range(4) if enables >> byte & 1)
+            fixed = space.value(msi, 4) if offset == msi else None
+            if fixed is not None:
+                mask &= WRITABLE[MSI]
+                value, mask = value & mask | fixed & ~WRITABLE[MSI], mask | 0xFFFFFFFF & ~WRITABLE[MSI]
             run.interrupts.msi_write(function, offset - msi, value, mask, time)
         if offset in (msi, msix) and enables & (4 if offset == msi else 8):
             self._mode(function, time, tlp)

@@ -7,6 +7,7 @@ from types import GeneratorType
 from typing import Any
 
 from lmtrace.spec.nvme import Nvm, Property
+from lmtrace_samples.driver import HostQueue
 from lmtrace_samples.engine import Command, CompletionQueue
 from lmtrace_samples.fault import fault, instead
 from lmtrace_samples.function import MSIX_TABLE, Function
@@ -160,3 +161,60 @@ def message_before_entry(world: World) -> None:
             queue.interrupt_due = False
 
     instead(controller, "post", post)
+
+
+@fault("entry-never-announced", "NVM21-T3.5.2-n1", SCENARIO)
+def entry_never_announced(world: World) -> None:
+    """The message of an entry is never sent, for more than a millisecond."""
+    _delays(world, lambda queue, original: None)
+
+    def look() -> Steps[None]:
+        yield 4_000 * US
+        yield from world.sides[0].drivers[1].read(Property.CSTS)
+
+    world.clock.start(look())
+
+
+@fault("entry-taken-without-message", "NVM21-Xirq-n2", SCENARIO)
+def entry_taken_without_message(world: World) -> None:
+    """The message of an entry does not come for more than a second, and then the host looks by itself."""
+    _delays(world, lambda queue, original: None)
+    _waits(world, 1_200_000 * US)
+
+
+@fault("message-much-too-late", "NVM21-Xirq-n2", SCENARIO)
+def message_much_too_late(world: World) -> None:
+    """The message of an entry comes after more than a second."""
+    clock = world.clock
+    _delays(world, lambda queue, original: clock.after(1_100_000 * US, original, queue))
+    _waits(world, 1_200_000 * US)
+
+
+def _delays(world: World, late: Callable[[CompletionQueue, Callable[..., None]], None]) -> None:
+    """Let something else happen with one message of the I/O queue."""
+    controller, count = world.sides[0].subsystem.controllers[1], [0]
+
+    def interrupt(original: Callable[..., None], queue: CompletionQueue) -> None:
+        count[0] += queue.qid == 1
+        if queue.qid == 1 and count[0] == 3:
+            late(queue, original)
+        else:
+            original(queue)
+
+    instead(controller, "_interrupt", interrupt)
+
+
+def _waits(world: World, time: int) -> None:
+    """Let the host look at its queue by itself after a while."""
+    driver = world.sides[0].drivers[1]
+
+    def look(queue: HostQueue) -> Steps[None]:
+        yield time
+        queue.reap()
+
+    def create(original: Callable[..., Steps[HostQueue]], *given: Any) -> Steps[HostQueue]:
+        queue = yield from original(*given)
+        world.clock.start(look(queue))
+        return queue
+
+    instead(driver, "create_queue", create)
