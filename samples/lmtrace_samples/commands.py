@@ -20,6 +20,7 @@ from lmtrace.spec.nvme import (
     Property,
     Status,
 )
+from lmtrace_samples.aborts import Aborts
 from lmtrace_samples.administration import Administration
 from lmtrace_samples.choices import Choices
 from lmtrace_samples.data_pointers import FUSED_FAILED, FUSED_MISSING, metadata_pieces
@@ -92,6 +93,7 @@ class Controller(Engine):
         self.key_value = KeyValueCommands(self)
         self.upkeep = NamespaceUpkeep(self)
         self.firmware = Firmware(self)
+        self.aborts = Aborts(self)
         self.admin = {
             Admin.DELETE_IO_SQ: self._delete_sq,
             Admin.CREATE_IO_SQ: self._create_sq,

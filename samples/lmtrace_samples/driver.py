@@ -104,6 +104,11 @@ class HostQueue:
         fits = len(self.tickets) < self.cq_depth - 1 or not self.driver.choices.count_completions
         return fits and (self.tail + 1) % self.depth != self.sq_head
 
+    @property
+    def next_cid(self) -> int:
+        """The identifier that the next command gets."""
+        return self._cids[0]
+
     def _ring(self) -> None:
         self._ring_due = False
         if self.driver.queues.get(self.qid) is self:

@@ -17,6 +17,7 @@ from lmtrace.spec.nvme import (
     CC,
     CQE_SIZE,
     DOORBELL_BASE,
+    EVENT_REQUEST_LIMIT_EXCEEDED,
     INVALID_OPCODE,
     PRP_OFFSET_INVALID,
     SQE_SIZE,
@@ -44,6 +45,12 @@ _PLAIN = frozenset({
 ABORTED_BY_DELETION = Status(0, 0x08)
 URGENT, LOW = 0, 3
 """QPRIO."""
+REQUESTS = 4
+"""AERL, and one more."""
+PAUSED = 1 << 5
+"""CSTS.PP."""
+INVALID_DOORBELL, INVALID_VALUE = 0x010000, 0x010100
+"""Events: a write to the doorbell of no queue, and a value that is none of the queue."""
 _BUFFER_BAR = 2
 _BUFFER_USES = 0b11000
 
@@ -137,6 +144,8 @@ class Engine:
         self.nvm: dict[int, Handler] = {}
         self.failed: Callable[[Command, Status], bool] | None = None
         """Told how each command ended; whether the error log then has more about it."""
+        self.tells_doorbells = False
+        """Whether invalid doorbells are reported."""
         self.pointers = PointerChecks()
         self.sgls, self.longer_sgls = 0, True
         """SGLS, and whether SGLs may be longer than the data."""
@@ -308,7 +317,9 @@ class Engine:
             return
         if completion:
             queue = self.cqs.get(qid)
-            if queue is not None and value < queue.size:
+            if queue is None or value >= queue.size:
+                self.doorbell_invalid(queue is not None)
+            else:
                 queue.head = value
                 queue.freed.fire()
                 if self.function.other is not None:
@@ -317,9 +328,16 @@ class Engine:
                     self.deliver_events()
             return
         submission = self.sqs.get(qid)
-        if submission is not None and value < submission.size:
+        if submission is None or value >= submission.size:
+            self.doorbell_invalid(submission is not None)
+        else:
             submission.tail = value
             self.doorbell.fire()
+
+    def doorbell_invalid(self, exists: bool) -> None:
+        """Hook: a value beyond the queue, or for none, is reported where this controller does that."""
+        if self.tells_doorbells:
+            self.report_event(INVALID_VALUE if exists else INVALID_DOORBELL, 0)
 
     def may_fetch(self) -> bool:
         """Hook: neither a draining nor a suspended controller fetches (5.1.17.1.1)."""
@@ -450,6 +468,13 @@ class Engine:
     def may_run(self, command: Command) -> None:
         """Hook: raise Refused for a command that is not the time for."""
 
+    def stop(self, command: Command) -> None:
+        """Stop a command where it waits; whoever stops it completes it."""
+        command.queue.running.pop(command).stop()
+        self.open -= 1
+        self.doorbell.fire()
+        self.settled.fire()
+
     def complete(self, command: Command, status: Status, result: tuple[int, int]) -> Steps[None]:
         """Post a command's completion as soon as its queue has room."""
         command.status = status
@@ -504,7 +529,7 @@ class Engine:
     # Asynchronous events (5.1.2).
 
     def _request_event(self, command: Command) -> None:
-        if len(self.requests) >= 4:
+        if len(self.requests) >= REQUESTS:
             self.open += 1
             self.spawn(self._too_many_requests(command))
             return
@@ -512,9 +537,18 @@ class Engine:
         self.deliver_events()
 
     def _too_many_requests(self, command: Command) -> Steps[None]:
-        yield from self.complete(command, Status(1, 0x05), (0, 0))
+        yield from self.complete(command, *self.too_many())
         self.open -= 1
         self.settled.fire()
+
+    def too_many(self) -> tuple[Status, tuple[int, int]]:
+        """Hook: a request for events beyond AERL is refused."""
+        return EVENT_REQUEST_LIMIT_EXCEEDED, (0, 0)
+
+    def pause(self, time: int) -> None:
+        """Hook: show for a while that no command is processed (CSTS.PP)."""
+        self._put(Property.CSTS, self._get(Property.CSTS) | PAUSED)
+        self.clock.after(time, lambda: self._put(Property.CSTS, self._get(Property.CSTS) & ~PAUSED))
 
     def report_event(self, dw0: int, dw1: int) -> None:
         """Report an asynchronous event now, or when a request for it is there."""

@@ -41,6 +41,8 @@ WANTED_PAGES, NEEDED_PAGES = 16, 8
 EVENTS = 1 << 8
 """OAES: namespace attribute notices."""
 EVENT_BITS = 0x8800FB00
+NAMESPACE_CHANGED, ACTIVATION_STARTING, HOT = 0x040002, 0x030102, 0x020101
+"""Events as a completion tells them: log page, information, type."""
 WRITE_CACHE = 1
 MS = 10**9
 USES = 6
@@ -146,7 +148,7 @@ class Features:
             self.check("queues-late", len(self.controller.sqs) > 1, COMMAND_SEQUENCE_ERROR)
             word = (QUEUES - 1) << 16 | QUEUES - 1
         if fid == Feature.ASYNC_EVENT_CONFIGURATION:
-            self.check("feature-events", bool(word & EVENT_BITS & ~EVENTS))
+            self.check("feature-events", bool(word & EVENT_BITS & ~self.controller.administration.fields["OAES"]))
         if fid == Feature.INTERRUPT_VECTOR_CONFIGURATION:
             vectors = {queue.vector for qid, queue in self.controller.cqs.items() if qid}
             self.check("feature-vector", word & 0xFFFF not in vectors)

@@ -47,6 +47,8 @@ class LogPages:
         self.forgotten: set[str] = set()
         self.errors: list[bytes] = []
         """Entries of the error log, the newest first."""
+        self.changed: list[int] = []
+        """Namespaces that the changed namespace list names; it is empty once it was read."""
         self.count = 0
         self.asked = 0
         """Reads of the SMART log so far, which stand for what the controller did meanwhile."""
@@ -103,6 +105,10 @@ class LogPages:
                     fid: NAMESPACE_SCOPE if kind.of_namespace else CONTROLLER_SCOPE for fid, kind in KINDS.items()
                 }
                 return _marked(size, {fid: scope | SUPPORTED for fid, scope in scopes.items()})
+            case Lid.CHANGED_NAMESPACES:
+                listed = b"".join(nsid.to_bytes(4, "little") for nsid in self.changed)
+                self.changed.clear()
+                return listed.ljust(size, b"\0")
             case Lid.SANITIZE_STATUS:
                 return self.sanitize()
             case Lid.RESERVATION_NOTIFICATION:

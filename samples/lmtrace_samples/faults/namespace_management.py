@@ -9,11 +9,12 @@ from lmtrace.spec.nvme import Cns
 from lmtrace_samples.engine import Command
 from lmtrace_samples.fault import fault, instead
 from lmtrace_samples.namespace import Namespace
-from lmtrace_samples.scenarios.namespace_management import NEW
 from lmtrace_samples.upkeep import ManagedNamespace
 from lmtrace_samples.world import World
 
 SCENARIO = "namespace-management"
+NEW = 2
+"""The namespace that the host creates and uses."""
 
 
 def _forgets(name: str, rule: str, reason: str, text: str) -> None:

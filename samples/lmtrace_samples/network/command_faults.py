@@ -10,7 +10,7 @@ from lmtrace.spec.fabrics import (
     INVALID_PARAMETERS,
     Fctype,
 )
-from lmtrace.spec.nvme import INVALID_FIELD, Nvm, Property
+from lmtrace.spec.nvme import INVALID_FIELD, Admin, Feature, Nvm, Property
 from lmtrace_samples.fault import instead
 from lmtrace_samples.network.faults import after, before, fault, is_controlled, is_io, once, put
 from lmtrace_samples.network.nvme_tcp import Model, Queue, Request
@@ -185,3 +185,12 @@ def _(model: Model) -> None:
 def _(model: Model) -> None:
     """The controller completes a command that nobody sent."""
     put(model, "CapsuleResp", 20, 2, lambda _: 0xABC, is_controlled)
+
+
+@fault("keep-alive-switched-off", "NVM21-5.1.25-n14")
+def _(model: Model) -> None:
+    """The controller lets the host switch the Keep Alive Timer off."""
+    before(
+        model, "shut_down",
+        lambda queue: model.simple(queue, OPC=Admin.SET_FEATURES, CDW10=Feature.KEEP_ALIVE_TIMER, CDW11=0),
+    )  # fmt: skip
