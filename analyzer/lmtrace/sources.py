@@ -282,7 +282,7 @@ class LinkSource:
             yield order, False, ev.PropertyAccess(
                 time=row["time_ps"], order=order, function=row["function"], tlp_id=row["tlp_id"], write=row["write"],
                 property=row["name"], value=row["value"], completion=row["status"],
-                offset=row["offset"], size=row["size"],
+                offset=row["offset"], size=row["size"], msix=row["msix"],
                 overtaken=answer is not None and bisect(mine, row["tlp_id"]) < bisect(mine, answer),
             )  # fmt: skip
 

@@ -107,6 +107,8 @@ class PropertyAccess(Event):
     """Offset in BAR0; None stands for that of the property."""
     size: int | None = None
     """Bytes accessed; None stands for the whole property."""
+    msix: bool | None = None
+    """MSI-X was enabled; None where that is not known."""
     overtaken: bool = False
     """Of a read: the host wrote to a property of the controller before the answer came, and may have changed it."""
 

@@ -6,10 +6,11 @@ ones found no controller, and one that a write of the host may have overtaken sh
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from lmtrace.events import PropertyAccess, Reset
-from lmtrace.spec.nvme import CC, CSTS, WIDE_PROPERTIES, Property
+from lmtrace.events import Command, Event, PropertyAccess, Reset
+from lmtrace.spec.nvme import CC, CSTS, WIDE_PROPERTIES, Admin, Property
 
 _ADMIN_QUEUES = frozenset((
     Property.AQA, Property.ASQ, Property.ASQ + 4, Property.ACQ, Property.ACQ + 4,
@@ -70,10 +71,16 @@ class Registers:
     """The write of CC that cleared EN after it was 1, until EN is set."""
     shutdown: PropertyAccess | None = None
     """The write of CC that asked for a shutdown, until EN changes or a reset."""
+    shut_down_before: bool = False
+    """A shutdown was asked for since EN was set, which may go on though nobody asks for it any more."""
     statuses: list[Seen] = field(default_factory=list)
     """Values of CSTS that were read since EN changed or a reset, each where it differs from the one before."""
-    unanswered: bool = False
-    """A read of CSTS since then was not answered, as far as the capture shows."""
+    unclear: bool = False
+    """What a read of CSTS since then returned is not known, or a write may have overtaken it."""
+    setup: list[PropertyAccess] = field(default_factory=list)
+    """Writes of AQA, ASQ and ACQ since EN was set, unless a reset that shows later came before them."""
+    mask: int | None = None
+    """Interrupt mask by INTMS and INTMC; None where the capture does not show a reset before it."""
     last_reset: Reset | None = None
 
     # -- values -----------------------------------------------------------------------------------------------
@@ -113,7 +120,7 @@ class Registers:
         offset, size = place
         answered = event.write or event.completion == 0
         if event.value is None or not answered:
-            self.unanswered |= offset == Property.CSTS and not event.write
+            self.unclear |= offset == Property.CSTS and not event.write
             return
         if not event.write and offset not in MASKS:
             if event.value == (1 << 8 * size) - 1:
@@ -126,6 +133,8 @@ class Registers:
                 self._write(offset + step, seen)
             elif not event.overtaken or offset + step in _CONSTANT:
                 self._read(offset + step, seen)
+            else:
+                self.unclear |= offset + step == Property.CSTS
 
     def _write(self, place: int, seen: Seen) -> None:
         if place == Property.CC:
@@ -135,10 +144,15 @@ class Registers:
                 self.disable = seen.access if before and not now else None
                 self._forget()
             asks = CC["SHN"].of(seen.value.to_bytes(4, "little"))
+            self.shut_down_before |= bool(asks)
             if not asks:
                 self.shutdown = None
-            elif self.shutdown is None and now:
-                self.shutdown = seen.access
+            elif self.shutdown is None and now and before is not False:
+                self.shutdown = seen.access  # what the write that enables has in SHN an earlier shutdown left there
+        elif place in _ADMIN_QUEUES and self.enabled and len(self.setup) < MOST_STATUSES:
+            self.setup.append(seen.access)
+        elif place in MASKS and self.mask is not None:
+            self.mask = self.mask & ~seen.value if place == Property.INTMC else self.mask | seen.value
         self.written[place] = seen
 
     def _read(self, place: int, seen: Seen) -> None:
@@ -149,17 +163,19 @@ class Registers:
 
     def _forget(self) -> None:
         self.statuses.clear()
-        self.shutdown, self.unanswered = None, False
+        self.setup.clear()
+        self.shutdown, self.unclear, self.shut_down_before = None, False, False
 
     def reset(self, event: Reset) -> None:
         """Mark what a Controller Level Reset gave another value, or may have."""
         self.last_reset = event
-        kept = set(_CONSTANT)
+        self.mask = None if event.inferred or event.how == "behaved as reset" else 0
+        kept: set[int] = set()
         by_host = event.how == "CC.EN cleared" and not event.inferred
         if by_host:
-            kept |= {Property.CC, *_ADMIN_QUEUES, *_CONTROLLER_MEMORY, *_PERSISTENT_MEMORY}
+            kept |= {*_CONSTANT, Property.CC, *_ADMIN_QUEUES, *_CONTROLLER_MEMORY, *_PERSISTENT_MEMORY}
         elif event.how == "FLR" and not event.inferred:
-            kept |= _CONTROLLER_MEMORY
+            kept |= {*_CONSTANT, *_CONTROLLER_MEMORY}
         for seen in (self.written, self.read):
             for place, one in seen.items():
                 if place not in kept and one.reset is None:
@@ -167,6 +183,11 @@ class Registers:
         if not by_host:
             self.enable = self.disable = None
             self._forget()
+
+    def forget_constants(self, event: Event) -> None:
+        """Other firmware may be in force after the next reset, so that constants may be others."""
+        for place in _CONSTANT & self.read.keys():
+            self.read[place].reset = self.read[place].reset or Reset(order=event.order, how="firmware")
 
 
 @dataclass(slots=True)
@@ -176,6 +197,8 @@ class RegisterHistory:
     functions: dict[int, Registers] = field(default_factory=dict)
     bytes_turned: bool = False
     """Reads show the bytes of a dword in the other order, as some recorders have them."""
+    bytes_straight: bool = False
+    """A read showed that they do not."""
 
     def of(self, function: int) -> Registers:
         """Return the properties of a function."""
@@ -183,8 +206,22 @@ class RegisterHistory:
 
     def note(self, event: PropertyAccess) -> None:
         """Take note of an access."""
-        self.bytes_turned = self.bytes_turned or looks_turned(event)
+        order = looks_turned(event)
+        self.bytes_turned |= order is True
+        self.bytes_straight |= order is False
         self.of(event.function).note(event)
+
+    def committed(self, event: Command) -> None:
+        """A command completed: one may have changed the firmware."""
+        if event.opcode == Admin.FIRMWARE_COMMIT and event.sqid == 0:
+            for one in self.functions.values():
+                one.forget_constants(event)
+
+    def doubt(self, functions: Iterable[int | None], order: int, how: str) -> None:
+        """Something may have reset or set the properties of some functions."""
+        for function in functions:
+            if function is not None:
+                self.of(function).reset(Reset(order=order, function=function, how=how, inferred=True))
 
     def reset(self, event: Reset) -> None:
         """A Controller Level Reset; one of the NVM subsystem is one of every controller."""
@@ -192,18 +229,21 @@ class RegisterHistory:
             self.of(function).reset(event)
 
 
-def looks_turned(event: PropertyAccess) -> bool:
-    """Whether a read makes sense only with its bytes in the other order: a version, or a status."""
+def looks_turned(event: PropertyAccess) -> bool | None:
+    """Whether a read of a version or a status makes sense only with its bytes in the other order, or only as it is."""
     if event.write or event.value is None or known_as(event) not in ((Property.VS, 4), (Property.CSTS, 4)):
-        return False
+        return None
     value, other = event.value & 0xFFFF_FFFF, turned(event.value & 0xFFFF_FFFF)
-    if event.property == "VS":
-        return not _version(value) and _version(other)
-    return bool(value >> 7) and not other >> 7
+    fits = _version if event.property == "VS" else _status
+    return None if fits(value) == fits(other) else fits(other)
 
 
 def _version(value: int) -> bool:
     return 1 <= value >> 16 <= LATEST_MAJOR and value >> 8 & 0xFF < LATEST_MINOR
+
+
+def _status(value: int) -> bool:
+    return not value >> 7
 
 
 def status(seen: Seen, name: str) -> int:

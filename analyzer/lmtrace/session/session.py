@@ -383,6 +383,7 @@ class Session:
                 if event.completed or event.opcode != Admin.ASYNC_EVENT_REQUEST:
                     self.in_flight.pop(event.fetched, None)
                 self._completed(event)
+                self.registers.committed(event)
             case SqeFetch():
                 self.of_function(event.function).on_fetch(event)
             case CqePosted():
@@ -435,6 +436,10 @@ class Session:
             case Reset():
                 self._reset(event)
                 self.registers.reset(event)
+                if event.how == "FLR" and self.of_function(event.function).virtual is not Known.YES:
+                    # That of a physical function resets its virtual ones, which are told where they are known.
+                    others = [one for one, known in self.functions.items() if known.virtual is not Known.NO]
+                    self.registers.doubt(set(others) - {event.function}, event.order, "reset of its primary")
                 self.upkeep.reset(event)
             case QueueCreated():
                 self.of_function(event.function).on_created(event)
@@ -604,6 +609,7 @@ class Session:
         target, state = self.controller(command.target), transfer.state
         target.committed, target.committed_order = state, command.order
         target.administration.took_over(command.order)
+        self.registers.doubt((target.function,), command.order, "state committed")
         counts = (0, 0) if state.header("NVMECSS") == 0 else (state.nvme("NIOSQ"), state.nvme("NIOCQ"))
         if any(counts):
             target.io_queues.set(command.order, Known.YES)
@@ -661,6 +667,7 @@ class Session:
             target.offline.set(order, Known.YES)
             target.complete_history = False
             self._doubt_logs(target, order)
+            self.registers.doubt((target.function,), order, "offline")
             self.trackings.target_reset(command.target, order)
             for line in (target.enabled, target.io_queues, target.suspended):
                 if line.now is not Known.NO:

@@ -83,6 +83,7 @@ fetched_early bool It was fetched before the doorbell that exposed it; null wher
 fetched_again bool It was fetched once more before it was completed; null where not known.
 fetched_in_order bool The entry behind it was not fetched before; null where not known.
 fetched_after_shutdown bool Shutdown processing had been seen to be complete; null for admin commands.
+completed_after_shutdown bool Shutdown processing had been seen to be complete; null where not known.
 fetched_after_invalid_tail bool A tail that its queue does not have had been written; null where not known.
 rounds_missed uint32 How often every other I/O queue could be served while it was next; null where that is open.
 cq_oversubscribed bool More commands were outstanding than its completion queue takes; null where not known.

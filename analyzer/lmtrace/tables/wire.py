@@ -170,6 +170,7 @@ before uint64 What a read of the same bytes returned before the host wrote to th
 reset_of uint16 VF whose reset came between the last read of RDY as 1 and this one as 0; null otherwise.
 tlp_id uint64 The request.
 completion_tlp_id uint64 The completion.
+msix bool MSI-X was enabled; null where not known.
 rung bool Of CSTS before RDY was read as 1: the tail doorbell of the admin queue had been written before.
 """,
 )
@@ -238,6 +239,8 @@ missing str Why there is no such queue: `never` created, `deleted`, or `creating
 after_report bool An event told before of an invalid value for this queue, and the host had taken it.
 read bool A read.
 early_ps int64 Time from a head to the posting of the first entry that it consumed, where that came later.
+shutting_down bool CC.SHN asked for a shutdown; null while CC is not known.
+apart bool It begins at no doorbell, between those in use; null where that is not certain.
 """,
 )
 

@@ -61,6 +61,8 @@ class Controller:
     """CC.CSS; None while not known."""
     round_robin: bool = False
     """CC.AMS says so."""
+    shutting_down: bool | None = None
+    """CC.SHN asks for a shutdown; None while CC is not known."""
     shut_down: int | None = None
     """TLP of the read that showed that shutdown processing was complete."""
     rung: int | None = None
@@ -83,6 +85,7 @@ class Controller:
         self.io_sqe = max(1 << CC["IOSQES"].of(data), SQE_SIZE)
         self.io_cqe = max(1 << CC["IOCQES"].of(data), CQE_SIZE)
         self.css, self.round_robin, self.crime = cc >> 4 & 7, not cc >> 11 & 7, bool(cc >> 24 & 1)
+        self.shutting_down = bool(CC["SHN"].of(data))
 
 
 @dataclass(slots=True, eq=False)

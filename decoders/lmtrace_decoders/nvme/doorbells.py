@@ -156,10 +156,13 @@ class Doorbells:
             self._odd(function, offset, length, time, tlp, read=True)
 
     def _odd(self, function: Function, offset: int, length: int, time: int, tlp: int, read: bool = False) -> None:
-        """Note an access to doorbells that tells no value."""
-        number = offset // (4 << function.facts.stride)
+        """Note an access to doorbells that tells no value; behind those in use may be registers of the vendor."""
+        controller = function.controller
+        number, within = divmod(offset, 4 << function.facts.stride)
+        sure = function.facts.stride_known and DOORBELL_BASE + offset < controller.highest_doorbell
         self._run.output.doorbell(
-            function.controller, bool(number & 1), number >> 1, -1, time, tlp, (-1, -1, -1, -1), length, -1, -1, read
+            controller, bool(number & 1), number >> 1, -1, time, tlp, (-1, -1, -1, -1), length, -1, -1, read,
+            int(within > 0) if sure else -1,
         )  # fmt: skip
 
     def tail_moved(self, sq: SubmissionQueue, value: int, address: int, time: int, tlp: int) -> None:

@@ -6,6 +6,6 @@ FACTS = (
     "fetch_aligned", "fetch_inside", "fetched_early", "fetched_again", "fetched_in_order", "fetched_after_shutdown",
     "fetched_after_invalid_tail", "cq_oversubscribed", "phase_written_last", "sqhd_beyond_tail", "cq_full",
     "cqe_before_fetch", "sq_being_deleted", "acre", "crime", "fuse_paired", "fuse_partner_failed", "nsid_active",
-    "over_transfer_limit", "data_covered", "buffer_shared",
+    "over_transfer_limit", "data_covered", "buffer_shared", "completed_after_shutdown",
 )  # fmt: skip
 """Columns of the table ``transactions``; the position is that of the pair of bits in a record's ``facts``."""

@@ -104,6 +104,8 @@ def posted(command: Command, cq: CompletionQueue, phase_last: bool, full: bool |
     if full is not None:
         note(command, "cq_full", full)
     note(command, "sq_being_deleted", sq.deleting)
+    if sq.learnt == SEEN:
+        note(command, "completed_after_shutdown", controller.shut_down is not None)
     if controller.acre is not None:
         note(command, "acre", controller.acre)
     if controller.crime is not None:

@@ -197,6 +197,7 @@ class Lives:
         function.not_ready_ps = -1
         controller.first_tlp = tlp
         controller.configure(value)
+        controller.shutting_down = False  # SHN of the write that enables is what an earlier shutdown left there
         controller.acre = False
         self._run.walk.watch[function.space] = 0
         self._admin_queues(controller, time, tlp)

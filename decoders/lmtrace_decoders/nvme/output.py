@@ -125,10 +125,12 @@ class Output:
     def doorbell(
         self, controller: Controller, is_cq: bool, qid: int, word: int, time: int, tlp: int,
         move: tuple[int, int, int, int], size: int = 4, missing: int = -1, after_report: int = 0, read: bool = False,
+        apart: int = 0,
     ) -> int:  # fmt: skip
         """Add one access to a doorbell and return the number of its row.
 
-        ``move`` is (exists, entries, moved, room). ``word`` and what else is not known is -1.
+        ``move`` is (exists, entries, moved, room). ``word`` and what else is not known is -1. ``apart`` is 1 for one
+        that begins at no doorbell.
         """
         function, enabled = controller.function, controller.enabled
         value, reserved = (word & 0xFFFF, word >> 16) if word >= 0 else (-1, -1)
@@ -136,7 +138,7 @@ class Output:
         spill.append(
             (function.link, function.bdf, -1, controller.epoch, int(is_cq), qid, value, time, tlp, reserved,
              -1 if enabled is None or read else int(enabled), *move, min(size, 1 << 16), missing, after_report,
-             int(read), -1)
+             int(read), -1, -1 if controller.shutting_down is None else int(controller.shutting_down), apart)
         )  # fmt: skip
         return spill.following - 1
 
@@ -185,7 +187,7 @@ class Output:
         end: int = -1, status: int = -1, completion: int = -1, rung: int = -1, completer: int = -1,
         facts: tuple[int, int, int] = (0, 0, -1),
     ) -> None:  # fmt: skip
-        """Add one property access; ``facts`` are its last columns: ``before``, whether it is known, ``reset_of``."""
+        """Add one property access; ``facts`` are its columns ``before``, whether it is known, ``reset_of``."""
         function = controller.function
         value = 0 if data is None else int.from_bytes(data[:8], "little")
         name = _PROPERTY_NUMBER.get(offset & ~3, _RESERVED)
@@ -193,7 +195,8 @@ class Output:
             (function.link, function.bdf, -1, controller.epoch, time, end, int(write), offset, name, size, value,
              int(data is not None), status, tlp, completion, rung, completer,
              -1 if function.facts.is_virtual is None else int(function.facts.is_virtual),
-             -1 if function.memory_space is None else int(function.memory_space), *facts)
+             -1 if function.memory_space is None else int(function.memory_space), *facts,
+             -1 if function.vectors.enabled is None else int(function.vectors.enabled))
         )  # fmt: skip
 
     def transaction(self, command: Command) -> None:

@@ -76,14 +76,14 @@ DOORBELL_ROW = np.dtype([
     ("link", "<i4"), ("function", "<i4"), ("controller", "<i4"), ("epoch", "<i4"), ("kind", "<i4"), ("qid", "<i4"),
     ("value", "<i8"), ("time_ps", "<i8"), ("tlp_id", "<i8"), ("reserved", "<i4"), ("enabled", "<i4"),
     ("exists", "<i4"), ("entries", "<i4"), ("moved", "<i4"), ("room", "<i4"), ("size", "<i4"), ("missing", "<i4"),
-    ("after_report", "<i4"), ("read", "<i4"), ("early_ps", "<i8"),
+    ("after_report", "<i4"), ("read", "<i4"), ("early_ps", "<i8"), ("shutting_down", "<i4"), ("apart", "<i4"),
 ])  # fmt: skip
 PROPERTY_ROW = np.dtype([
     ("link", "<i4"), ("function", "<i4"), ("controller", "<i4"), ("epoch", "<i4"), ("time_ps", "<i8"),
     ("end_ps", "<i8"), ("write", "<i4"), ("offset", "<i8"), ("name", "<i4"), ("size", "<i4"), ("value", "<u8"),
     ("value_known", "<i4"), ("status", "<i4"), ("tlp_id", "<i8"), ("completion_tlp_id", "<i8"),
     ("rung", "<i4"), ("completer", "<i4"), ("is_virtual", "<i4"), ("memory", "<i4"), ("before", "<u8"),
-    ("before_known", "<i4"), ("reset_of", "<i4"),
+    ("before_known", "<i4"), ("reset_of", "<i4"), ("msix", "<i4"),
 ])  # fmt: skip
 SHADOW_ROW = np.dtype([
     ("link", "<i4"), ("function", "<i4"), ("controller", "<i4"), ("epoch", "<i4"), ("write", "<i4"), ("kind", "<i4"),
