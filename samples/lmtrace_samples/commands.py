@@ -55,6 +55,8 @@ ALLOCATED_BLOCKS = 2
 """ATYPE of Get LBA Status."""
 SANITIZE_STATUS = 0x81
 FEATURES_LOG = 0x12
+SAVED = 2
+"""SEL of Get Features."""
 CONTROLLER_SCOPE = 1 << 21
 QUEUES = 8
 FIRST, SECOND = 1, 2
@@ -133,6 +135,7 @@ class Controller(Engine):
         """Take a write to BAR0."""
         if offset == Property.NSSR and int.from_bytes(data, "little") == NSSR_MAGIC:
             self.subsystem.reset()
+            self.function.root.subsystem_reset()
         else:
             super().write(offset, data)
 
@@ -232,7 +235,7 @@ class Controller(Engine):
             "SQES": 0x66,
             "CQES": 0x44,
             "NN": 4,
-            "ONCS": 0b1_1000_1111,
+            "ONCS": 0b1_1000_1111 | self.offers_save << 4,
         }
 
     def _identify(self, command: Command) -> Steps[Result]:
@@ -311,7 +314,8 @@ class Controller(Engine):
         return None
 
     def _get_features(self, command: Command) -> Result | Steps[Result]:
-        return (self.features.get(command.bits(10, 7, 0), 0), 0)
+        told = {0x07: 7 << 16 | 7} if self.offers_save and command.bits(10, 10, 8) == SAVED else self.features
+        return (told.get(command.bits(10, 7, 0), 0), 0)
 
     # NVM Command Set.
 

@@ -152,6 +152,8 @@ class Engine:
         self.registers = bytearray(0x58)
         self.registers[:8] = CAP.encode(MQES=choices.mqes, CQR=1, TO=4, DSTRD=choices.stride, NSSRS=1, CSS=1)
         self._put(Property.VS, 0x00020100)
+        self.offers_save = False
+        """Get Features tells saved values, of which there are none, so that they are the defaults."""
         self.online = True
         self.suspended_by: Engine | None = None
         self.draining = False

@@ -32,6 +32,15 @@ class ConfigSpace(bytearray):
                 base = int.from_bytes(self[low : low + 4], "little") & -BAR_SIZE & 0xFFFFFFFF
                 super().__setitem__(slice(low, low + 4), (base | 0b100).to_bytes(4, "little"))
 
+    def reset(self, whole: bool) -> None:
+        """Hook: a reset disables the function and MSI-X; a conventional one takes its BARs and its VFs too (6.6)."""
+        _put(self, COMMAND, bytes(2))
+        _put(self, MSIX + 3, bytes([self[MSIX + 3] & 0x3F]))
+        if whole and self.bars:
+            for low in self.bars:
+                _put(self, low, b"\x04" + bytes(7))
+            _put(self, SRIOV + 0x08, bytes(2))
+
 
 def config_spaces(functions: list[Function]) -> dict[int, ConfigSpace]:
     """Return the configuration space of the physical function and its virtual functions, by function number."""

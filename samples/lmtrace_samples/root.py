@@ -57,6 +57,8 @@ class Root:
         self.choices = choices
         self.targets: list[Registers] = []
         self.config: dict[int, ConfigSpace] = {}
+        self.link_falls = False
+        """A reset of the subsystem takes the link down, which is a conventional reset of every function."""
         self.handlers: dict[int, Callable[[], None]] = {}
         self.lines: dict[int, Callable[[bool], None]] = {}
         """Who handles the pin of a function."""
@@ -190,11 +192,17 @@ class Root:
             if offset == EXPRESS + 8 and len(data) > 1 and data[1] & FUNCTION_RESET:
                 data = bytes([data[0], data[1] & ~FUNCTION_RESET])
                 next(one for one in self.targets if one.function.number == function).function_reset()
+                space.reset(False)
             space[offset : offset + len(data)] = data
             if offset == MESSAGE_CONTROL:
                 next(one for one in self.targets if one.function.number == function).function.interrupt_held(False)
             packet = tlp.completion_without_data(function, HOST, tag)
             self.link.send(Direction.UPSTREAM, packet, self._ended, tag)
+
+    def subsystem_reset(self) -> None:
+        """The NVM subsystem behind the link was reset."""
+        for space in self.config.values() if self.link_falls else ():
+            space.reset(True)
 
     def _refuse(self, tag: int, completer: int) -> None:
         self.unsupported += 1

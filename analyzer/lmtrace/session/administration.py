@@ -115,6 +115,8 @@ class Administration:
     """Order of the last firmware commit, reset, or Controller State that was set: what it told before may differ."""
     settings: dict[Key, list[SetFeatures]] = field(default_factory=dict)
     """The latest two Set Features that did not fail, in order of fetch."""
+    saved: dict[Key, FeatureCommand] = field(default_factory=dict)
+    """What told the saved value of a feature, which outlives resets: Get Features of it, or Set Features with SV."""
     capabilities: dict[int, Capability] = field(default_factory=dict)
     allocated: SetFeatures | None = None
     """The first successful Set Features of Number of Queues."""
@@ -168,6 +170,9 @@ class Administration:
         self.vectors.pop(command.fetched, None)
         if command.opcode == Admin.FIRMWARE_COMMIT and command.sqid == 0 and not command.failed:
             self.changed_order = command.order
+            self.saved.clear()
+        if isinstance(command, FeatureCommand):
+            self._note_saved(command)
         match command:
             case Connect() if command.succeeded:
                 self.took_over(command.order)
@@ -206,6 +211,17 @@ class Administration:
         if event.property == "VS" and whole and not event.write and event.completion == 0 and event.value:
             self.version = event.value
 
+    def _note_saved(self, command: FeatureCommand) -> None:
+        key = setting_key(command)
+        if isinstance(command, SetFeatures) and command.saves and not command.failed:
+            for other in [one for one in self.saved if one[0] == command.fid]:
+                del self.saved[other]
+            if command.succeeded:
+                self.saved[key] = command
+        told = isinstance(command, GetFeatures) and command.select == Select.SAVED and command.succeeded
+        if told and len(self.saved) < MOST_KEPT:
+            self.saved[key] = command
+
     def enabled(self, order: int, certain: bool) -> None:
         """The controller was enabled."""
         if self.host_memory.now is Known.UNKNOWN and certain:
@@ -220,6 +236,7 @@ class Administration:
     def took_over(self, order: int) -> None:
         """A Controller State was committed to the controller, or a host connected to a new one of its CNTLID."""
         self.changed(order)
+        self.saved.clear()
         self.pages.clear()
         self.errors.clear()
 

@@ -215,6 +215,41 @@ learnt str `seen`, `inferred` or `given`.
 """,
 )
 
+QUIET_PERIODS = table(
+    "quiet_periods",
+    "One period in which a controller was disabled and had said that it is not ready, and what it asked for then.",
+    PLACE
+    + """
+function uint16 Function (BDF).
+controller uint16 CNTLID.
+begun_ps int64 The read that showed RDY as 0 was answered.
+ended_ps int64 The controller was enabled; null at the end of the capture.
+requests uint32 Memory requests of its function meanwhile.
+writes uint32 Writes among them.
+address uint64 Address of the first one.
+time_ps int64 When that was, else the beginning.
+tlp_id uint64 TLP of that.
+learnt str How its function was learnt: `seen`, `inferred` or `given`.
+""",
+)
+
+FUNCTION_RESETS = table(
+    "function_resets",
+    "One reset of a function, and what its configuration and its completions show of it.",
+    PLACE
+    + """
+function uint16 Function (BDF).
+controller uint16 CNTLID.
+how str `FLR`, or `NSSR` of the subsystem.
+time_ps int64 The write that asked for it.
+tlp_id uint64 TLP of that, or of what `kept` or `stale` tell.
+answered bool A configuration read behind it succeeded, so that it is over.
+shown uint8 Registers that were read behind it before they were written: Command, BAR0, Message Control of MSI-X.
+kept str The first of them that was not reset; null where there is none.
+stale uint32 Completions of requests of before it that came when it was over.
+""",
+)
+
 DOORBELLS = table(
     "doorbells",
     "One doorbell write, or an access to doorbells that is none.",

@@ -16,6 +16,7 @@ from lmtrace.spec.tlp_checks import Control
 from lmtrace.stage import FunctionState
 from lmtrace.store import Store
 from lmtrace_decoders.nvme.config_space import MSI, MSIX, PCI_EXPRESS, ConfigSpaces, FunctionConfig
+from lmtrace_decoders.nvme.function_resets import FunctionResets
 
 POWER = 0x01
 ERRORS, CHANNELS, ATS, HINTS, PASID = 0x0001, 0x0002, 0x000F, 0x0017, 0x001B
@@ -107,6 +108,7 @@ class ConfigStates:
 
     def __init__(self) -> None:
         self.config = ConfigSpaces()
+        self.resets = FunctionResets(self.config)
         self._functions: dict[tuple[int, int], _Tracked] = {}
         self._reads: dict[int, tuple[int, int, int, int]] = {}
         self._writes: dict[int, tuple[int, int, int]] = {}
@@ -128,23 +130,33 @@ class ConfigStates:
         """Take in the configuration requests and their completions among the rows from TLP ``first`` on."""
         kind = rows["kind"]
         wanted = np.isin(kind, list(CONFIG))
-        if not wanted.any() and not self._reads and not self._writes:
+        self._requests(store, first, rows, wanted)
+        self.resets.completions(first, rows)
+
+    def _requests(self, store: Store, first: int, rows: np.ndarray, wanted: np.ndarray) -> None:
+        kind = rows["kind"]
+        subsystem = self.resets.candidates(rows)
+        if not wanted.any() and not self._reads and not self._writes and not subsystem.any():
             return
         answers = np.isin(kind, list(COMPLETIONS)) & (rows["direction"] == Direction.UPSTREAM) & (rows["request"] >= 0)
         asked = [*self._reads, *self._writes, *(first + np.flatnonzero(wanted)).tolist()]
         answers &= np.isin(rows["request"], asked)
-        for index in np.flatnonzero(wanted | answers).tolist():
+        for index in np.flatnonzero(wanted | answers | subsystem).tolist():
             row = rows[index]
-            if wanted[index]:
+            if subsystem[index]:
+                self.resets.subsystem_reset(store, first + index, row)
+            elif wanted[index]:
                 self._request(store, first + index, row)
             else:
-                self._answer(store, row)
+                self._answer(store, first + index, row)
 
     def _tracked(self, link: int, function: int) -> _Tracked:
         return self._functions.setdefault((link, function), _Tracked())
 
     def _request(self, store: Store, tlp: int, row: np.void) -> None:
         link, function, offset = int(row["link"]), int(row["completer_id"]), int(row["address"])
+        if row["kind"] in (Kind.CfgWr0, Kind.CfgWr1):
+            self.resets.written(link, function, offset)
         enables, time = int(row["first_be"]), int(row["time_ps"])
         if row["kind"] in (Kind.CfgRd1, Kind.CfgWr1):
             self._beyond.add(link)
@@ -161,15 +173,17 @@ class ConfigStates:
         self._tracked(link, function).waiting.add(tlp)
         asleep = self._asleep(space)
         space.write(offset, enables, payload)
-        self._resets(space, self._tracked(link, function), offset, enables, payload, asleep)
+        if self._resets(space, self._tracked(link, function), offset, enables, payload, asleep):
+            self.resets.reset(space, link, "FLR", time, tlp)
         self._recompute(link, function, time)
 
-    def _answer(self, store: Store, row: np.void) -> None:
+    def _answer(self, store: Store, tlp: int, row: np.void) -> None:
         request, time = int(row["request"]), int(row["time_ps"])
         read = self._reads.pop(request, None)
         if read is not None:
             link, function, offset, enables = read
             if row["status"] == 0 and row["payload_bytes"] >= 4 and not row["flags"]:
+                self.resets.read(link, function, offset, request, store.payload(row), tlp)
                 tracked = self._tracked(link, function)
                 tracked.settle(time)
                 space, at = self.config.of(link, function), offset & ~3
@@ -204,8 +218,9 @@ class ConfigStates:
 
     def _resets(
         self, space: FunctionConfig, tracked: _Tracked, offset: int, enables: int, payload: bytes, asleep: bool
-    ) -> None:
-        """See whether a write resets the function: Initiate Function Level Reset, or a return from D3hot."""
+    ) -> bool:
+        """See whether a write resets the function: a return from D3hot, or Initiate FLR, of which it tells."""
+        resets = False
         express, power = space.find(PCI_EXPRESS), space.find(POWER)
         if offset == COMMAND and enables & 1 and payload[0] & 4:
             tracked.resetting = False
@@ -213,12 +228,13 @@ class ConfigStates:
             capable = space.value(express + 4, 4)
             space.data[express + 9] &= 0x7F
             if capable is not None and capable >> 28 & 1:
-                tracked.resetting = True
+                tracked.resetting = resets = True
                 self._clear(space)
         if power is not None and offset == power + 4 and enables & 1 and asleep and payload[0] & 3 == 0:
             kept = space.value(power + 4, 1)
             if kept is None or not kept & 8:
                 self._clear(space)
+        return resets
 
     def _clear(self, space: FunctionConfig) -> None:
         """Forget what a reset changes: every register that controls something."""

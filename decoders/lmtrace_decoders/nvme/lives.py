@@ -56,6 +56,8 @@ class Lives:
             if place == Property.CC:
                 self._cc(function, value, time, tlp)
             elif place == Property.NSSR and value == NSSR_MAGIC:
+                for key in [key for key in self._virtuals if key[0] == function.link]:
+                    del self._virtuals[key]  # VF Enable is 0 again
                 for one in run.functions:
                     if one.link == function.link:
                         self.reset(one, NSSR, time, tlp)
@@ -63,6 +65,7 @@ class Lives:
                 controller.rewritten = (time, tlp)
             if place == Property.BPRSEL:
                 controller.undecoded = True
+                run.quiet.excuse(function)
             if place in (Property.INTMS, Property.INTMC):
                 function.vectors.set_intms(value, place == Property.INTMC, time)
             if place not in (Property.CAP, Property.VS, Property.CSTS, Property.NSSR):
@@ -127,6 +130,9 @@ class Lives:
             function.controller.ready = ready
             if not ready and function.controller.enabled is False and function.not_ready_ps < 0:
                 function.not_ready_ps = time
+            cc = function.dword(Property.CC)
+            if not ready and function.controller.enabled is False and cc is not None and not cc & 1:
+                self._run.quiet.begin(function, time, tlp)
             if ready:
                 function.alive = (time, tlp)
             if value >> 2 & 3 == SHUTDOWN_COMPLETE and function.controller.shut_down is None:
@@ -193,6 +199,7 @@ class Lives:
         if controller.enabled is None and (controller.sqs or controller.cqs):
             self.reset(function, BEHAVED, time, tlp)  # it ran before the capture, and starts from scratch here
             controller = function.controller
+        self._run.quiet.end(function, time, tlp)
         controller.enabled, controller.enabled_ps, controller.enabled_tlp = True, time, tlp
         function.not_ready_ps = -1
         controller.first_tlp = tlp
@@ -229,6 +236,7 @@ class Lives:
         run, controller = self._run, function.controller
         if why != BEHAVED:
             self._resets.append((tlp, function, why))
+        run.quiet.end(function, time, tlp)
         ended = function.alive if why == BEHAVED and function.alive is not None else (time, tlp)
         function.alive = None
         lived = bool(controller.enabled or controller.sqs or controller.cqs)
@@ -250,7 +258,9 @@ class Lives:
             function.controller = Controller(function, controller.epoch + 1, enabled=False)
         if why in (FLR, NSSR):
             function.vectors.reset()
-            for offset in (Property.CC, *range(Property.AQA, Property.ACQ + 8, 4)):
+            memory = (Property.CMBMSC, Property.CMBMSC + 4) if why == NSSR else ()
+            queues = range(Property.AQA, Property.ACQ + 8, 4)
+            for offset in (Property.CC, *queues, *range(Property.PMRCTL, Property.PMRMSCU + 4, 4), *memory):
                 function.registers.pop(offset, None)
 
     # -- configuration ----------------------------------------------------------------------------------------
@@ -279,6 +289,7 @@ class Lives:
         express = space.find(PCI_EXPRESS)
         if express is not None and offset == express + 8 and enables & 2 and value >> 15 & 1:
             self.reset(function, FLR, time, tlp)
+            self._virtuals.pop((link, target), None)
         msix = space.find(MSIX)
         if msix is not None and offset == msix and enables & 8:
             self._msix_control(function, value, time, tlp)

@@ -40,6 +40,7 @@ from lmtrace_decoders.nvme.premature import Prematures
 from lmtrace_decoders.nvme.queue_lives import QueueLives
 from lmtrace_decoders.nvme.queue_uses import write_uses
 from lmtrace_decoders.nvme.queues import MOST_READS, Command, CompletionQueue, SubmissionQueue
+from lmtrace_decoders.nvme.quiet import QuietPeriods
 from lmtrace_decoders.nvme.remainder import Remainder
 from lmtrace_decoders.nvme.scoreboard import Scoreboard
 
@@ -87,6 +88,7 @@ class Reconstruction:
         self.premature = Prematures(self)
         self.migration = Migration(self)
         self.remainder = Remainder(self)
+        self.quiet = QuietPeriods(self)
         self.reassigned: set[int] = set()
         """TLPs of earlier chunks that were given a role since."""
         for number, one in enumerate(found):
@@ -211,6 +213,7 @@ class Reconstruction:
             self.output.bulk_links(first, rows, numbers, offsets)
             losses.cut(self)
             self.remainder.chunk()
+            self.quiet.chunk()
             self.discovery.states.fill(self.store, rows)
             self.store.update_tlps(first, rows)
         self._finish()
@@ -540,4 +543,13 @@ class Reconstruction:
             self.interrupts.drop(function, self.capture.duration_ps)
         self.migration.finish()
         write_uses(self)
+        self.quiet.write()
+        self._function_resets()
         self.output.finish(self.functions, self.remainder)
+
+    def _function_resets(self) -> None:
+        cntlid = {(one.link, one.bdf): one.cntlid for one in self.functions}
+        for link, row in self.discovery.states.resets.rows():
+            place = {"capture": self.capture.name, "link": self.output.links[link]}
+            controller = cntlid.get((link, row["function"]))
+            self.store.writer("function_resets").add(place | row | {"controller": controller})
