@@ -12,7 +12,7 @@ import documentation
 from lmtrace.errors import UsageError
 from lmtrace.report.selftest import render
 from lmtrace.rule import rules
-from lmtrace.scenario import RANDOM, Fault, Options, named, scenarios, synth
+from lmtrace.scenario import RANDOM, Fault, Options, named, networks, scenarios, synth
 from lmtrace.selftest import Clean, Job, Played, Result, catchers, measure, selftest
 from test_cli import lmtrace
 
@@ -138,6 +138,13 @@ def test_every_live_migration_rule_has_a_fault() -> None:
     broken = {fault.rule for one in scenarios().values() for fault in one.faults}
     lacking = {one.id for one in rules() if one.id.startswith("HMLM-")} - broken
     assert lacking == set(WITHOUT_FAULT)
+
+
+@pytest.mark.parametrize("group", ["G18", "G19", "G22", "G24", "G31"])
+def test_every_rule_of_a_group_has_a_fault(group: str) -> None:
+    broken = {fault.rule for one in scenarios().values() for fault in one.faults}
+    broken |= {fault.rule for one in networks().values() for fault in one.faults}
+    assert {one.id for one in rules() if one.section.startswith(group)} - broken == set()
 
 
 def test_what_is_published_covers_every_named_fault() -> None:

@@ -14,6 +14,11 @@ ENHANCED_PACKET = 6
 STARTS = (30, 70, 110, 170, 230, 400)
 """Packets that are not there. CAP, the admin queues' places, the enabling and queues are among them, one by one."""
 
+NAMES = (
+    "plain-io", "queue-lives", "interrupts", "administration", "key-value", "namespace-management",
+    "events-and-aborts", "firmware-and-security",
+)  # fmt: skip
+
 
 def without_beginning(data: bytes, count: int) -> bytes:
     """Return a pcapng without its first ``count`` packets."""
@@ -28,7 +33,7 @@ def without_beginning(data: bytes, count: int) -> bytes:
 
 
 @pytest.mark.parametrize("seed", [1, 3])
-@pytest.mark.parametrize("name", ["plain-io", "queue-lives", "interrupts", "administration"])
+@pytest.mark.parametrize("name", NAMES)
 def test_no_error_without_the_beginning(name: str, seed: int, tmp_path: Path) -> None:
     (whole,) = synth(name, tmp_path / "whole.pcapng", seed=seed)
     for count in STARTS:

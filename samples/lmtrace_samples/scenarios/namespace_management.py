@@ -21,6 +21,7 @@ from lmtrace.spec.nvme import (
     Status,
 )
 from lmtrace_samples.driver import Driver, HostQueue, Ticket
+from lmtrace_samples.enumeration import enumerate_functions
 from lmtrace_samples.plots import plot
 from lmtrace_samples.scenarios.administration import ERASE, get_log
 from lmtrace_samples.simulation import US, Steps
@@ -85,10 +86,10 @@ def namespace_management(world: World) -> Steps[None]:
         one.administration.offer()
     controller.upkeep.offer()
     controller.offer_region()
-    yield from side.start()
+    yield from enumerate_functions(side.root, [one.function for one in side.drivers])
     yield from driver.enable()
     yield from driver.introduce(OLD)
-    for cns in (Cns.CONTROLLER_LIST, Cns.ALLOCATED_NAMESPACES):
+    for cns in (Cns.CONTROLLER_LIST, Cns.SECONDARY_CONTROLLERS, Cns.ALLOCATED_NAMESPACES):
         yield from driver.identify(cns)
     queue = yield from driver.create_queue(1, 16, 1)
     host = Upkeep(world, driver, queue)
