@@ -24,7 +24,7 @@ from lmtrace_samples.aborts import Aborts
 from lmtrace_samples.administration import Administration
 from lmtrace_samples.choices import Choices
 from lmtrace_samples.data_pointers import FUSED_FAILED, FUSED_MISSING, metadata_pieces
-from lmtrace_samples.engine import Command, Engine, Handler, Refused, Result, SubmissionQueue
+from lmtrace_samples.engine import SUBSYSTEM_RESET, Command, Engine, Handler, Refused, Result, SubmissionQueue
 from lmtrace_samples.firmware import Firmware
 from lmtrace_samples.function import VECTORS, Function
 from lmtrace_samples.key_value import KeyValueCommands
@@ -141,6 +141,7 @@ class Controller(Engine):
 
     def function_reset(self) -> None:
         """Do what a Function Level Reset does (NVMe over PCIe Transport 1.2, 2.1; NVMe Base 2.1, 3.7.2)."""
+        self._put(Property.CSTS, self._get(Property.CSTS) & ~SUBSYSTEM_RESET)
         self.subsystem_reset()
 
     def subsystem_reset(self) -> None:

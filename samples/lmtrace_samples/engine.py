@@ -51,6 +51,8 @@ PAUSED = 1 << 5
 """CSTS.PP."""
 INVALID_DOORBELL, INVALID_VALUE = 0x010000, 0x010100
 """Events: a write to the doorbell of no queue, and a value that is none of the queue."""
+SUBSYSTEM_RESET = 1 << 4
+"""CSTS.NSSRO."""
 _BUFFER_BAR = 2
 _BUFFER_USES = 0b11000
 
@@ -149,7 +151,7 @@ class Engine:
         self.pointers = PointerChecks()
         self.sgls, self.longer_sgls = 0, True
         """SGLS, and whether SGLs may be longer than the data."""
-        self.registers = bytearray(0x58)
+        self.registers = bytearray(Property.CRTO + 4)
         self.registers[:8] = CAP.encode(MQES=choices.mqes, CQR=1, TO=4, DSTRD=choices.stride, NSSRS=1, CSS=1)
         self._put(Property.VS, 0x00020100)
         self.offers_save = False
@@ -231,6 +233,8 @@ class Engine:
             self.registers[offset : offset + len(data)] = data
         elif offset in (Property.INTMS, Property.INTMC) and len(data) == 4:
             self._mask(int.from_bytes(data, "little"), offset == Property.INTMC)
+        elif offset == Property.CSTS:
+            self._put(offset, self._get(offset) & ~(int.from_bytes(data, "little") & SUBSYSTEM_RESET))
         elif offset == Property.CC:
             old = self._get(Property.CC)
             new = int.from_bytes(data, "little")
@@ -251,8 +255,9 @@ class Engine:
             self.reset()
         elif new & 1 and not old & 1 and self.online:
             self.spawn(self._enable())
-        if new >> 14 & 3 and not old >> 14 & 3:
-            self.clock.after(20 * US, self._shut_down)
+        if new & 1 and new >> 14 & 3 and not old >> 14 & 3:
+            self.clock.after(5 * US, self._shut_down, 1)
+            self.clock.after(25 * US, self._shut_down, 2)
 
     def _enable(self) -> Steps[None]:
         yield self.rng.randrange(20, 60) * US
@@ -260,11 +265,21 @@ class Engine:
         asq, acq = self._get_wide(Property.ASQ), self._get_wide(Property.ACQ)
         self.sqs[0] = SubmissionQueue(0, asq, (sizes & 0xFFF) + 1, 0)
         self.cqs[0] = self.completion_queue(0, acq, (sizes >> 16 & 0xFFF) + 1, True, 0)
-        self._put(Property.CSTS, 1)
+        self._tell(1)
         self.spawn(self._arbitrate())
 
-    def _shut_down(self) -> None:
-        self._put(Property.CSTS, self._get(Property.CSTS) & ~0xC | 2 << 2)
+    def _tell(self, status: int) -> None:
+        """Set CSTS; that the NVM subsystem was reset stays told until the host clears it."""
+        self._put(Property.CSTS, status | self._get(Property.CSTS) & SUBSYSTEM_RESET)
+
+    def tell_of_subsystem_reset(self) -> None:
+        """Show in CSTS that the NVM subsystem was reset (3.1.4.6)."""
+        self._put(Property.CSTS, self._get(Property.CSTS) | SUBSYSTEM_RESET)
+
+    def _shut_down(self, stage: int) -> None:
+        """Tell of a shutdown that it is under way, and then that it is complete."""
+        if self.enabled:
+            self._put(Property.CSTS, self._get(Property.CSTS) & ~0xC | stage << 2)
 
     def reset(self) -> None:
         """Do what every Controller Level Reset does: stop, and forget the queues (3.7.2)."""
@@ -288,7 +303,7 @@ class Engine:
 
     def _reset_done(self) -> None:
         if not self.enabled:
-            self._put(Property.CSTS, 0 if self.online else 2)
+            self._tell(0 if self.online else 2)
 
     def set_online(self, online: bool) -> None:
         """Take a secondary controller offline, which resets it and shows CSTS.CFS, or bring it back (8.2.6)."""
@@ -296,7 +311,7 @@ class Engine:
         if not online:
             self.reset()
             self._put(Property.CC, 0)
-        self._put(Property.CSTS, 0 if online else 2)
+        self._tell(0 if online else 2)
 
     def spawn(self, steps: Steps[None]) -> Process:
         """Start a process that dies with a reset."""

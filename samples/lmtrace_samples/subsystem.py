@@ -40,6 +40,7 @@ class Subsystem:
         """Reset every controller; the link stays up (NVMe Base 2.1, 3.7.1)."""
         for controller in self.controllers.values():
             controller.subsystem_reset()
+            controller.tell_of_subsystem_reset()
 
     def sanitize(self, by: Controller) -> Steps[None]:
         """Erase every block, which takes a while, and report the end through the controller that was asked."""

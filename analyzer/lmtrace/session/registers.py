@@ -82,6 +82,8 @@ class Registers:
     mask: int | None = None
     """Interrupt mask by INTMS and INTMC; None where the capture does not show a reset before it."""
     last_reset: Reset | None = None
+    reset_at_work: bool = False
+    """CSTS.RDY had been read as 1 when that came."""
 
     # -- values -----------------------------------------------------------------------------------------------
 
@@ -168,7 +170,7 @@ class Registers:
 
     def reset(self, event: Reset) -> None:
         """Mark what a Controller Level Reset gave another value, or may have."""
-        self.last_reset = event
+        self.last_reset, self.reset_at_work = event, any(status(one, "RDY") for one in self.statuses)
         self.mask = None if event.inferred or event.how == "behaved as reset" else 0
         kept: set[int] = set()
         by_host = event.how == "CC.EN cleared" and not event.inferred

@@ -108,10 +108,11 @@ def _in_time(
     event: PropertyAccess, session: Session, since: PropertyAccess, reached: bool, enabling: bool
 ) -> Iterator[Verdict]:
     """Judge how long a change of CSTS.RDY took by one read of it."""
-    passed, longest = event.time - since.time, _longest(session.registers.of(event.function), enabling)
-    missing = absent(session, event.function)
-    if missing is Known.YES:
-        return
+    known, missing = session.registers.of(event.function), absent(session, event.function)
+    passed, longest = event.time - since.time, _longest(known, enabling)
+    before = known.read.get(Property.CSTS)
+    if missing is Known.YES or (longest and before is not None and before.access.time - since.time > longest):
+        return  # it was too late already when the host looked before
     if longest is None:
         yield not_observable("the capture does not show how long the controller may take", event)
     elif passed <= longest:

@@ -281,11 +281,10 @@ def subsystem_reset_forgotten(event: PropertyAccess, session: Session) -> Iterat
     """
     value = None if event.write or event.overtaken else parts(event, Property.CSTS).get(Property.CSTS)
     known = session.registers.of(event.function)
-    before, reset, cap = known.read.get(Property.CSTS), known.last_reset, known.constant(Property.CAP)
-    if value is None or value & 1 or before is None or reset is None or before.reset is not reset or cap is None:
+    reset, cap, cleared = known.last_reset, known.constant(Property.CAP), known.written.get(Property.CSTS)
+    if value is None or value & 1 or reset is None or reset.how != "NSSR" or not known.reset_at_work:
         return
-    cleared = known.written.get(Property.CSTS)
-    if reset.how != "NSSR" or reset.inferred or not before.value & 1 or not cap >> 36 & 1:
+    if reset.inferred or cap is None or not CAP["NSSRS"].of(cap.to_bytes(8, "little")):
         return
     if session.registers.bytes_turned:
         yield not_observable(TURNED, event)
