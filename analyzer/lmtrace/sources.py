@@ -56,8 +56,8 @@ class LinkSource:
         """Return a session that knows which function is which controller."""
         session = Session(link=self.link)
         for row in self._rows("controllers"):
-            if row["controller"] is not None:
-                session.bind(row["function"], row["controller"])
+            if row["controller"] is not None and row["controller"] not in session.identifiers:
+                session.bind(row["function"], row["controller"])  # of two that tell the same, Identify decides
             if row["is_virtual"] is not None:
                 controller = session.of_function(row["function"])
                 controller.virtual = Known.of(row["is_virtual"])

@@ -88,6 +88,7 @@ class Controller(Engine):
         self.subsystem = subsystem
         self.namespaces: dict[int, Namespace] = {}
         self.administration = Administration(self)
+        self.most_queues, self.most_vectors = QUEUES, VECTORS
         self.told: dict[str, int] = {}
         """Fields of Identify Controller that are others than those of every controller."""
         self.command_sets: dict[int, dict[int, Handler]] = {}
@@ -165,7 +166,7 @@ class Controller(Engine):
         qid, size = command.bits(10, 15, 0), command.bits(10, 31, 16) + 1
         vector = command.bits(11, 31, 16)
         self._check_queue(command, qid, size, qid in self.cqs)
-        if vector >= VECTORS:
+        if vector >= self.most_vectors:
             raise Refused(INVALID_VECTOR)
         self.cqs[qid] = self.completion_queue(qid, command.prp1, size, bool(command.bits(11, 1, 1)), vector)
         return None
@@ -174,7 +175,7 @@ class Controller(Engine):
         qid, size = command.bits(10, 15, 0), command.bits(10, 31, 16) + 1
         cqid = command.bits(11, 31, 16)
         self._check_queue(command, qid, size, qid in self.sqs)
-        if not 0 < cqid <= QUEUES:
+        if not 0 < cqid <= self.most_queues:
             raise Refused(INVALID_QUEUE_IDENTIFIER)
         if cqid not in self.cqs:
             raise Refused(COMPLETION_QUEUE_INVALID)
@@ -182,7 +183,7 @@ class Controller(Engine):
         return None
 
     def _check_queue(self, command: Command, qid: int, size: int, exists: bool) -> None:
-        if not 0 < qid <= QUEUES or exists:
+        if not 0 < qid <= self.most_queues or exists:
             raise Refused(INVALID_QUEUE_IDENTIFIER)
         if not 2 <= size <= self.choices.mqes + 1:
             raise Refused(INVALID_QUEUE_SIZE)
@@ -306,7 +307,8 @@ class Controller(Engine):
     def _set_features(self, command: Command) -> Result:
         fid, value = command.bits(10, 7, 0), command.cdw[11]
         if fid == Feature.NUMBER_OF_QUEUES:
-            asked = min(value & 0xFFFF, QUEUES - 1), min(value >> 16, QUEUES - 1)
+            most = self.most_queues - 1
+            asked = min(value & 0xFFFF, most), min(value >> 16, most)
             self.features[fid] = asked[1] << 16 | asked[0]
             return (self.features[fid], 0)
         if fid not in (Feature.ARBITRATION, Feature.INTERRUPT_COALESCING, Feature.ASYNC_EVENT_CONFIGURATION):

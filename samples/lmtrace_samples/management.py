@@ -42,6 +42,7 @@ from lmtrace_samples.dataqueue import DataQueue
 from lmtrace_samples.engine import Command, Engine, Refused, Result
 from lmtrace_samples.function import Function
 from lmtrace_samples.record import Record
+from lmtrace_samples.resources import Resources
 from lmtrace_samples.simulation import NS, US, Steps
 from lmtrace_samples.state import VENDOR_UUID, Transfer, encode, load
 from lmtrace_samples.subsystem import Subsystem
@@ -81,6 +82,8 @@ class ManagementController(Controller):
         self.forgotten: set[str] = set()
         self.transfers: dict[int, Transfer] = {}
         self.tracker = Tracker(self)
+        self.resources: Resources | None = None
+        """What secondary controllers hold, where they do not have all that they need of their own."""
         self.region_enabled = False
         """PMRCTL.EN."""
         self._next_id = rng.randrange(1, 6)
@@ -142,6 +145,8 @@ class ManagementController(Controller):
         if cns == Cns.CONTROLLER:
             identity = super().identify_data(cns, command)
             return identity[:SANICAP] + bytes([1 << 1]) + identity[SANICAP + 1 :]
+        if cns == Cns.PRIMARY_CONTROLLER and self.resources is not None:
+            return self.resources.capabilities()
         if cns == Cns.SECONDARY_CONTROLLERS:
             entries = [
                 one for one in self.secondaries() if one.cntlid >= command.bits(10, 31, 16)
@@ -149,7 +154,11 @@ class ManagementController(Controller):
             data = bytearray(32 * (len(entries) + 1))
             data[0] = len(entries)
             for index, one in enumerate(entries):
-                fields = (one.cntlid, 2), (self.cntlid, 2), (one.online, 1), (0, 3), (index + 1, 2), (9, 2), (16, 2)
+                held = (9, 16) if self.resources is None else self.resources.of(one.cntlid)
+                fields = (
+                    (one.cntlid, 2), (self.cntlid, 2), (one.online, 1), (0, 3), (index + 1, 2), (held[0], 2),
+                    (held[1], 2),
+                )  # fmt: skip
                 entry = b"".join(value.to_bytes(size, "little") for value, size in fields)
                 data[32 * index + 32 : 32 * index + 32 + len(entry)] = entry
             return bytes(data)
@@ -160,6 +169,8 @@ class ManagementController(Controller):
         return [one for one in self.subsystem.controllers.values() if one is not self]
 
     def _virtualization(self, command: Command) -> Result:
+        if self.resources is not None:
+            return self.resources.manage(command)
         action, cntlid = command.bits(10, 3, 0), command.bits(10, 31, 16)
         target = self.target("virtualization", cntlid)
         if target is None or action not in (7, 9):

@@ -140,8 +140,10 @@ class Session:
         return found
 
     def bind(self, function: int, cntlid: int) -> Controller:
-        """Say that a function is the controller with that CNTLID."""
+        """Say that a function is the controller with that CNTLID, unless another function works as that one."""
         named, placed = self.identifiers.get(cntlid), self.functions.get(function)
+        if named is not None and named.function not in (None, function) and named.enabled.now is Known.YES:
+            named = None
         found = placed or named or Controller()
         found.function, found.cntlid = function, cntlid
         self.functions[function] = self.identifiers[cntlid] = found

@@ -26,8 +26,8 @@ class Virtualization:
 
     queues: Capabilities | None = None
     vectors: Capabilities | None = None
-    held: dict[int, tuple[int, int]] = field(default_factory=dict)
-    """Queue and interrupt resources by CNTLID, while no command has changed them since they were told."""
+    held: dict[int, tuple[int | None, int | None]] = field(default_factory=dict)
+    """Queue and interrupt resources by CNTLID, as they were told or assigned last; None for what is not known."""
     listed: bool = False
     """``held`` has every secondary controller."""
 
@@ -42,9 +42,18 @@ class Virtualization:
                 self.listed = int.from_bytes(command.sqe[42:44], "little") == 0
 
     def manage(self, command: VirtualizationManagement) -> None:
-        """Take note of a Virtualization Management command that completed: what it changed has to be told anew."""
+        """Take note of a Virtualization Management command that completed.
+
+        What is left of a controller's resources when it goes offline has to be told anew, or assigned.
+        """
         if command.succeeded and command.action in (OFFLINE, ASSIGN):
-            self.held.pop(command.target, None)
+            if command.action == ASSIGN:
+                before = self.held.get(command.target, (None, None))
+                number = int.from_bytes(command.sqe[44:46], "little")
+                interrupts = bool(command.sqe[41] & 7)
+                self.held[command.target] = (before[0], number) if interrupts else (number, before[1])
+            else:
+                self.held.pop(command.target, None)
             self.listed = False
 
 

@@ -118,6 +118,7 @@ class ConfigStates:
         """The virtual functions of each physical one, by link."""
         self._above: dict[tuple[int, int], _Above] = {}
         """What counts for the virtual functions of each physical one, by link."""
+        self._recounted: set[tuple[int, int]] = set()
         self._answering: dict[int, dict[int, int]] = {}
         """When each function of a link first completed a configuration write."""
         self._places: list[tuple[int, int, int, int]] | None = None
@@ -275,6 +276,7 @@ class ConfigStates:
             return
         total = max(space.value(sriov.place + 0x0E, 2) or 0, sriov.count)
         control, count = space.value(sriov.place + 8, 2), space.value(sriov.place + 0x10, 2)
+        count = self._counted(link, function, control, count)
         above = _Above(whole, control, count, sriov.first, sriov.stride, total)
         if self._above.get((link, function)) == above:
             return
@@ -290,6 +292,15 @@ class ConfigStates:
             one.settle(time)
             one.waiting |= tracked.waiting
             one.change(time, self._of_virtual(link, virtual))
+
+    def _counted(self, link: int, function: int, control: int | None, count: int | None) -> int | None:
+        """Return NumVFs; None once it was written while VFs are enabled, which leaves open how many there are."""
+        before, key = self._above.get((link, function)), (link, function)
+        if control is None or not control & 1:
+            self._recounted.discard(key)
+        elif before is not None and (before.control or 0) & 1 and before.count not in (None, count):
+            self._recounted.add(key)
+        return None if key in self._recounted else count
 
     def _of_virtual(self, link: int, function: int) -> FunctionState:
         """Return the state of a virtual function: its own registers, and those of its physical function."""

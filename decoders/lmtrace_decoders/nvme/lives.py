@@ -138,6 +138,7 @@ class Lives:
             if value >> 2 & 3 == SHUTDOWN_COMPLETE and function.controller.shut_down is None:
                 function.controller.shut_down = tlp
         elif place == Property.CC and not value & 1 and controller.enabled:
+            function.registers[place] = value
             self.reset(function, BEHAVED, time, tlp)
         function.registers[place] = value
         if place in (Property.CMBSZ, Property.CMBLOC):
@@ -255,7 +256,11 @@ class Lives:
         if lived:
             function.ended.append((controller, ended[0], why, ended[1]))
             run.migration.reset(controller, time, tlp)
-            function.controller = Controller(function, controller.epoch + 1, enabled=False)
+            # what took readiness away may have left CC.EN as it was
+            kept = why == BEHAVED and bool((function.dword(Property.CC) or 0) & 1)
+            function.controller = Controller(function, controller.epoch + 1, enabled=None if kept else False)
+            if kept:
+                function.registers.pop(Property.CC, None)
         if why in (FLR, NSSR):
             function.vectors.reset()
             memory = (Property.CMBMSC, Property.CMBMSC + 4) if why == NSSR else ()

@@ -25,6 +25,7 @@ CLASSES = (
     "unknown address", "another function", "host access elsewhere", "flush", "I/O request", "stray completion",
 )  # fmt: skip
 UNKNOWN, ANOTHER, HOST, FLUSH, IO, COMPLETION = range(len(CLASSES))
+HEADER_TYPE, SEVERAL_FUNCTIONS = 0x0E, 0x80
 MOST_LOOKS = 10_000
 """TLPs that are looked at closely; of more it is not said that nothing explains them."""
 MOST_FUNCTIONS = 64
@@ -103,7 +104,10 @@ class Remainder:
         self._near.clear()
 
     def _between(self, one: np.void) -> int:
-        """Return whether a requester is no function of a device, though its VFs lie around it; -1 where not known."""
+        """Return whether a requester is no function of a device, though its VFs lie around it; -1 where not known.
+
+        Of a device with several physical functions, or one that did not tell, the others may not have been asked.
+        """
         link, requester = int(one["link"]), int(one["requester_id"])
         key = (link, requester)
         if key not in self._requesters:
@@ -115,6 +119,9 @@ class Remainder:
                     continue
                 virtual = {space.vf_function(number) for number in range(1, space.vf_most + 1)}
                 real = requester in virtual or (key in config.spaces and any(config.spaces[key].seen))
+                header = space.value(HEADER_TYPE, 1)
+                if not real and (header is None or header & SEVERAL_FUNCTIONS):
+                    break
                 self._requesters[key] = 0 if real else 1
                 break
         return self._requesters[key]

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from lmtrace.events import Command, Identify, IdentifyController, PropertyAccess, VirtualizationManagement
 from lmtrace.known import Known, throughout
-from lmtrace.rule import Verdict, broken, expect, held, not_observable, rule
+from lmtrace.rule import Severity, Verdict, broken, expect, held, not_observable, rule
 from lmtrace.session import Session
 from lmtrace.session.virtualization import ASSIGN, ONLINE, capabilities, secondaries
 from lmtrace.spec.nvme import SUBNQN, Admin, Cns
@@ -52,7 +52,7 @@ def offline_controller_ready(event: PropertyAccess, session: Session) -> Iterato
 def resources_of_running_controller(command: VirtualizationManagement, session: Session) -> Iterator[Verdict]:
     """A host assigns resources to secondary controllers that exist, while they are offline.
 
-    A controller at work cannot take or give any.
+    A controller at work cannot take or give any. A request that is refused, as it has to be, is information.
 
     Holds::
 
@@ -61,7 +61,7 @@ def resources_of_running_controller(command: VirtualizationManagement, session: 
 
     Breaks::
 
-        2us virtualization_management function=01:00.0 cdw10=0x00010008 cdw11=2 status=1/20h
+        2us virtualization_management function=01:00.0 cdw10=0x00010008 cdw11=2
 
     Silent::
 
@@ -70,13 +70,14 @@ def resources_of_running_controller(command: VirtualizationManagement, session: 
     """
     if command.action != ASSIGN:
         return
+    milder: Severity | None = "info" if command.failed else None
     offline = throughout(session.controller(command.target).offline, command.fetched, command.order)
     if session.exists(command.target) is Known.NO:
-        yield broken(f"it names CNTLID {command.target:X}h, which does not exist", command)
+        yield broken(f"it names CNTLID {command.target:X}h, which does not exist", command, milder)
     elif offline is Known.UNKNOWN:
         yield not_observable("the capture does not show whether the secondary controller was offline", command)
     else:
-        yield expect(offline is Known.YES, f"CNTLID {command.target:X}h was online", command)
+        yield expect(offline is Known.YES, f"CNTLID {command.target:X}h was online", command, milder)
 
 
 @rule("NVM21-5.2.6-n2", spec="NVMe Base 2.1, 5.2.6", party="controller")
@@ -152,6 +153,18 @@ def controller_without_resources_online(command: VirtualizationManagement, sessi
             data raw=0x10000000000000000000000000000000000000000000000000000000000000001 size=4096
         2us virtualization_management function=01:00.0 cdw10=0x00010009
 
+    Breaks::
+
+        1us virtualization_management function=01:00.0 cdw10=0x00010007
+        2us virtualization_management function=01:00.0 cdw10=0x00010008 cdw11=0
+        3us virtualization_management function=01:00.0 cdw10=0x00010009
+
+    Silent::
+
+        1us virtualization_management function=01:00.0 cdw10=0x00010007
+        2us virtualization_management function=01:00.0 cdw10=0x00010008 cdw11=4
+        3us virtualization_management function=01:00.0 cdw10=0x00010009
+
     Silent::
 
         2us virtualization_management function=01:00.0 cdw10=0x00010009
@@ -163,10 +176,9 @@ def controller_without_resources_online(command: VirtualizationManagement, sessi
         if command.failed:
             yield held(command)
         return
-    yield expect(
-        command.failed or min(found) > 0,
-        f"CNTLID {command.target:X}h has {found[0]} queue and {found[1]} interrupt resources, and went online", command,
-    )  # fmt: skip
+    kinds = [name for name, number in zip(("queue", "interrupt"), found, strict=True) if number == 0]
+    text = f"CNTLID {command.target:X}h has no {' and no '.join(kinds)} resources, and went online"
+    yield expect(command.failed or not kinds, text, command)
 
 
 @rule("NVM21-8.2.6-n5", spec="NVMe Base 2.1, 8.2.6", party="controller")
@@ -195,7 +207,7 @@ def queue_beyond_resources(command: Command, session: Session) -> Iterator[Verdi
         return
     cntlid = session.of_function(command.function).cntlid
     found = None if cntlid is None else session.virtualization.held.get(cntlid)
-    if found is None or not min(found):
+    if found is None or not found[0] or not found[1]:
         return
     qid = int.from_bytes(command.sqe[40:42], "little")
     vector = int.from_bytes(command.sqe[46:48], "little")
