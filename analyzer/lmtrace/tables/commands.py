@@ -114,6 +114,16 @@ nsid_active bool The active namespaces that Identify listed hold its namespace; 
 sgls uint32 SGLS of Identify Controller; null while not seen.
 namespaces uint32 NN of it.
 oncs uint16 ONCS of it.
+beyond_end bool Its blocks reach beyond the namespace (NSZE); null while its size is not known.
+write_protected bool Its namespace was write protected; null while not known, and for what does not write.
+media_read_only bool The SMART log said last that media are read only; null for what does not write.
+over_zeroes_limit bool A Write Zeroes of more than WZSL allows; null while not known, and where there is no limit.
+broadcast_supported bool A Flush of all namespaces is supported (VWC); null while not known, and for other commands.
+directive_enabled bool The directive type of a Write is enabled; null where it names none, and where that is not known.
+fdp_enabled bool Flexible Data Placement is enabled, of an I/O Management Receive; null while not known.
+protection_enabled bool The namespace has protection information (DPS); null where PRINFO is 0, and while not known.
+reference_fits bool The expected reference tag is that of SLBA, where type 1 has it checked; null elsewhere.
+reserved_away bool A reservation of another host stands in its way; null while not known.
 cid_in_use bool Another command of its queue with its identifier was outstanding when it was fetched.
 """,
 )
@@ -268,13 +278,64 @@ transaction_id uint64 The command that showed them.
 opcode uint8 Its opcode.
 csi uint8 Command set of the namespace; null while not known.
 nsid uint32 Namespace.
-basis str Why: `written`, `copied`, `zeroes`, `deallocated`, `uncorrectable`, `read`, `formatted` or `sanitized` before.
+basis str Why: `written`, `copied`, `zeroes`, `deallocated`, `uncorrectable`, `read`, `formatted`, `sanitized`; `refused`.
 other_function bool Another function changed them last, or read them first.
 blocks uint64 Blocks that could be compared; 1 for the value of a key.
 differ uint64 Blocks of them that differ.
 first_lba uint64 The first block that differs, else the first.
 writer_id uint64 The command that changed that block last; null where none differs.
-failed bool The command is a compare that failed.
+failed bool The command failed: a compare, or one that reads blocks made unreadable, or `refused` as unwritten.
+unwritten_fails bool Reads of unwritten blocks are to fail (DULBE); null while not known, and for most reasons.
+time_ps int64 Its completion.
+tlp_id uint64 TLP of its completion.
+learnt str `inferred` where commands may have gone unseen, else `seen`.
+""",
+)
+
+RANGE_COMMANDS = table(
+    "range_commands",
+    "One Dataset Management or Copy command that completed, with the ranges it named and the limits they have.",
+    PLACE
+    + """
+function uint16 Function (BDF).
+controller uint16 CNTLID.
+transaction_id uint64 The command.
+opcode uint8 Its opcode.
+nsid uint32 Namespace.
+sct uint8 Status code type.
+sc uint8 Status code.
+ranges uint16 How many ranges it named.
+longest uint32 Blocks of the longest; null unless all were seen.
+blocks uint64 Blocks of all together.
+beyond_end bool One reaches beyond its namespace; null while not known.
+copy_format uint8 Descriptor format of a Copy; null for others, as all that follows.
+format_offered bool OCFS offers that format; null while not known.
+most_per_range uint16 MSSRL of the namespace; null while not known.
+most_blocks uint32 MCL of it.
+most_ranges uint16 MSRC of it, as a count.
+overlaps bool A source overlaps the destination.
+formats_differ bool A source has another format or protection than the destination; null while not known.
+time_ps int64 Its completion.
+tlp_id uint64 TLP of its completion.
+learnt str `inferred` where commands may have gone unseen, else `seen`.
+""",
+)
+
+RESERVATION_COMMANDS = table(
+    "reservation_commands",
+    "One reservation command that completed, and how a report compares with the commands before it.",
+    PLACE
+    + """
+function uint16 Function (BDF).
+controller uint16 CNTLID.
+transaction_id uint64 The command.
+opcode uint8 Its opcode.
+nsid uint32 Namespace.
+action uint8 RREGA, RACQA or RRELA: CDW10 bits 2:0.
+persistence uint8 CPTPL of a Register: CDW10 bits 31:30.
+sct uint8 Status code type.
+sc uint8 Status code.
+report_flaw str What a report has wrong: `type`, `missing`, `stranger`, `key` or `holder`; null for nothing.
 time_ps int64 Its completion.
 tlp_id uint64 TLP of its completion.
 learnt str `inferred` where commands may have gone unseen, else `seen`.

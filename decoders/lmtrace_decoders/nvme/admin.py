@@ -78,6 +78,7 @@ class Admin:
         """An admin command was fetched."""
         if command.opcode == nvme.Admin.DELETE_IO_SQ:
             self._deleting(command, True)
+        self._run.conditions.fetched(command)
 
     def _deleting(self, command: Command, begins: bool) -> None:
         queue = command.controller.sqs.get(command.dword(10) & 0xFFFF)
@@ -120,6 +121,8 @@ class Admin:
                 self._doorbell_reported(command)
             elif opcode == nvme.Admin.SET_FEATURES:
                 self._feature(command, time)
+        self._run.conditions.completed(command, tlp)
+        self._run.reservations.admin_completed(command)
         self._run.migration.completed(command, time, tlp)
         self._run.buffers.queue_lists.pop(command, None)
 

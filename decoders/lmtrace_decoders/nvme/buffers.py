@@ -14,6 +14,7 @@ from lmtrace_decoders.nvme.memory_map import DATA, LIST, METADATA, READ, WRITE
 from lmtrace_decoders.nvme.namespaces import BROADCAST
 from lmtrace_decoders.nvme.prp import ListReader, PrpTransfer
 from lmtrace_decoders.nvme.queues import OVERLAPS
+from lmtrace_decoders.nvme.reservations import COMMANDS as RESERVATIONS
 from lmtrace_decoders.nvme.sgl import DESCRIPTOR, FIRST_METADATA_SEGMENT, SglTransfer
 from lmtrace_decoders.nvme.transfer import BlockFormat, Entry, admin_bytes, io_bytes, key_value_bytes, moves_blocks
 
@@ -30,8 +31,8 @@ MOST_DESCRIPTORS = 1 << 16
 """Bytes of a host memory buffer's descriptor list that are looked at."""
 _WAYS = (0, READ, WRITE, READ | WRITE)
 _ASSUMED_BLOCK = BlockFormat(512)
-_RANGE_LISTS = (nvme.Nvm.DATASET_MANAGEMENT, nvme.Nvm.COPY)
-"""I/O commands whose data name ranges of blocks."""
+_LISTS = (nvme.Nvm.DATASET_MANAGEMENT, nvme.Nvm.COPY, *RESERVATIONS)
+"""I/O commands whose data name ranges of blocks, or keys of hosts."""
 _FEATURES = (nvme.Admin.SET_FEATURES, nvme.Admin.GET_FEATURES)
 _QUEUE_CREATORS = (nvme.Admin.CREATE_IO_SQ, nvme.Admin.CREATE_IO_CQ, nvme.Admin.CONTROLLER_DATA_QUEUE)
 
@@ -111,12 +112,14 @@ class Buffers:
         most = function.most_bytes
         if most is not None and block is not None and namespace.told and moves_blocks(command.opcode):
             facts.note(command, "over_transfer_limit", ((entry.cdw12 & 0xFFFF) + 1) * block.data > most)
+        self._run.conditions.judge(command, entry, namespace)
+        self._run.reservations.judge(command, namespace)
 
     def _keeps(self, command: Command, length: int | None, admin: bool) -> bool:
         """Whether the bytes of a command's data are kept: those of admin commands, and lists of ranges or keys."""
         if admin or (command.csi == CommandSet.KEY_VALUE and command.opcode == nvme.KeyValue.LIST):
             return length is None or length <= MOST_KEPT
-        return command.opcode in _RANGE_LISTS and length is not None and command.csi != CommandSet.KEY_VALUE
+        return command.opcode in _LISTS and length is not None and command.csi != CommandSet.KEY_VALUE
 
     def _lay(self, command: Command, length: int | None, admin: bool) -> None:
         run, controller = self._run, command.controller

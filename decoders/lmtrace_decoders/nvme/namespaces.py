@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from lmtrace_decoders.nvme.transfer import BlockFormat
 
 if TYPE_CHECKING:
-    from lmtrace_decoders.nvme.controller import Function
+    from lmtrace_decoders.nvme.controller import Controller, Function
 
 BROADCAST = 0xFFFFFFFF
 Group = tuple[int, int | bytes]
@@ -28,6 +28,17 @@ class Namespace:
     longest_key: int | None = None
     longest_value: int | None = None
     """KVKML and KVVML of the format of a Key Value namespace; None while not known, and where there is no limit."""
+    blocks: int | None = None
+    """NSZE, and what follows of Identify Namespace; None while not known, and after what may have changed it."""
+    protection: int | None = None
+    """DPS bits 2:0: the type of protection information, 0 for none."""
+    write_protected: tuple[bool, Controller] | None = None
+    """Whether it is, and the life of a controller that told."""
+    reports_unwritten: bool | None = None
+    """NSFEAT bit 2: reads of deallocated or unwritten blocks can be made to fail."""
+    copy_limits: tuple[int, int, int] | None = None
+    """MSSRL, MCL, and MSRC as a count."""
+    endurance_group: int | None = None
     moved: tuple[int, int] = (0, 0)
     """Bytes of a block by the last command, and how many commands in a row had that."""
 

@@ -17,6 +17,7 @@ from lmtrace_decoders.nvme import spool
 from lmtrace_decoders.nvme.announcements import MECHANISMS
 from lmtrace_decoders.nvme.config_space import ConfigSpaces
 from lmtrace_decoders.nvme.controller import Controller, Function
+from lmtrace_decoders.nvme.fact_names import IN_FIRST
 from lmtrace_decoders.nvme.facts import note
 from lmtrace_decoders.nvme.queues import OVERLAPS, Command, CompletionQueue, Queue, SubmissionQueue
 from lmtrace_decoders.nvme.sgl import SglTransfer
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from lmtrace_decoders.nvme.remainder import Remainder
 
 _TOP = (1 << 64) - 1
+FIRST_FACTS = (1 << 2 * IN_FIRST) - 1
 _FIRST_TLP = itemgetter(5)
 PROPERTY_NAMES = (*(one.name for one in Property), "reserved")
 _PROPERTY_NUMBER = {int(one): number for number, one in enumerate(Property)}
@@ -232,7 +234,7 @@ class Output:
                 -1 if command.expected is None else command.expected, to_device, from_device, command.outcome,
                 int(command.data_decoded), learnt, command.fetch_tlp, command.cqe_tlp, command.first_tlp,
                 command.last_tlp, *command.due, int(command.cid_in_use), command.interrupt_mode,
-                command.interrupt_wait_ps, command.early_ps, command.facts, retry,
+                command.interrupt_wait_ps, command.early_ps, command.facts & FIRST_FACTS, command.facts >> 2 * IN_FIRST, retry,
                 -1 if command.controller.css is None else command.controller.css, command.rounds_missed,
                 command.abort_ps, command.waited_ps, 0 if command.expected else -1,
                 function.asymmetric, function.reservations, command.overlaps, *_pointers(command),

@@ -133,6 +133,12 @@ class Command:
         self.waiting = 0
         """What still holds the record open after the completion: 1 the interrupt, 2 the head doorbell."""
 
+    @property
+    def status(self) -> int:
+        """SCT and SC of the completion that was seen, as one number."""
+        assert self.cqe is not None
+        return (self.cqe[14] >> 1 | self.cqe[15] << 7) & 0x7FF
+
     def dword(self, number: int) -> int:
         """Return a dword of the entry."""
         return self.dwords[number]

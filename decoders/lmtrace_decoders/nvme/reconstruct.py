@@ -17,6 +17,7 @@ from lmtrace_decoders.nvme import facts, losses, spool
 from lmtrace_decoders.nvme.admin import Admin
 from lmtrace_decoders.nvme.attribution import Walk
 from lmtrace_decoders.nvme.buffers import Buffers
+from lmtrace_decoders.nvme.conditions import Conditions
 from lmtrace_decoders.nvme.controller import Function
 from lmtrace_decoders.nvme.discovery import Discovery
 from lmtrace_decoders.nvme.doorbells import Doorbells
@@ -42,6 +43,7 @@ from lmtrace_decoders.nvme.queue_uses import write_uses
 from lmtrace_decoders.nvme.queues import MOST_READS, Command, CompletionQueue, SubmissionQueue
 from lmtrace_decoders.nvme.quiet import QuietPeriods
 from lmtrace_decoders.nvme.remainder import Remainder
+from lmtrace_decoders.nvme.reservations import Reservations
 from lmtrace_decoders.nvme.scoreboard import Scoreboard
 
 FROM_DEVICE = 2
@@ -81,6 +83,7 @@ class Reconstruction:
         self.lives = Lives(self)
         self.namespaces = Namespaces()
         self.scoreboard = Scoreboard(self)
+        self.conditions, self.reservations = Conditions(self), Reservations(self)
         self.doorbells = Doorbells(self)
         self.buffers = Buffers(self)
         self.admin = Admin(self)
@@ -491,6 +494,7 @@ class Reconstruction:
             self.queues.uses.late(command, tlp, command.number, True)
         self.buffers.completed(command)
         self.scoreboard.completed(command, command.digests, tlp)
+        self.reservations.completed(command, tlp)
         if function.resumed_as is not None:
             self.migration.first_completion(function, time, tlp, number)
 
@@ -530,6 +534,7 @@ class Reconstruction:
         self.drop_work(command)
         if command.sq.qid:
             self.scoreboard.ended(command)
+            self.reservations.ended(command)
         self.output.transaction(command)
 
     def _finish(self) -> None:

@@ -12,7 +12,7 @@ import numpy as np
 
 from lmtrace.spec import nvme
 from lmtrace.spec.nvme import CommandSet, KeyValue, Nvm
-from lmtrace_decoders.nvme import spool
+from lmtrace_decoders.nvme import ranges, spool
 from lmtrace_decoders.nvme.digests import LARGEST
 from lmtrace_decoders.nvme.key_values import KeyValues
 from lmtrace_decoders.nvme.namespaces import BROADCAST
@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from lmtrace_decoders.nvme.transfer import BlockFormat
 
 COMPARE_FAILURE = 2 << 8 | 0x85
+UNWRITTEN = 2 << 8 | 0x87
+READERS = (Nvm.READ, Nvm.COMPARE, Nvm.VERIFY)
 DEAC, AD = 1 << 25, 1 << 2
 """CDW12 of Write Zeroes and CDW11 of Dataset Management: the blocks are to be deallocated."""
 RESET_ZONE, SELECT_ALL = 4, 1 << 8
@@ -32,7 +34,6 @@ MOST_COPIED = 1 << 16
 """Blocks of one Copy command that are followed."""
 WHOLE_VALUE = 40
 """A shift beyond any value: a Key Value pair is one block."""
-_COPY_ENTRY = {0: 32, 1: 40, 2: 32, 3: 40}
 
 
 class Span(NamedTuple):
@@ -81,38 +82,24 @@ class Scoreboard:
         if command.csi == CommandSet.KEY_VALUE or command.number in self._spans or command.buffer is None:
             return
         if command.opcode == Nvm.DATASET_MANAGEMENT and command.dword(11) & AD:
-            count = (command.dword(10) & 0xFF) + 1
-            data = command.buffer.bytes(0, 16 * count)
-            if data is not None:
-                parts = [data[at : at + 16] for at in range(0, len(data), 16)]
-                self._spans[command.number] = [
-                    self._begin(command, _u64(one, 8), int.from_bytes(one[4:8], "little")) for one in parts
-                ]
+            found = ranges.managed(command)
+            if found is not None:
+                self._spans[command.number] = [self._begin(command, one.first, one.blocks) for one in found]
         elif command.opcode == Nvm.COPY:
-            blocks = sum(count for _, _, count in self._copied(command))
+            blocks = sum(one.blocks for one in ranges.copied(command) or ())
             if blocks:
                 self._spans[command.number] = [self._begin(command, _slba(command), blocks)]
-
-    def _copied(self, command: Command) -> list[tuple[int | None, int, int]]:
-        """Return (NSID, None for the command's; first block; blocks) of each source range of a Copy command."""
-        kind = command.dword(12) >> 8 & 0xF
-        size, count = _COPY_ENTRY.get(kind), (command.dword(12) & 0xFF) + 1
-        data = None if size is None or command.buffer is None else command.buffer.bytes(0, size * count)
-        if data is None or size is None:
-            return []
-        parts = [data[at : at + size] for at in range(0, len(data), size)]
-        return [
-            (int.from_bytes(one[:4], "little") if kind >= 2 else None, _u64(one, 8), one[16] + (one[17] << 8) + 1)
-            for one in parts
-        ]
 
     def completed(self, command: Command, digests: np.ndarray | None, tlp: int) -> None:
         """An I/O command completed; ``digests`` are those of its data."""
         if command.csi == CommandSet.KEY_VALUE:
             self.keys.completed(command, digests, tlp)
             return
-        status = _status(command)
+        status = command.status
         block = self._namespace(command).block
+        ranges.completed(self._run, command, tlp)
+        if status and command.opcode in READERS or command.opcode == Nvm.VERIFY:
+            self._unread(command, status, tlp)
         values, whole = None, None
         if digests is not None and block is not None:
             values, whole = digests["value"], digests["seen"] == block.data
@@ -192,13 +179,12 @@ class Scoreboard:
             if status == 0:
                 self._shadow.forget(self._of(command), tlp)  # the ranges were not seen
             return
-        ranges = self._copied(command)
         if status or spans[0].blocks > MOST_COPIED:
             self._change(command, spans[0], Basis.UNKNOWN, tlp, None, None)
             return
         parts = [
             self._shadow.read_out(self._namespace(command, nsid).number, slba, count, command.fetch_tlp)
-            for nsid, slba, count in ranges
+            for nsid, slba, count in ranges.copied(command) or ()
         ]
         values, whole = (np.concatenate([one[side] for one in parts]) for side in (0, 1))
         self._change(command, spans[0], Basis.COPIED, tlp, values, whole)
@@ -209,7 +195,8 @@ class Scoreboard:
         namespace, slba = self._of(command), _slba(command)
         if status:  # a compare that failed tells nothing of what the blocks hold; all of them may be as they should
             known, sure = self._shadow.read_out(namespace, slba, len(values), command.fetch_tlp)
-            if whole.all() and sure.all():
+            written = self._shadow.settled(namespace, slba, len(values), command.fetch_tlp, WRITTEN) == len(values)
+            if whole.all() and sure.all() and written and not block.metadata:  # metadata may differ, unseen
                 differ = np.flatnonzero(known != values)
                 self._row(command, "written", False, len(values), len(differ), slba, None, tlp)
             return
@@ -222,9 +209,28 @@ class Scoreboard:
                 by_whom = transaction_of(writer) if differ else None
                 self._row(command, BASES[basis], bool(others), judged, differ, slba + first, by_whom, tlp)
 
+    def _unread(self, command: Command, status: int, tlp: int) -> None:
+        """A command that reads failed, or read without moving data: may it have, by what the blocks are?"""
+        number, slba, count = self._of(command), _slba(command), (command.dword(12) & 0xFFFF) + 1
+        if count > MOST_COPIED:
+            return
+        spoilt = self._shadow.settled(number, slba, count, command.fetch_tlp, (Basis.UNCORRECTABLE,) * 2)
+        if spoilt:
+            self._row(command, "uncorrectable", False, spoilt, 0 if status else spoilt, slba, None, tlp)
+        if status == UNWRITTEN:
+            written = self._shadow.settled(number, slba, count, command.fetch_tlp, WRITTEN)
+            released = self._shadow.settled(number, slba, count, command.fetch_tlp, RELEASED)
+            if written == count or released:
+                self._row(command, "refused", False, count, written if written == count else 0, slba, None, tlp)
+
     def _retrieved(self, command: Command, differs: bool, writer: int, tlp: int) -> None:
         """A value was compared with the one that was stored."""
         self._row(command, "written", False, 1, int(differs), 0, writer if differs else None, tlp)
+
+    def _unwritten_fails(self, command: Command, basis: str) -> bool | None:
+        if basis not in ("formatted", "refused"):
+            return None
+        return self._run.conditions.reports_unwritten(command, self._namespace(command))
 
     def _row(
         self, command: Command, basis: str, others: bool, judged: int, differ: int, first: int, writer: int | None,
@@ -238,10 +244,14 @@ class Scoreboard:
             "opcode": command.opcode, "csi": None if command.csi < 0 else command.csi, "nsid": command.dword(1),
             "basis": basis, "other_function": others, "blocks": judged, "differ": differ, "first_lba": first,
             "writer_id": writer,
-            "failed": bool(_status(command)), "time_ps": command.cqe_ps, "tlp_id": tlp,
+            "failed": bool(command.status), "unwritten_fails": self._unwritten_fails(command, basis), "time_ps": command.cqe_ps, "tlp_id": tlp,
             "learnt": spool.LEARNT[command.sq.learnt] if run.whole(function.link) else "inferred",
         }  # fmt: skip
         run.store.writer("data_checks").add(row)
+
+
+WRITTEN, RELEASED = (Basis.WRITTEN, Basis.COPIED), (Basis.DEALLOCATED, Basis.SANITIZED)
+"""First and last basis of blocks that are surely written, and of those that may be unwritten."""
 
 
 def _slba(command: Command) -> int:
@@ -250,12 +260,6 @@ def _slba(command: Command) -> int:
 
 def _u64(data: bytes, at: int) -> int:
     return int.from_bytes(data[at : at + 8], "little")
-
-
-def _status(command: Command) -> int:
-    """Return SCT and SC of a completion, as one number."""
-    assert command.cqe is not None
-    return (command.cqe[14] >> 1 | command.cqe[15] << 7) & 0x7FF
 
 
 def _effect(command: Command) -> tuple[Basis, bool]:

@@ -176,6 +176,16 @@ def _read_out(table, first, count, values, whole, start):  # type: ignore[no-unt
 
 
 @njit(cache=True)
+def _settled(table, first, count, start, low, high):  # type: ignore[no-untyped-def]
+    found = 0
+    for i in range(count):
+        at = _place(table, first + np.uint64(i))
+        if table[at]["key"] != 0 and table[at]["busy"] == 0 and table[at]["end"] < start:
+            found += low <= table[at]["basis"] <= high
+    return found
+
+
+@njit(cache=True)
 def _rehash(old, table):  # type: ignore[no-untyped-def]
     for i in range(len(old)):
         if old[i]["key"] != 0:
@@ -302,6 +312,15 @@ class Shadow:
         if self._fits(namespace, slba, count):
             _read_out(self._table, _key(namespace, slba), count, values, whole, start)
         return values, whole
+
+    def settled(self, namespace: int, slba: int, count: int, start: int, bases: tuple[Basis, Basis]) -> int:
+        """Return how many blocks are surely of a basis between two for a command fetched at ``start``."""
+        last = slba + count
+        if not self._fits(namespace, slba, count) or any(
+            one[0] == namespace and one[1] < last and slba < one[2] for one in self._pending
+        ):
+            return 0
+        return int(_settled(self._table, _key(namespace, slba), count, start, int(bases[0]), int(bases[1])))
 
     def _all_ones(self, size: int) -> int:
         if size not in self._ones:

@@ -20,7 +20,7 @@ from lmtrace.spec.fabrics import FABRICS_OPCODE, fabrics_name
 from lmtrace.spec.nvme import Status, command_name
 from lmtrace.store import Store
 from lmtrace.tables import TABLES
-from lmtrace_decoders.nvme.fact_names import FACTS
+from lmtrace_decoders.nvme.fact_names import FACTS, IN_FIRST
 
 WAITING = 8192
 BATCH = 1 << 16
@@ -61,7 +61,7 @@ TRANSACTION = np.dtype([
     ("learnt", "<i4"), ("fetch_tlp_id", "<i8"), ("cqe_tlp_id", "<i8"), ("first_tlp_id", "<i8"),
     ("last_tlp_id", "<i8"), ("cq_slot_due", "<i4"), ("phase_due", "<i4"), ("sqhd_in_range", "<i4"),
     ("sqhd_past_entry", "<i4"), ("cid_in_use", "<i4"), ("interrupt_due", "<i4"), ("interrupt_wait_ps", "<i8"),
-    ("early_interrupt_ps", "<i8"), ("facts", "<i8"), ("crd", "<i4"), ("css", "<i4"),
+    ("early_interrupt_ps", "<i8"), ("facts", "<i8"), ("more_facts", "<i8"), ("crd", "<i4"), ("css", "<i4"),
     ("rounds_missed", "<i8"), ("abort_ps", "<i8"), ("waited_ps", "<i8"), ("moved_late", "<i4"),
     ("asymmetric", "<i4"), ("reservations", "<i4"), ("buffer_overlaps", "<i4"),
     ("pointer_flaws", "<i8"), ("metadata_expected", "<i8"), ("metadata_bytes", "<i8"), ("bytes_described", "<i8"),
@@ -229,7 +229,8 @@ def _array(
         codes = records["sct"].astype(np.int64) << 8 | records["sc"]
         return _texts(codes, lambda code: Status(code >> 8, code & 0xFF).name, records["sct"] >= 0)
     if name in FACTS and "facts" in (records.dtype.names or ()):
-        pairs = np.maximum(records["facts"], 0) >> 2 * FACTS.index(name) & 3
+        word, at = divmod(FACTS.index(name), IN_FIRST)
+        pairs = np.maximum(records["more_facts" if word else "facts"], 0) >> 2 * at & 3
         return from_numpy(pairs == 2, type_, pairs != 0)
     if name not in (records.dtype.names or ()):
         return _nulls(count, type_)
