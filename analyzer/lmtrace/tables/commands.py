@@ -278,13 +278,13 @@ transaction_id uint64 The command that showed them.
 opcode uint8 Its opcode.
 csi uint8 Command set of the namespace; null while not known.
 nsid uint32 Namespace.
-basis str Why: `written`, `copied`, `zeroes`, `deallocated`, `uncorrectable`, `read`, `formatted`, `sanitized`; `refused`.
+basis str Why: `written`, `copied`, `zeroes`, `deallocated`, `uncorrectable`, `read`, `formatted`, `sanitized`.
 other_function bool Another function changed them last, or read them first.
 blocks uint64 Blocks that could be compared; 1 for the value of a key.
 differ uint64 Blocks of them that differ.
 first_lba uint64 The first block that differs, else the first.
 writer_id uint64 The command that changed that block last; null where none differs.
-failed bool The command failed: a compare, or one that reads blocks made unreadable, or `refused` as unwritten.
+failed bool It failed: a compare, a read of blocks made unreadable, or one `refused` as its blocks are unwritten.
 unwritten_fails bool Reads of unwritten blocks are to fail (DULBE); null while not known, and for most reasons.
 time_ps int64 Its completion.
 tlp_id uint64 TLP of its completion.

@@ -8,7 +8,7 @@ subsystem has other ports, hosts behind them may change everything: then nothing
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from lmtrace.spec.nvme import Admin, Feature, Nvm
 from lmtrace_decoders.nvme import spool

@@ -98,7 +98,7 @@ class Scoreboard:
         status = command.status
         block = self._namespace(command).block
         ranges.completed(self._run, command, tlp)
-        if status and command.opcode in READERS or command.opcode == Nvm.VERIFY:
+        if (status and command.opcode in READERS) or command.opcode == Nvm.VERIFY:
             self._unread(command, status, tlp)
         values, whole = None, None
         if digests is not None and block is not None:
@@ -244,7 +244,8 @@ class Scoreboard:
             "opcode": command.opcode, "csi": None if command.csi < 0 else command.csi, "nsid": command.dword(1),
             "basis": basis, "other_function": others, "blocks": judged, "differ": differ, "first_lba": first,
             "writer_id": writer,
-            "failed": bool(command.status), "unwritten_fails": self._unwritten_fails(command, basis), "time_ps": command.cqe_ps, "tlp_id": tlp,
+            "failed": bool(command.status),
+            "unwritten_fails": self._unwritten_fails(command, basis), "time_ps": command.cqe_ps, "tlp_id": tlp,
             "learnt": spool.LEARNT[command.sq.learnt] if run.whole(function.link) else "inferred",
         }  # fmt: skip
         run.store.writer("data_checks").add(row)

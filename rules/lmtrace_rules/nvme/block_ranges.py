@@ -22,8 +22,8 @@ STATUS_HEAD, STATUS_ENTRY, MOST_STATUS = 8, 16, 1 << 16
 
 def _copies(batch: pa.RecordBatch) -> np.ndarray:
     """Return the rows about Copy commands that succeeded."""
-    copies: np.ndarray = (numbers(batch, "opcode") == Nvm.COPY) & (numbers(batch, "sct") == 0)
-    return copies & (numbers(batch, "sc") == 0)
+    copies, ok = numbers(batch, "opcode") == Nvm.COPY, numbers(batch, "sct") == 0
+    return np.asarray(copies & ok & (numbers(batch, "sc") == 0))
 
 
 @column_rule(
