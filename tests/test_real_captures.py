@@ -28,8 +28,8 @@ TRIED = {
     "sriov": ({"NVM21-N3.3.4-n1": 2}, {"NVM21-5.1.12-n11": 3, "NVM21-5.2.1-n1": 1}),
 }
 """What is warned of and told. The controller names another firmware in its slot than in Identify, lists a command that
-OACS does not offer, and takes AEC bits that OAES lacks; the host tries blocks
-beyond the namespace, a reserved CNS and an oversized queue, which are refused, and deletes a queue that does not exist, which is refused with another code. The
+OACS does not offer, and takes AEC bits that OAES lacks; the host tries blocks beyond the namespace, a reserved CNS and
+an oversized queue, which are refused, and deletes a queue that does not exist, which is refused with another code. The
 firmware before it creates queues without asking how many there are."""
 
 
