@@ -25,14 +25,17 @@ SLOW = settings(
 
 @pytest.fixture(scope="module")
 def captures(capture: Callable[[str], Path], tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
-    """The start of the real capture, which is RDMA, and the scenario in both containers."""
+    """The start of the real capture, which is RDMA, and the scenarios: RDMA, TCP in both containers."""
     packed = capture("fabrics_rdma_tcp/fabrics.pcap.zst")
     with packed.open("rb") as file:
         start = zstandard.ZstdDecompressor().stream_reader(file).read(400_000)
     folder = tmp_path_factory.mktemp("damage")
     real = folder / "real.pcap"
     real.write_bytes(start)
-    return [real, *(synth("nvme-tcp", folder / name, commands=8)[0] for name in ("a.pcap", "a.pcapng"))]
+    return [
+        real, synth("nvme-tcp", folder / "a.pcap", commands=8)[0], synth("nvme-rdma", folder / "b.pcap", commands=8)[0],
+        synth("nvme-tcp", folder / "a.pcapng", commands=8)[0],
+    ]  # fmt: skip
 
 
 def judged(data: bytes, folder: Path) -> Run | None:
@@ -50,14 +53,14 @@ def errors(run: Run | None) -> list[str]:
 
 
 @SLOW
-@given(which=st.integers(0, 2), share=st.floats(0, 1))
+@given(which=st.integers(0, 3), share=st.floats(0, 1))
 def test_cut(captures: list[Path], tmp_path: Path, which: int, share: float) -> None:
     data = captures[which].read_bytes()
     assert errors(judged(data[: int(share * len(data))], tmp_path)) == []
 
 
 @SLOW
-@given(which=st.integers(0, 2), seed=st.integers(0, 1 << 30), count=st.integers(1, 100))
+@given(which=st.integers(0, 3), seed=st.integers(0, 1 << 30), count=st.integers(1, 100))
 def test_altered(captures: list[Path], tmp_path: Path, which: int, seed: int, count: int) -> None:
     data, rng = bytearray(captures[which].read_bytes()), Random(seed)
     for _ in range(count):
@@ -66,7 +69,7 @@ def test_altered(captures: list[Path], tmp_path: Path, which: int, seed: int, co
 
 
 @SLOW
-@given(which=st.integers(0, 1), seed=st.integers(0, 1 << 30), share=st.floats(0.001, 0.2))
+@given(which=st.integers(0, 2), seed=st.integers(0, 1 << 30), share=st.floats(0.001, 0.2))
 def test_packets_not_recorded(captures: list[Path], tmp_path: Path, which: int, seed: int, share: float) -> None:
     data, rng, at = captures[which].read_bytes(), Random(seed), 24
     kept = data[:24]
@@ -77,19 +80,21 @@ def test_packets_not_recorded(captures: list[Path], tmp_path: Path, which: int, 
     assert errors(judged(kept, tmp_path)) == []
 
 
+@pytest.mark.parametrize("which", [1, 2])
 @pytest.mark.parametrize("first", [3, 40, 120])
-def test_begins_midway(captures: list[Path], tmp_path: Path, first: int) -> None:
-    data, at = captures[1].read_bytes(), 24
+def test_begins_midway(captures: list[Path], tmp_path: Path, first: int, which: int) -> None:
+    data, at = captures[which].read_bytes(), 24
     for _ in range(first):
         at += 16 + int.from_bytes(data[at + 8 : at + 12], "little")
     run = judged(data[:24] + data[at:], tmp_path)
     assert run is not None and errors(run) == []
-    assert run.table("transactions").num_rows > 5
+    assert run.table("transactions").num_rows > 5 or which == 2
 
 
+@pytest.mark.parametrize("which", [1, 2])
 @pytest.mark.parametrize("snap", [60, 120, 300])
-def test_cut_by_the_snap_length(captures: list[Path], tmp_path: Path, snap: int) -> None:
-    data, at = captures[1].read_bytes(), 24
+def test_cut_by_the_snap_length(captures: list[Path], tmp_path: Path, snap: int, which: int) -> None:
+    data, at = captures[which].read_bytes(), 24
     kept = data[:24]
     while at + 16 <= len(data):
         size, length = (int.from_bytes(data[at + n : at + n + 4], "little") for n in (8, 12))

@@ -17,7 +17,7 @@ from lmtrace.check import check, decode
 from lmtrace.scenario import Options
 from lmtrace_decoders.fabrics.tshark import find_tshark
 from lmtrace_samples.network.nvme_tcp import Model
-from lmtrace_samples.network.scenario import script
+from lmtrace_samples.network.tcp_scenario import script
 from lmtrace_samples.network.write_frames import write_frames
 
 FIELDS = (

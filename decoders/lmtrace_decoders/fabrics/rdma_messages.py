@@ -41,6 +41,10 @@ class RdmaMessages:
         self._run.closed(connection, row)
 
     def _send(self, connection: Connection, row: Row) -> None:
+        if row.size < (CQE_SIZE if row.upstream else SQE_SIZE) and not row.holes:
+            # Nothing of it was lost: it is no capsule, and what becomes of the connection is not known.
+            connection.doubt()
+            return
         if row.upstream:
             self._run.response(connection, row, row.body[:CQE_SIZE])
             return

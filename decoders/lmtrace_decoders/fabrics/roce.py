@@ -112,6 +112,8 @@ class QueuePair:
         self.number = batch.connection(text)
         self.lanes = (Lane(False), Lane(True))
         self.keep = True
+        """Whether data are kept: those of the admin queue, and the Connect of any other."""
+        self._is_io = False
 
     def packet(self, upstream: bool, opcode: int, psn: int, body: bytes, whole: bool, place: Place) -> None:
         """Take a packet of one end; ``body`` is what follows the base header, without padding and check."""
@@ -214,12 +216,13 @@ class QueuePair:
     def _send(self, lane: Lane, key: bytes, message: Message, marks: int, place: Place) -> None:
         data = bytes(message.data)
         if not lane.upstream and len(data) >= SQE_SIZE and data[0] == FABRICS_OPCODE and data[4] == Fctype.CONNECT:
-            self.keep = data[42:44] == b"\0\0"
+            self.keep, self._is_io = True, data[42:44] != b"\0\0"
         extra = max(message.size - SQE_SIZE, 0) if not lane.upstream else 0
         keep = (self.keep or data[:1] == b"\x7f") and len(data) <= MOST_KEPT
         kept = data if not lane.upstream and keep else data[:SQE_SIZE]
         if lane.upstream:
             kept = data[:SQE_SIZE] + key
+            self.keep &= not self._is_io
         self._batch.add(
             KIND["SendInvalidate" if key else "Send"], self.number, lane.upstream, message.first, place, kept,
             message.size, extra, flags=marks,

@@ -6,12 +6,12 @@ from collections.abc import Callable
 from typing import Any
 
 from lmtrace.spec.fabrics import (
-    DISCONNECT,
     INVALID_PARAMETERS,
     Fctype,
 )
 from lmtrace.spec.nvme import INVALID_FIELD, Admin, Feature, Nvm, Property
 from lmtrace_samples.fault import instead
+from lmtrace_samples.network.commands import unclaimed
 from lmtrace_samples.network.faults import after, before, fault, is_controlled, is_io, once, put
 from lmtrace_samples.network.nvme_tcp import Model, Queue, Request
 
@@ -105,7 +105,7 @@ def _(model: Model) -> None:
 
     def ready(original: Callable[[Queue], None], queue: Queue) -> None:
         for _ in range(3):
-            queue.stream.wait(2.5)
+            model.wait(2.5)
             model.get(queue, Property.CSTS, 0)
         original(queue)
 
@@ -137,12 +137,6 @@ def _(model: Model) -> None:
     instead(model, "identify", identify)
 
 
-def _disconnects(model: Model, queue: Queue) -> None:
-    request = model.fabrics(queue, DISCONNECT.encode(), Fctype.DISCONNECT)
-    model.capsule(request)
-    model.respond(request)
-
-
 @fault("response-after-disconnect", "NVM21-6.4-n1")
 def _(model: Model) -> None:
     """The controller completes a command after the Disconnect of its queue."""
@@ -150,7 +144,7 @@ def _(model: Model) -> None:
     def shut_down(original: Callable[[Queue], None], queue: Queue) -> None:
         late = model.request(model.queues[1], OPC=Nvm.FLUSH, NSID=1)
         model.capsule(late)
-        _disconnects(model, model.queues[1])
+        model.disconnect(model.queues[1])
         model.respond(late)
         original(queue)
 
@@ -160,7 +154,7 @@ def _(model: Model) -> None:
 @fault("admin-queue-disconnected", "NVM21-6.4-n2")
 def _(model: Model) -> None:
     """The controller takes a Disconnect on the admin queue."""
-    after(model, "shut_down", lambda queue: _disconnects(model, queue))
+    after(model, "shut_down", model.disconnect)
 
 
 @fault("authentication-skipped", "NVM21-6.1-6.2-n1")
@@ -172,7 +166,7 @@ def _(model: Model) -> None:
 @fault("silent-host", "NVM21-3.9-n3", "host")
 def _(model: Model) -> None:
     """The host is silent for longer than its keep alive timeout."""
-    before(model, "keep_alive", lambda queue: queue.stream.wait(12))
+    before(model, "keep_alive", lambda queue: model.wait(12))
 
 
 @fault("head-pointer-outside", "NVM21-3.3.2-n1")
@@ -194,3 +188,9 @@ def _(model: Model) -> None:
         model, "shut_down",
         lambda queue: model.simple(queue, OPC=Admin.SET_FEATURES, CDW10=Feature.KEEP_ALIVE_TIMER, CDW11=0),
     )  # fmt: skip
+
+
+@fault("migration-not-claimed", "HMLM-5.1.13.2.1-n10", "host")
+def _(model: Model) -> None:
+    """The host asks for a controller state although the controller does not claim migration."""
+    unclaimed(model)

@@ -1,8 +1,9 @@
-"""Ethernet frames with IPv4 and TCP or UDP, checksums included."""
+"""Ethernet frames with IPv4 and TCP, UDP or RoCEv2, checksums included."""
 
 from __future__ import annotations
 
 import struct
+import zlib
 from dataclasses import dataclass
 
 HOST_ADDRESS, TARGET_ADDRESS = bytes((10, 0, 0, 2)), bytes((10, 0, 0, 1))
@@ -49,7 +50,15 @@ def tcp(source: End, destination: End, seq: int, ack: int, flags: int, data: byt
     return _ip(source.address, destination.address, _TCP, head + data, number)
 
 
-def udp(source: End, destination: End, data: bytes, number: int) -> bytes:
-    """Return a frame with one UDP datagram, without a checksum, as RoCE has it."""
-    head = struct.pack(">HHHH", source.port, destination.port, 8 + len(data), 0)
-    return _ip(source.address, destination.address, _UDP, head + data, number)
+def roce(source: End, destination: End, packet: bytes, number: int) -> bytes:
+    """Return a frame with one RoCEv2 packet: a UDP datagram without checksum, and the invariant CRC behind the packet.
+
+    Fields that a router may change count as all ones in that CRC: type of service, time to live and checksum of IPv4,
+    the checksum of UDP, byte 4 of the base transport header, and 8 bytes before them all.
+    """
+    head = struct.pack(">HHHH", source.port, destination.port, 8 + len(packet) + 4, 0)
+    frame = _ip(source.address, destination.address, _UDP, head + packet + bytes(4), number)
+    covered = bytearray(frame[14 : 14 + 20 + 8 + len(packet)])
+    covered[1] = covered[8] = covered[10] = covered[11] = covered[26] = covered[27] = covered[32] = 0xFF
+    check = zlib.crc32(b"\xff" * 8 + covered)
+    return frame[: 14 + len(covered)] + check.to_bytes(4, "little") + frame[18 + len(covered) :]

@@ -20,7 +20,7 @@ from lmtrace_samples.network.pdu import Pdu
 @fault("capsule-before-icreq", "TCP-3.1-n1", "host")
 def _(model: Model) -> None:
     """The host sends a command before any ICReq."""
-    once(model, "ICReq", lambda queue, pdu: [Pdu("CapsuleCmd", False, model.entry(queue, 0x5A, 0, OPC=0)), pdu], is_io)
+    once(model, "ICReq", lambda queue, pdu: [Pdu("CapsuleCmd", False, model.entry(queue, OPC=0)), pdu], is_io)
 
 
 @fault("icresp-unasked", "TCP-3.1-n2")
@@ -42,7 +42,7 @@ def _(model: Model) -> None:
 @fault("command-before-icresp", "TCP-Xtcp-n2", "both")
 def _(model: Model) -> None:
     """The host does not wait for the ICResp."""
-    once(model, "ICResp", lambda queue, pdu: [Pdu("CapsuleCmd", False, model.entry(queue, 0x5A, 0, OPC=0)), pdu], is_io)
+    once(model, "ICResp", lambda queue, pdu: [Pdu("CapsuleCmd", False, model.entry(queue, OPC=0)), pdu], is_io)
 
 
 @fault("pdu-of-wrong-direction", "TCP-3.3-n1", "both")

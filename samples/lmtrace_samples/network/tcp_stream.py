@@ -6,25 +6,11 @@ from collections.abc import Callable
 from random import Random
 
 from lmtrace.scenario import WireFrame
+from lmtrace_samples.network.clock import Clock
 from lmtrace_samples.network.ethernet import HOST_ADDRESS, TARGET_ADDRESS, End, tcp
 
 FIN, SYN, RST, PSH, ACK = 1, 2, 4, 8, 16
 MOST_SEGMENT = 1448
-_SECOND_PS = 10**12
-
-
-class Clock:
-    """The time of the model, and the identification of its datagrams."""
-
-    def __init__(self) -> None:
-        self.now = 0
-        self.number = 0
-
-    def tick(self, step_ps: int) -> int:
-        """Let time go on and return it."""
-        self.now += step_ps
-        self.number += 1
-        return self.now
 
 
 class TcpConnection:
@@ -87,7 +73,3 @@ class TcpConnection:
         """One side resets it."""
         self._segment(int(upstream), RST | ACK, b"")
         self.open = False
-
-    def wait(self, seconds: float) -> None:
-        """Let time pass."""
-        self._clock.now += int(seconds * _SECOND_PS)
