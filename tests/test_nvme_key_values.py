@@ -137,7 +137,7 @@ def record(key: bytes) -> bytes:
     ("keys", "more", "flaw"),
     [
         ((b"a", b"long key"), 0, None), ((b"a", b"a"), 0, "repeated"), ((b"a", b"gone"), 0, "absent"),
-        ((b"a", b"b"), 1, "counted"),
+        ((b"a", b"b"), 1, "counted"), ((b"a", b"b" * 16, b"a"), 1, "repeated"),
     ],
 )  # fmt: skip
 def test_lists(tmp_path: Path, keys: tuple[bytes, ...], more: int, flaw: str | None) -> None:
@@ -149,6 +149,14 @@ def test_lists(tmp_path: Path, keys: tuple[bytes, ...], more: int, flaw: str | N
     row, last = store.rows(tmp_path)[2:]
     assert (row["keys_listed"], row["list_flaw"]) == (len(keys) + more, flaw)
     assert (last["existed"], last["basis"]) == (True, "told")
+
+
+def test_a_list_that_is_full_may_count_what_did_not_fit(tmp_path: Path) -> None:
+    store = Store()
+    data = (9).to_bytes(4, "little") + record(b"a") + record(b"b")
+    store.do(LIST, b"", data, size=len(data) + 16)
+    store.do(LIST, b"", data, size=len(data) + 20)
+    assert [row["list_flaw"] for row in store.rows(tmp_path)] == [None, "counted"]
 
 
 def test_whether_deletes_are_errors(tmp_path: Path) -> None:

@@ -369,7 +369,7 @@ writer_id uint64 The command that told or made it so; null where it is not known
 delete_errors bool Delete of a key that does not exist is an error (EDNEK); null where no feature of this life told it.
 keys_listed uint32 Keys that a List returned; null where its data were not seen.
 list_flaw str What is wrong with a List: `overrun`, `counted`, `repeated` or `absent`; null for nothing.
-list_told bool That a listed key is absent is known only because another command said so.
+list_told bool That a listed key is absent is known only because another command said so, or a format removed all.
 time_ps int64 Its completion.
 tlp_id uint64 TLP of its completion.
 learnt str `inferred` where commands may have gone unseen, else `seen`.

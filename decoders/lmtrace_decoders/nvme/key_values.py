@@ -28,7 +28,7 @@ MOST_KEYS = 1 << 18
 """Keys that are remembered; of what is touched beyond them nothing is known."""
 MOST_LISTED = 1 << 16
 """Keys of one List that are looked at."""
-LARGEST_KEY = 16
+LARGEST_KEY, LARGEST_RECORD = 16, 20
 CHANGERS = (KeyValue.STORE, KeyValue.DELETE)
 ABOUT_ONE_KEY = (KeyValue.STORE, KeyValue.RETRIEVE, KeyValue.DELETE, KeyValue.EXIST)
 RAW = 1 << 0
@@ -67,7 +67,7 @@ class Listing(NamedTuple):
     flaw: str | None = None
     key: bytes = b""
     told: bool = False
-    """That the key does not exist is known only because another command said so."""
+    """That the key does not exist is known only because another command said so, or a format removed all."""
 
 
 class KeyValues:
@@ -205,13 +205,14 @@ class KeyValues:
             length = int.from_bytes(data[place : place + 2], "little")
             name = data[place + 2 : place + 2 + length]
             if not 0 < length <= LARGEST_KEY or len(name) < length:
-                return Listing(count, "counted")
+                full = command.dword(10) - place < LARGEST_RECORD  # keys that did not fit may be counted too
+                return flaw if full or flaw.flaw else Listing(count, "counted")
             key = self._key(number, name)
             if name in seen:
                 flaw = Listing(count, "repeated", name)
             elif not key.busy and key.end < command.fetch_tlp:
                 if key.exists is False and flaw.flaw is None:
-                    flaw = Listing(count, "absent", name, key.basis == TOLD)
+                    flaw = Listing(count, "absent", name, key.basis in (TOLD, EMPTIED))
                 self._told(key, True, by)
             seen.add(name)
             place += 2 + length + -(2 + length) % 4
