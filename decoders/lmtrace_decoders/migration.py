@@ -88,8 +88,8 @@ class Migration:
             case Admin.TRACK_RECEIVE if select == 0:
                 self._step(command, "read changes", cdw11 & 0xFFFF)
                 if command.succeeded:
-                    link, final = command.controller.function.link, _is_final_report(command)
-                    self.steps.reported(link, cdw11 & 0xFFFF, time, final)
+                    link, (suspended, more) = command.controller.function.link, _report_flags(command)
+                    self.steps.reported(link, cdw11 & 0xFFFF, command.fetch_ps, time, suspended, more)
             case Admin.SET_FEATURES if select == Feature.CONTROLLER_DATA_QUEUE:
                 cdq = self._cdqs.get((command.controller.function.number, cdw11 & 0xFFFF))
                 self._step(command, "move CDQ head", cdq.target if cdq else None)
@@ -375,8 +375,7 @@ class Migration:
         self.steps.write(self._run.store)
 
 
-def _is_final_report(command: Command) -> bool | None:
-    """Whether a Track Receive reports a suspended controller and nothing more to come; None where that was not seen."""
+def _report_flags(command: Command) -> tuple[int | None, int | None]:
+    """Return SUSP and MTR of what a Track Receive reports; None where that was not seen."""
     report = command.buffer or Pieces()
-    suspended, more = (report.field(TRACKED_MEMORY_HEADER, name) for name in ("SUSP", "MTR"))
-    return None if suspended is None or more is None else bool(suspended and not more)
+    return report.field(TRACKED_MEMORY_HEADER, "SUSP"), report.field(TRACKED_MEMORY_HEADER, "MTR")

@@ -129,17 +129,20 @@ class Steps:
         else:
             self._tracking.pop((link, target), None)
 
-    def reported(self, link: int, target: int, time: int, final: bool | None) -> None:
-        """A Track Receive succeeded; ``final`` says that its target is suspended and no more is to be reported.
+    def reported(
+        self, link: int, target: int, fetched: int, time: int, suspended: int | None, more: int | None
+    ) -> None:  # fmt: skip
+        """A Track Receive succeeded; ``suspended`` and ``more`` are SUSP and MTR of what it returned.
 
-        With a report that was not seen it is not known whether tracking came to its end.
+        The last report is the one with no more to tell of a controller that is suspended, also where it misreports
+        that. With a report that was not seen it is not known whether tracking came to its end.
         """
         found = self._suspended.get((link, target))
         if found is None or found[0].final_report_ps is not None:
             return
-        if final is None:
+        if suspended is None or more is None:
             found[0].tracking_ps = None
-        elif final:
+        elif not more and (suspended or fetched > found[0].suspended_ps):
             found[0].final_report_ps = time
 
     def written(

@@ -25,7 +25,7 @@ class MemoryTracking:
     last: TrackReceive | None = None
     """The latest report."""
     final: TrackReceive | None = None
-    """The report with SUSP=1 and MTR=0, by which everything was read; None until then, and once the target runs."""
+    """The report on a suspended target with MTR=0, by which everything was read; None until then, and once it runs."""
     unseen: bool = False
     """A report since the target was suspended was not seen, so that it may have been the final one."""
     resets: int = 0
@@ -141,8 +141,10 @@ class Trackings:
         report = command.report
         if not command.completed or report.more is None:
             one.unseen = True
-        elif report.suspended and not report.more and suspended is not Known.NO and one.final is None:
-            one.final = command
+        elif not report.more and one.final is None:
+            # A report that denies the suspension is the controller's error; the host has read to the end all the same.
+            if suspended is Known.YES or (report.suspended and suspended is Known.UNKNOWN):
+                one.final = command
 
     def suspending(self, cntlid: int) -> None:
         """A controller that ran was suspended: what was read before is not the end."""
