@@ -340,7 +340,7 @@ def state_changed_on_its_way(command: SetControllerState | StateItem, session: S
     if isinstance(command, StateItem):
         yield from _item_across(command)
         return
-    if not (command.commits and command.succeeded):
+    if not (command.commits and command.completed):
         return
     state = sent_with(command, session).state
     found = origins(state, session)

@@ -101,7 +101,8 @@ def _serving(chance: Chance) -> Callable[..., None]:
         if queue.qid and chance.strikes(
             "head-pointer", CONTROLLER, "NVM21-4.2.1-n6", f"The completion of {name} tells a head that is beyond.",
         ):  # fmt: skip
-            head, command.queue.head = command.queue.head, (command.queue.head + rng.randrange(2, 5))
+            # Beyond the tail, as what lies before it may have been fetched.
+            head, command.queue.head = command.queue.head, (command.queue.tail + rng.randrange(1, 4))
             command.queue.head %= command.queue.size
             original(queue, command, status, result)
             command.queue.head = head

@@ -24,13 +24,13 @@ def claims(world: World, chance: Chance) -> None:
     """Fields of Identify data."""
     for side in world.sides:
         for controller in side.subsystem.controllers.values():
-            instead(controller, "identify_fields", _fields(controller, chance))
+            instead(controller, "identify_fields", _fields(controller, side.drivers[0], chance))
         instead(side.manager, "identify_data", _data(chance))
         instead(side.manager, "feature_scopes", _scopes(chance))
         instead(side.drivers[0], "identify", _identify(side.drivers[0], chance))
 
 
-def _fields(controller: Controller, chance: Chance) -> Callable[..., dict[str, int]]:
+def _fields(controller: Controller, manager: Driver, chance: Chance) -> Callable[..., dict[str, int]]:
     manages = isinstance(controller, ManagementController)
 
     def fields(original: Callable[[], dict[str, int]]) -> dict[str, int]:
@@ -41,7 +41,7 @@ def _fields(controller: Controller, chance: Chance) -> Callable[..., dict[str, i
         if manages:
             host_memory = {"HMPRE": rng.choice((1, 16, 1024))}
             changes.append(("host-memory-buffer", "HMLM-5.1.13.2.1-n3", host_memory, False))
-        else:
+        elif manager.queues:  # else nothing shows that the controller is a secondary one
             changes.append(("claims-management", "HMLM-5.1.13.2.1-n2", {"OACS": OACS_HMLMS}, False))
         if not tracks & TRACKS_MEMORY:
             name = rng.choice(("CMMRTD", "NMMRTD", "MINMRTG", "MAXMRTG"))
