@@ -34,8 +34,8 @@ class Lives:
         self._nssr: int | None = None
         self._virtuals: dict[tuple[int, int], dict[str, int]] = {}
         """Of each physical function what the host wrote to SR-IOV Control and NumVFs."""
-        self._resets: deque[tuple[int, Function, str]] = deque(maxlen=64)
-        """The latest resets that were asked for: TLP, function, how."""
+        self._resets: deque[tuple[int, Function, str, int]] = deque(maxlen=64)
+        """The latest resets that were asked for: TLP, function, how, time."""
 
     # -- properties -------------------------------------------------------------------------------------------
 
@@ -232,13 +232,14 @@ class Lives:
     def reset(self, function: Function, why: str, time: int, tlp: int) -> None:
         """End a life: its queues and the commands in them are gone.
 
-        One that only shows in behaviour came at some time after the last sign of life, and is dated to that.
+        One that only shows in behaviour came at some time after the last sign of life, and is dated to that; or to the
+        reset of another function since, which may be its primary controller and take it offline (8.2.6.3).
         """
         run, controller = self._run, function.controller
         if why != BEHAVED:
-            self._resets.append((tlp, function, why))
+            self._resets.append((tlp, function, why, time))
         run.quiet.end(function, time, tlp)
-        ended = function.alive if why == BEHAVED and function.alive is not None else (time, tlp)
+        ended = self._behaved(function, function.alive) if why == BEHAVED and function.alive else (time, tlp)
         function.alive = None
         lived = bool(controller.enabled or controller.sqs or controller.cqs)
         for cq in list(controller.cqs.values()):
@@ -267,6 +268,14 @@ class Lives:
             queues = range(Property.AQA, Property.ACQ + 8, 4)
             for offset in (Property.CC, *queues, *range(Property.PMRCTL, Property.PMRMSCU + 4, 4), *memory):
                 function.registers.pop(offset, None)
+
+    def _behaved(self, function: Function, alive: tuple[int, int]) -> tuple[int, int]:
+        """Return (when, TLP) of a reset that nothing showed, of a function that was last alive at ``alive``."""
+        for tlp, other, _, time in self._resets:
+            primary = other.link == function.link and other is not function and not other.facts.is_virtual
+            if tlp > alive[1] and primary and function.facts.is_virtual is not False:
+                return time, tlp
+        return alive
 
     # -- configuration ----------------------------------------------------------------------------------------
 
