@@ -128,7 +128,6 @@ def test_random_fault_from_the_command_line(tmp_path: Path) -> None:
 
 WITHOUT_FAULT = {
     "HMLM-5.1.17.1.1-n22": "posting commands to a suspended controller is legal, and every migration does it",
-    "HMLM-5.1.17.1.1-n23": "a reset that shows only in behaviour is dated to the last sign of life before it",
     "HMLM-5.1.17.1.3-n36": "no scenario sets a state that asks for more than the other side has",
 }
 """Live-migration rules for which no scenario has a named fault, and why."""

@@ -19,6 +19,11 @@ forgets(
     "Sanitize succeeds although a controller is suspended.",
 )  # fmt: skip
 
+forgets(
+    "suspension-outlives-manager", "HMLM-5.1.17.1.1-n23", "reset-while-suspended", "resume-running",
+    "A controller is resumed though a reset of the managing controller had ended its suspension.",
+)  # fmt: skip
+
 
 def _source(world: World) -> Controller:
     """Return the controller that the tenant uses."""
