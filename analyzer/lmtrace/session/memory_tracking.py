@@ -141,10 +141,11 @@ class Trackings:
         report = command.report
         if not command.completed or report.more is None:
             one.unseen = True
-        elif not report.more and one.final is None:
-            # A report that denies the suspension is the controller's error; the host has read to the end all the same.
-            if suspended is Known.YES or (report.suspended and suspended is Known.UNKNOWN):
-                one.final = command
+            return
+        # A report that denies the suspension is the controller's error; the host has read to the end all the same.
+        of_suspended = suspended is Known.YES or (suspended is Known.UNKNOWN and report.suspended)
+        if of_suspended and not report.more and one.final is None:
+            one.final = command
 
     def suspending(self, cntlid: int) -> None:
         """A controller that ran was suspended: what was read before is not the end."""
