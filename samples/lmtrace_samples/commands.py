@@ -311,6 +311,10 @@ class Controller(Engine):
             asked = min(value & 0xFFFF, most), min(value >> 16, most)
             self.features[fid] = asked[1] << 16 | asked[0]
             return (self.features[fid], 0)
+        if fid == Feature.INTERRUPT_VECTOR_CONFIGURATION:
+            change = self.uncoalesced.add if value >> 16 & 1 else self.uncoalesced.discard
+            change(value & 0xFFFF)
+            return None
         if fid not in (Feature.ARBITRATION, Feature.INTERRUPT_COALESCING, Feature.ASYNC_EVENT_CONFIGURATION):
             raise Refused(INVALID_FIELD)
         self.features[fid] = value

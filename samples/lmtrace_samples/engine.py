@@ -43,6 +43,7 @@ _PLAIN = frozenset({
 })  # fmt: skip
 """Where a write is kept and does nothing else."""
 ABORTED_BY_DELETION = Status(0, 0x08)
+AGGREGATION = 100 * US
 URGENT, LOW = 0, 3
 """QPRIO."""
 REQUESTS = 4
@@ -172,6 +173,8 @@ class Engine:
         self.requests: deque[Command] = deque()
         self.events: deque[tuple[int, int]] = deque()
         self.features: dict[int, int] = {0x07: 7 << 16 | 7}
+        self.uncoalesced: set[int] = set()
+        """Vectors whose coalescing is disabled."""
         self.shadow: ControllerShadow | None = None
         self.open = 0
         self.fetching = False
@@ -529,7 +532,14 @@ class Engine:
         if queue.enabled and not queue.interrupt_due:
             queue.interrupt_due = True
             self.interrupts_due += 1
-            self.clock.after(self.rng.randrange(20, 400) * NS, self._interrupt, queue)
+            self.clock.after(self.coalesced(queue) or self.rng.randrange(20, 400) * NS, self._interrupt, queue)
+
+    def coalesced(self, queue: CompletionQueue) -> int:
+        """Hook: how long an interrupt is held back for others to join it (5.1.25.2.2)."""
+        threshold_time = self.features.get(Feature.INTERRUPT_COALESCING, 0)
+        if not queue.qid or queue.vector in self.uncoalesced or not threshold_time & 0xFF:
+            return 0
+        return (threshold_time >> 8 & 0xFF) * AGGREGATION
 
     def _interrupt(self, queue: CompletionQueue) -> None:
         if self.cqs.get(queue.qid) is not queue or not queue.interrupt_due:

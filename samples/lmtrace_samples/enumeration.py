@@ -19,6 +19,8 @@ class ConfigSpace(bytearray):
     """A function's configuration space. A BAR that is written with ones shows its size."""
 
     bars: tuple[int, ...] = ()
+    kind = 0b100
+    """Bits 3:0 of a BAR: 64 bits wide, not prefetchable."""
     writable: dict[int, int]
     """Of bytes with bits that only tell something: those that can be written."""
 
@@ -30,7 +32,7 @@ class ConfigSpace(bytearray):
         for low in self.bars:
             if isinstance(key, slice) and key.start == low:
                 base = int.from_bytes(self[low : low + 4], "little") & -BAR_SIZE & 0xFFFFFFFF
-                super().__setitem__(slice(low, low + 4), (base | 0b100).to_bytes(4, "little"))
+                super().__setitem__(slice(low, low + 4), (base | self.kind).to_bytes(4, "little"))
 
     def reset(self, whole: bool) -> None:
         """Hook: a reset disables the function and MSI-X; a conventional one takes its BARs and its VFs too (6.6)."""
