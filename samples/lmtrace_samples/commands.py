@@ -34,6 +34,7 @@ from lmtrace_samples.shadow_doorbells import DOORBELL_BUFFERS, ControllerShadow
 from lmtrace_samples.simulation import NS, Steps
 from lmtrace_samples.tlp import PAGE
 from lmtrace_samples.upkeep import NamespaceUpkeep
+from lmtrace_samples.zone_commands import ZoneCommands
 
 if TYPE_CHECKING:
     from lmtrace_samples.subsystem import Subsystem
@@ -93,10 +94,13 @@ class Controller(Engine):
         """Fields of Identify Controller that are others than those of every controller."""
         self.command_sets: dict[int, dict[int, Handler]] = {}
         """Commands of the I/O command sets besides NVM, by CSI."""
+        self.of_command_sets: dict[int, bytes] = {}
+        """What Identify Controller of a command set says, by CSI, where it is not all zeroes."""
         self.key_value = KeyValueCommands(self)
         self.upkeep = NamespaceUpkeep(self)
         self.firmware = Firmware(self)
         self.aborts = Aborts(self)
+        self.zones = ZoneCommands(self)
         self.admin = {
             Admin.DELETE_IO_SQ: self._delete_sq,
             Admin.CREATE_IO_SQ: self._create_sq,
@@ -263,7 +267,7 @@ class Controller(Engine):
                 found = [nsid for nsid in sorted(self.namespaces) if nsid > command.nsid]
                 return b"".join(nsid.to_bytes(4, "little") for nsid in found)
             case Cns.IO_CONTROLLER if (csi := command.bits(11, 31, 24)) == 0 or csi in self.command_sets:
-                return bytes(PAGE)
+                return self.of_command_sets.get(csi, bytes(PAGE))
             case Cns.IO_NAMESPACE if (csi := command.bits(11, 31, 24)) in self.command_sets:
                 namespace = self.namespaces.get(command.nsid)
                 if namespace is None or namespace.csi != csi:
@@ -326,7 +330,8 @@ class Controller(Engine):
 
     # NVM Command Set.
 
-    def _extent(self, command: Command) -> tuple[Namespace, int, int]:
+    def extent(self, command: Command) -> tuple[Namespace, int, int]:
+        """Return the namespace of a command, its first block, and how many; refuse what is not there."""
         namespace = self.present(command)
         first = command.cdw[11] << 32 | command.cdw[10]
         count = command.bits(12, 15, 0) + 1
@@ -353,7 +358,7 @@ class Controller(Engine):
         return None
 
     def _read(self, command: Command) -> Steps[Result]:
-        namespace, first, count = self._extent(command)
+        namespace, first, count = self.extent(command)
         yield self._media(count)
         self._check_readable(namespace, first, count)
         yield from self.to_host(command, namespace.read(first, count))
@@ -386,7 +391,7 @@ class Controller(Engine):
             raise Refused(UNRECOVERED_READ)
 
     def _write(self, command: Command) -> Steps[Result]:
-        namespace, first, count = self._extent(command)
+        namespace, first, count = self.extent(command)
         yield from self._paired(command)
         data = yield from self.from_host(command, count * namespace.block_size)
         if namespace.metadata:
@@ -398,7 +403,7 @@ class Controller(Engine):
         return None
 
     def _compare(self, command: Command) -> Steps[Result]:
-        namespace, first, count = self._extent(command)
+        namespace, first, count = self.extent(command)
         yield from self._paired(command)
         data = yield from self.from_host(command, count * namespace.block_size)
         yield self._media(count)
@@ -408,7 +413,7 @@ class Controller(Engine):
         return None
 
     def _write_zeroes(self, command: Command) -> Steps[Result]:
-        namespace, first, count = self._extent(command)
+        namespace, first, count = self.extent(command)
         yield self._media(count)
         namespace.clear(first, count)
         self.changed(command, namespace, first, count, bool(command.bits(12, 25, 25)))
@@ -431,14 +436,14 @@ class Controller(Engine):
         return None
 
     def _spoil(self, command: Command) -> Steps[Result]:
-        namespace, first, count = self._extent(command)
+        namespace, first, count = self.extent(command)
         yield self._media(count)
         namespace.spoil(first, count)
         self.changed(command, namespace, first, count, False)
         return None
 
     def _verify(self, command: Command) -> Steps[Result]:
-        namespace, first, count = self._extent(command)
+        namespace, first, count = self.extent(command)
         yield self._media(count)
         self._check_readable(namespace, first, count)
         return None

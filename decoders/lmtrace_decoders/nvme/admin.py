@@ -17,6 +17,15 @@ from lmtrace.spec.nvme import (
     CommandSet,
     Feature,
 )
+from lmtrace.spec.zones import (
+    CHANGED_ZONE_LIST,
+    EXTENSION_UNIT,
+    MOST_FORMATS,
+    ZASL,
+    ZONE_CHANGED,
+    ZONED_FORMAT,
+    ZONED_FORMATS,
+)
 from lmtrace_decoders.nvme import spool
 from lmtrace_decoders.nvme.buffers import enables_host_memory
 from lmtrace_decoders.nvme.memory_map import HMB, READ, SHADOW, WRITE
@@ -25,6 +34,7 @@ from lmtrace_decoders.nvme.queues import CompletionQueue, SubmissionQueue
 from lmtrace_decoders.nvme.scoreboard import FORGETS
 from lmtrace_decoders.nvme.shadow import Basis
 from lmtrace_decoders.nvme.transfer import BlockFormat
+from lmtrace_decoders.nvme.zone_model import ZonedFacts
 
 if TYPE_CHECKING:
     from lmtrace.pieces import Pieces
@@ -37,12 +47,12 @@ MOST_HOST_MEMORY = 1 << 32
 """Bytes of one piece of a host memory buffer that are laid into the map."""
 CSI_DESCRIPTOR = 4
 """NIDT of the descriptor that holds the CSI."""
-ZONED_FORMATS = 2816
-"""First LBA Format Extension in the data of a zoned namespace."""
 AGGREGATION_PS = 100_000_000
 """Unit of TIME of Interrupt Coalescing (5.1.25.2.2)."""
 INVALID_DOORBELL_VALUE = 0x0100
 """Event type 0 and information 01h of an Asynchronous Event Request's completion."""
+ZONE_DESCRIPTOR_CHANGED = ZONE_CHANGED << 8 | 2
+"""Event type 2 and information EFh."""
 MOST_SHIFT = 40
 """A larger MDTS is none that limits anything."""
 ATTACHERS = (
@@ -111,14 +121,14 @@ class Admin:
                 self._managed(command, tlp)
             elif opcode == nvme.Admin.GET_FEATURES and command.dword(10) & 0x7FF == Feature.KEY_VALUE_CONFIGURATION:
                 self._run.scoreboard.keys.configured(command, command.dw0)
-            elif opcode == nvme.Admin.GET_LOG_PAGE and command.dword(10) & 0xFF == SANITIZE_STATUS:
-                self._sanitized(command, tlp)
+            elif opcode == nvme.Admin.GET_LOG_PAGE:
+                self._logged(command, tlp)
             elif opcode == nvme.Admin.DOORBELL_BUFFER_CONFIG:
                 self._shadow(command, time)
             elif opcode == nvme.Admin.ABORT and not command.dw0 & 1:
                 self._aborted(command, time)
-            elif opcode == nvme.Admin.ASYNC_EVENT_REQUEST and command.dw0 & 0xFF07 == INVALID_DOORBELL_VALUE:
-                self._doorbell_reported(command)
+            elif opcode == nvme.Admin.ASYNC_EVENT_REQUEST:
+                self._event(command, tlp)
             elif opcode == nvme.Admin.SET_FEATURES:
                 self._feature(command, time)
         self._run.conditions.completed(command, tlp)
@@ -126,8 +136,22 @@ class Admin:
         self._run.migration.completed(command, time, tlp)
         self._run.buffers.queue_lists.pop(command, None)
 
-    def _sanitized(self, command: Command, tlp: int) -> None:
-        """A sanitize operation that failed may have left what was there."""
+    def _event(self, command: Command, tlp: int) -> None:
+        """An event was reported."""
+        assert command.cqe is not None
+        if command.dw0 & 0xFF07 == INVALID_DOORBELL_VALUE:
+            self._doorbell_reported(command)
+        elif command.dw0 & 0xFF07 == ZONE_DESCRIPTOR_CHANGED:
+            nsid = int.from_bytes(command.cqe[4:8], "little")
+            self._run.scoreboard.zones.changed(command.controller.function, nsid, tlp)
+
+    def _logged(self, command: Command, tlp: int) -> None:
+        """A log page was read: zones may have changed; a sanitize that failed may have left what was there."""
+        page = command.dword(10) & 0xFF
+        if page == CHANGED_ZONE_LIST:
+            self._run.scoreboard.zones.changed(command.controller.function, command.dword(1), tlp)
+        if page != SANITIZE_STATUS:
+            return
         state = None if command.buffer is None or command.qword(48) else command.buffer.bytes(2, 3)
         if state is not None and state[0] & 7 == SANITIZE_FAILED:
             self._run.scoreboard.forget(command, BROADCAST, tlp, Basis.UNKNOWN)
@@ -136,6 +160,7 @@ class Admin:
         """Namespaces may have other formats now."""
         for one in self._run.namespaces.all_of(command.controller.function, BROADCAST):
             one.longest_key = one.longest_value = None
+            one.zoned = ZonedFacts()
 
     def _managed(self, command: Command, tlp: int) -> None:
         """A namespace was created, with a command set and without a key, or deleted."""
@@ -146,7 +171,9 @@ class Admin:
             run.namespaces.of(function, nsid).csi = command.dword(11) >> 24
         for one in run.namespaces.all_of(function, nsid):
             run.scoreboard.keys.forget(one.number, command.fetch_tlp, tlp)
+            run.scoreboard.zones.forget(one.number, tlp)
             one.longest_key = one.longest_value = None
+            one.zoned = ZonedFacts()
         if created:
             run.scoreboard.keys.emptied(command, function, nsid, tlp)
 
@@ -224,6 +251,8 @@ class Admin:
             self._command_set(function, command.dword(1), bytes(pieces.data))
         elif cns == Cns.IO_NAMESPACE:
             self._of_command_set(function, command, pieces)
+        elif cns == Cns.IO_CONTROLLER and command.dword(11) >> 24 == CommandSet.ZONED:
+            self._append_limit(function, pieces)
         elif cns == Cns.IO_ACTIVE_NAMESPACES:
             for at in range(0, len(pieces.data) - 3, 4):
                 nsid = int.from_bytes(pieces.data[at : at + 4], "little")
@@ -241,6 +270,14 @@ class Admin:
         if not mdts or high is None or mdts > MOST_SHIFT:
             return None
         return 1 << mdts + 12 + CAP["MPSMIN"].of((high << 32).to_bytes(8, "little"))
+
+    def _append_limit(self, function: Function, pieces: Pieces) -> None:
+        """Take the largest Zone Append, in the unit of MDTS."""
+        zasl, high = pieces.bytes(ZASL, ZASL + 1), function.dword(nvme.Property.CAP + 4)
+        if zasl is None or zasl[0] > MOST_SHIFT or (zasl[0] and high is None):
+            return
+        low = 0 if high is None else CAP["MPSMIN"].of((high << 32).to_bytes(8, "little"))
+        function.append_limit = 1 << zasl[0] + 12 + low if zasl[0] else 0
 
     def _active(self, function: Function, after: int, data: bytes) -> None:
         """Take the active namespaces, where one list holds them all."""
@@ -264,7 +301,9 @@ class Admin:
         metadata, shift = int.from_bytes(data[at : at + 2], "little"), data[at + 2]
         if 9 <= shift <= 24:
             namespace = self._run.namespaces.of(function, nsid)
-            zone = None if namespace.block is None else namespace.block.zone
+            unit = namespace.zoned.of_format(index, "ZDES")
+            zone = None if unit is None else EXTENSION_UNIT * unit
+            namespace.shared = bool(data[30] & 1)
             extended, deallocated = bool(flbas >> 4 & 1), data[33] & 7
             namespace.told = True
             namespace.block = BlockFormat(1 << shift, metadata, extended, zone, deallocated, index)
@@ -284,10 +323,11 @@ class Admin:
         namespace.csi, block = command.dword(11) >> 24, namespace.block
         if namespace.csi == CommandSet.KEY_VALUE:
             self._key_value(namespace, pieces)
-        elif namespace.csi == CommandSet.ZONED and block is not None:
-            at = ZONED_FORMATS + 16 * block.number + 8
-            if (extension := pieces.bytes(at, at + 1)) is not None:
-                namespace.block = block._replace(zone=64 * extension[0])
+        elif namespace.csi == CommandSet.ZONED:
+            namespace.zoned.structure = pieces.bytes(0, 64)
+            namespace.zoned.formats = pieces.bytes(ZONED_FORMATS, ZONED_FORMATS + MOST_FORMATS * ZONED_FORMAT.size)
+            if block is not None and (unit := namespace.zoned.of_format(block.number, "ZDES")) is not None:
+                namespace.block = block._replace(zone=EXTENSION_UNIT * unit)
 
     def _key_value(self, namespace: Namespace, pieces: Pieces) -> None:
         """Take the longest key and value of the format in use, where that is one of the formats there are."""

@@ -33,6 +33,8 @@ _WAYS = (0, READ, WRITE, READ | WRITE)
 _ASSUMED_BLOCK = BlockFormat(512)
 _LISTS = (nvme.Nvm.DATASET_MANAGEMENT, nvme.Nvm.COPY, *RESERVATIONS)
 """I/O commands whose data name ranges of blocks, or keys of hosts."""
+_ZONE_DATA = (nvme.Nvm.ZONE_MANAGEMENT_SEND, nvme.Nvm.ZONE_MANAGEMENT_RECEIVE)
+"""Commands of the Zoned Namespace Command Set whose data tell of zones."""
 _FEATURES = (nvme.Admin.SET_FEATURES, nvme.Admin.GET_FEATURES)
 _QUEUE_CREATORS = (nvme.Admin.CREATE_IO_SQ, nvme.Admin.CREATE_IO_CQ, nvme.Admin.CONTROLLER_DATA_QUEUE)
 
@@ -119,6 +121,8 @@ class Buffers:
         """Whether the bytes of a command's data are kept: those of admin commands, and lists of ranges or keys."""
         if admin or (command.csi == CommandSet.KEY_VALUE and command.opcode == nvme.KeyValue.LIST):
             return length is None or length <= MOST_KEPT
+        if command.csi == CommandSet.ZONED and command.opcode in _ZONE_DATA:
+            return length is not None and length <= MOST_KEPT
         return command.opcode in _LISTS and length is not None and command.csi != CommandSet.KEY_VALUE
 
     def _lay(self, command: Command, length: int | None, admin: bool) -> None:

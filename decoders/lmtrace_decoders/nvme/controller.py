@@ -105,6 +105,8 @@ class Function:
     """SGLS, NN and ONCS of Identify Controller; -1 while not known."""
     namespaces: int = -1
     oncs: int = -1
+    append_limit: int | None = None
+    """Most bytes of a Zone Append (ZASL), 0 for no limit of its own; None while not known."""
     most_bytes: int | None = None
     """The largest transfer by MDTS; None where it is not known, or none."""
     active: set[int] | None = None

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from lmtrace_decoders.nvme.transfer import BlockFormat
+from lmtrace_decoders.nvme.zone_model import ZonedFacts
 
 if TYPE_CHECKING:
     from lmtrace_decoders.nvme.controller import Controller, Function
@@ -39,6 +40,10 @@ class Namespace:
     copy_limits: tuple[int, int, int] | None = None
     """MSSRL, MCL, and MSRC as a count."""
     endurance_group: int | None = None
+    shared: bool | None = None
+    """NMIC: it may be attached to several controllers."""
+    zoned: ZonedFacts = field(default_factory=ZonedFacts)
+    """What is told of its zones."""
     moved: tuple[int, int] = (0, 0)
     """Bytes of a block by the last command, and how many commands in a row had that."""
 

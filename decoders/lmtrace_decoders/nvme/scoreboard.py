@@ -17,6 +17,7 @@ from lmtrace_decoders.nvme.digests import LARGEST
 from lmtrace_decoders.nvme.key_values import KeyValues
 from lmtrace_decoders.nvme.namespaces import BROADCAST
 from lmtrace_decoders.nvme.shadow import BASES, OTHERS, Basis, Shadow, by, transaction_of
+from lmtrace_decoders.nvme.zones import Zones
 
 if TYPE_CHECKING:
     from lmtrace_decoders.nvme.namespaces import Namespace
@@ -24,6 +25,10 @@ if TYPE_CHECKING:
     from lmtrace_decoders.nvme.reconstruct import Reconstruction
     from lmtrace_decoders.nvme.transfer import BlockFormat
 
+SPANNED = (
+    Nvm.WRITE, Nvm.WRITE_ZEROES, Nvm.WRITE_UNCORRECTABLE, Nvm.DATASET_MANAGEMENT, Nvm.ZONE_MANAGEMENT_SEND,
+)  # fmt: skip
+"""Commands that change the blocks that they name."""
 COMPARE_FAILURE = 2 << 8 | 0x85
 UNWRITTEN = 2 << 8 | 0x87
 READERS = (Nvm.READ, Nvm.COMPARE, Nvm.VERIFY)
@@ -52,6 +57,7 @@ class Scoreboard:
         self._shadow = Shadow()
         self._spans: dict[int, list[Span]] = {}
         self.keys = KeyValues(run, self._retrieved)
+        self.zones = Zones(run)
 
     # -- a command's life ---------------------------------------------------------------------------------------
 
@@ -71,6 +77,12 @@ class Scoreboard:
             self.keys.began(command)
             return
         dw12 = command.dword(12)
+        if command.csi == CommandSet.ZONED:
+            self.zones.began(command)
+            if command.opcode == Nvm.ZONE_MANAGEMENT_SEND and _resets_one(command):
+                extent = self.zones.zone_extent(command)
+                if extent is not None:
+                    self._spans[command.number] = [self._begin(command, *extent)]
         if command.opcode in (Nvm.WRITE, Nvm.WRITE_ZEROES, Nvm.WRITE_UNCORRECTABLE):
             self._spans[command.number] = [self._begin(command, _slba(command), (dw12 & 0xFFFF) + 1)]
 
@@ -104,11 +116,13 @@ class Scoreboard:
         if digests is not None and block is not None:
             values, whole = digests["value"], digests["seen"] == block.data
         spans = self._spans.pop(command.number, None)
+        if command.csi == CommandSet.ZONED:
+            self.zones.completed(command, digests, tlp)
         match command.opcode:
             case Nvm.READ | Nvm.COMPARE if values is not None and whole is not None and block is not None:
                 if status == 0 or (command.opcode == Nvm.COMPARE and status == COMPARE_FAILURE):
                     self._compare(command, values, whole, block, status, tlp)
-            case Nvm.WRITE | Nvm.WRITE_ZEROES | Nvm.WRITE_UNCORRECTABLE | Nvm.DATASET_MANAGEMENT if spans:
+            case opcode if opcode in SPANNED and spans:
                 basis, released = _effect(command)
                 for one in spans:
                     kind = basis if status == 0 and (basis is not Basis.WRITTEN or values is not None) else None
@@ -130,6 +144,8 @@ class Scoreboard:
         if command.csi == CommandSet.KEY_VALUE:
             self.keys.ended(command, last)
             return
+        if command.csi == CommandSet.ZONED:
+            self.zones.ended(command, last)
         for one in self._spans.pop(command.number, ()):
             self._change(command, one, Basis.UNKNOWN, last, None, None)
 
@@ -144,8 +160,13 @@ class Scoreboard:
         for number in gone:
             self._shadow.forget(number, tlp, basis if number in named else Basis.UNKNOWN)
             self.keys.forget(number, command.fetch_tlp, tlp)
+            self.zones.forget(number, tlp)
         if basis is Basis.FORMATTED:
             self.keys.emptied(command, function, nsid, tlp)
+
+    def deallocated_digest(self, block: BlockFormat) -> int | None:
+        """Return the digest of a deallocated block, None where its content is not told."""
+        return {1: 0, 2: self._shadow.ones(block.data)}.get(block.deallocated)
 
     # -- what it does -------------------------------------------------------------------------------------------
 
@@ -255,6 +276,11 @@ WRITTEN, RELEASED = (Basis.WRITTEN, Basis.COPIED), (Basis.DEALLOCATED, Basis.SAN
 """First and last basis of blocks that are surely written, and of those that may be unwritten."""
 
 
+def _resets_one(command: Command) -> bool:
+    """Whether a Zone Management Send resets one zone."""
+    return command.dword(13) & (0xFF | SELECT_ALL) == RESET_ZONE
+
+
 def _slba(command: Command) -> int:
     return command.qword(40)
 
@@ -270,7 +296,7 @@ def _effect(command: Command) -> tuple[Basis, bool]:
             return Basis.ZEROES, bool(command.dword(12) & DEAC)
         case Nvm.WRITE_UNCORRECTABLE:
             return Basis.UNCORRECTABLE, False
-        case Nvm.DATASET_MANAGEMENT:
+        case Nvm.DATASET_MANAGEMENT | Nvm.ZONE_MANAGEMENT_SEND:
             return Basis.DEALLOCATED, False
     return Basis.WRITTEN, False
 

@@ -299,7 +299,7 @@ class Shadow:
         if busy or not self._fits(namespace, slba, count):
             return tallies
         room = MOST_BLOCKS if self._reserve(count) else len(self)
-        ones = 0 if deallocated == 1 else self._all_ones(size)
+        ones = 0 if deallocated == 1 else self.ones(size)
         _check(
             self._table, _key(namespace, slba), count, values, whole, start, reader, deallocated != 2,
             np.uint64(ones), tallies, self._state, room,
@@ -322,7 +322,8 @@ class Shadow:
             return 0
         return int(_settled(self._table, _key(namespace, slba), count, start, int(bases[0]), int(bases[1])))
 
-    def _all_ones(self, size: int) -> int:
+    def ones(self, size: int) -> int:
+        """Return the digest of a block of ones."""
         if size not in self._ones:
             self._ones[size] = digest(b"\xff" * size)
         return self._ones[size]
