@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 
 from lmtrace.events import Command, GetLogPage, InvalidDoorbell, SetFeatures
 from lmtrace.spec.nvme import Admin, Feature
+from lmtrace.spec.zones import CHANGED_ZONE_LIST, ZONE_CHANGED
 
 ERROR, SMART, NOTICE, IMMEDIATE, ONE_SHOT, COMMAND_SET, VENDOR = 0, 1, 2, 3, 4, 6, 7
 """Asynchronous event types, bits 2:0 of dword 0 (5.1.2)."""
@@ -99,6 +100,8 @@ class AsyncEvents:
                 self._read(command.lid)
             if command.lid == CHANGED_NAMESPACES:
                 self.notices.pop(NAMESPACE_ATTRIBUTE, None)
+            elif command.lid == CHANGED_ZONE_LIST:
+                self.notices.pop(ZONE_CHANGED, None)
         elif isinstance(command, SetFeatures) and command.fid == Feature.ASYNC_EVENT_CONFIGURATION:
             masked = frozenset(self.reported)
             self.reported.clear()

@@ -79,8 +79,8 @@ NO_LIMIT = 0xFFFFFFFF
 """MAR and MOR of a namespace without limit."""
 ACROSS_BOUNDARIES, RANDOM_WRITE_AREAS = 1 << 0, 1 << 1
 """Bits of OZCS."""
-ACTIVE_EXCURSIONS = 1 << 1
-"""Bit of ZOC: the controller may finish active zones by itself."""
+VARIABLE_CAPACITY, ACTIVE_EXCURSIONS = 1 << 0, 1 << 1
+"""Bits of ZOC: a reset may change the capacity of a zone, the controller may finish active zones by itself."""
 FINISHED_BY_CONTROLLER, AREA_VALID, EXTENSION_VALID = 1 << 0, 1 << 3, 1 << 7
 """Bits of Zone Attributes (ZA)."""
 

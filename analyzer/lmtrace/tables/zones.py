@@ -49,6 +49,7 @@ above uint32 Blocks read above the write pointer that could be looked at.
 above_odd uint32 Blocks of them that hold something else than DLFEAT says; null where it says nothing.
 zones_counted uint64 Number of Zones of a report; null where its data were not seen.
 zones_fit uint64 Descriptors that its buffer has room for.
+listed_bytes uint64 Bytes of a report up to its last descriptor.
 zones_due uint64 Zones from SLBA to the end of the namespace; null while not known.
 report_flaw str What is wrong with its descriptors: `order`, `spacing`, `place`, `type`, `capacity` or `pointer`.
 report_zone uint64 First block of the zone whose descriptor that is.

@@ -55,7 +55,9 @@ class Report:
                 continue
             before = self._descriptor(one, before, asked)
             last = index + 1
-        row: dict[str, Any] = {"zones_counted": count, "zones_fit": fit}
+        row: dict[str, Any] = {
+            "zones_counted": count, "zones_fit": fit, "listed_bytes": REPORT_HEADER + step * min(count, fit),
+        }  # fmt: skip
         if model.total is not None and asked == 0:
             row["zones_due"] = max(model.total - command.qword(40) // model.size, 0)
         if self._flaw is not None:

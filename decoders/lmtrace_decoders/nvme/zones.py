@@ -10,6 +10,7 @@ from lmtrace.spec import zones as spec
 from lmtrace.spec.nvme import CommandSet, Nvm, Status
 from lmtrace.spec.zones import REMAP_REFERENCE, SELECT_ALL, ZoneSend
 from lmtrace_decoders.nvme import facts, spool
+from lmtrace_decoders.nvme.sgl import SglTransfer
 from lmtrace_decoders.nvme.zone_model import (
     ACTIVE,
     ANY_STATE,
@@ -260,6 +261,8 @@ class Zones:
         if action == ZoneSend.CLOSE and wp is not None and wp > zone.start:
             possible = CLOSED
         if action == ZoneSend.RESET:
+            if not self._lacks(command, "ZOC", spec.VARIABLE_CAPACITY):
+                zone.capacity = None
             zone.area, zone.extension, wp = False, None, zone.start
         elif action == ZoneSend.FINISH:
             zone.area = False
@@ -325,7 +328,7 @@ class Zones:
         zone, model = place.zone, place.model
         assert zone is not None
         certain = place.settled
-        excursions = self._excursions(place.namespace)
+        excursions = not self._lacks(command, "ZOC", spec.ACTIVE_EXCURSIONS)
         possible = zone.due(excursions, False) & ~DEAD | zone.possible if certain else ANY_STATE
         row: dict[str, Any] = {
             "zone": zone.start, "zone_size": model.size, "capacity": zone.capacity, "states": possible,
@@ -358,9 +361,10 @@ class Zones:
             return not zone.possible & OPENED
         return command.dword(13) & spec.SEND_ACTION in (ZoneSend.OPEN, ZoneSend.SET_DESCRIPTOR_EXTENSION)
 
-    def _excursions(self, namespace: Namespace) -> bool:
-        value = namespace.zoned.value("ZOC")
-        return value is None or bool(value & spec.ACTIVE_EXCURSIONS)
+    def _lacks(self, command: Command, field: str, bit: int) -> bool:
+        """Whether Identify told that a namespace does not do something."""
+        value = self._named(command).zoned.value(field)
+        return value is not None and not value & bit
 
     def _row(self, command: Command, place: Place, known: dict[str, Any], tlp: int, vague: bool = False) -> None:
         run, function, namespace = self._run, command.controller.function, place.namespace
@@ -385,7 +389,7 @@ class Zones:
             "open_least": None, "open_most": None, "active_least": None, "active_most": None,
             "open_limit": namespace.zoned.limit("MOR"), "active_limit": namespace.zoned.limit("MAR"),
             "above": None, "above_odd": None, "zones_counted": None, "zones_fit": None, "zones_due": None,
-            "report_flaw": None, "report_zone": None, "unwanted": None, "reported_open": None,
+            "listed_bytes": None, "report_flaw": None, "report_zone": None, "unwanted": None, "reported_open": None,
             "reported_active": None, "shared": namespace.shared, "time_ps": command.cqe_ps, "tlp_id": tlp,
             "learnt": spool.LEARNT[command.sq.learnt] if run.whole(function.link) else "inferred",
         }  # fmt: skip
@@ -415,7 +419,12 @@ def _status(command: Command) -> Status:
 
 def _moved(command: Command) -> int | None:
     """Return the bytes that moved of a command's data, None where that is not certain."""
-    if not command.data_decoded or not command.certain or facts.known(command, "buffer_shared") is True:
+    if (
+        not command.data_decoded
+        or not command.certain
+        or isinstance(command.transfer, SglTransfer)
+        or facts.known(command, "buffer_shared") is True
+    ):
         return None
     return command.moved[0] if command.opcode & 3 == 1 else command.moved[1] - command.moved_beside[1]
 
