@@ -276,13 +276,14 @@ class LinkSource:
         writes: dict[int, list[int]] = {}
         for row in self._rows("properties", ("write", "==", True), columns=("function", "controller", "tlp_id")):
             writes.setdefault(row["function"], []).append(row["tlp_id"])
+        guessed = {row["function"] for row in self._rows("controllers") if _guessed(row)}
         for row in sorted(self._rows("properties"), key=lambda one: one["tlp_id"]):  # reads come with their answers
             mine, answer = writes.get(row["function"], []), row["completion_tlp_id"]
             order = row["tlp_id"] * ORDER_STEP + REGISTER
             yield order, False, ev.PropertyAccess(
                 time=row["time_ps"], order=order, function=row["function"], tlp_id=row["tlp_id"], write=row["write"],
                 property=row["name"], value=row["value"], completion=row["status"],
-                offset=row["offset"], size=row["size"], msix=row["msix"],
+                offset=row["offset"], size=row["size"], msix=row["msix"], inferred=row["function"] in guessed,
                 overtaken=answer is not None and bisect(mine, row["tlp_id"]) < bisect(mine, answer),
             )  # fmt: skip
 
@@ -462,6 +463,11 @@ class LinkSource:
         found = self.store.read(table, columns, [*self._place, *where])
         for batch in found.to_batches(max_chunksize=BATCH):
             yield from map(_with_function, batch.to_pylist())
+
+
+def _guessed(row: dict[str, Any]) -> bool:
+    """Whether it is a guess which function of a link has the registers of a controller."""
+    return row["function"] < OVER_FABRICS and row["confidence"] is not None and row["confidence"] < 1
 
 
 def _with_function(row: dict[str, Any]) -> dict[str, Any]:
