@@ -176,7 +176,7 @@ def _appends(host: Zoning) -> Steps[None]:
             yield from host.ends(ticket, SUCCESS, "an append")
     yield from host.report()
     yield from host.do(Nvm.READ, first, 26)
-    yield from host.do(Nvm.ZONE_APPEND, first, LARGEST_APPEND // BLOCK + 1, INVALID_FIELD)
+    yield from host.do(Nvm.ZONE_APPEND, 12 * ZONE_SIZE, LARGEST_APPEND // BLOCK + 1, INVALID_FIELD)
     yield from host.do(Nvm.ZONE_APPEND, first, 8)
     yield from host.do(Nvm.ZONE_APPEND, first, 8)
     yield from host.do(Nvm.ZONE_APPEND, first, 7, ZONE_BOUNDARY_ERROR)
