@@ -118,11 +118,12 @@ class Registers:
         """Take note of an access."""
         place = known_as(event)
         if place is None:
+            self._part(event)
             return
         offset, size = place
         answered = event.write or event.completion == 0
         if event.value is None or not answered:
-            self.unclear |= offset == Property.CSTS and not event.write
+            self.unclear |= offset <= Property.CSTS < offset + size and not event.write
             return
         if not event.write and offset not in MASKS:
             if event.value == (1 << 8 * size) - 1:
@@ -137,6 +138,19 @@ class Registers:
                 self._read(offset + step, seen)
             else:
                 self.unclear |= offset + step == Property.CSTS
+
+    def _part(self, event: PropertyAccess) -> None:
+        """A write of less than a dword leaves something there that is not known."""
+        if not event.write or event.offset is None or event.size is None:
+            return
+        for place in range(event.offset & ~3, event.offset + event.size, 4):
+            self.written.pop(place, None)
+            self.read.pop(place, None)
+            if place in MASKS:
+                self.mask = None
+            if place == Property.CC:
+                self.enable = self.disable = None
+                self._forget()
 
     def _write(self, place: int, seen: Seen) -> None:
         if place == Property.CC:

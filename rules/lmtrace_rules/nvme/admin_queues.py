@@ -7,7 +7,8 @@ from collections.abc import Iterator
 from lmtrace.events import EndOfCapture, PropertyAccess
 from lmtrace.rule import Verdict, broken, expect, held, not_observable, rule
 from lmtrace.session import Session
-from lmtrace.spec.nvme import Property
+from lmtrace.session.registers import Registers
+from lmtrace.spec.nvme import CAP, Property
 from lmtrace_rules.nvme.enabling import BEHAVED, cc_written
 from lmtrace_rules.nvme.registers import parts
 
@@ -180,6 +181,15 @@ def enabled_without_admin_queues(event: PropertyAccess, session: Session) -> Ite
         2us property_access write=yes property=ASQ value=0x10000
         3us property_access write=yes property=ACQ value=0x20000
         4us property_access write=yes property=CC value=0x460001
+        5us reset how=NSSR
+        7us property_access write=yes property=CC value=0x460001
+
+    Silent::
+
+        1us property_access write=yes property=AQA value=0x1f001f
+        2us property_access write=yes property=ASQ value=0x10000
+        3us property_access write=yes property=ACQ value=0x20000
+        4us property_access write=yes property=CC value=0x460001
         5us reset how="behaved as reset"
         7us property_access write=yes property=CC value=0x460001
     """
@@ -192,7 +202,7 @@ def enabled_without_admin_queues(event: PropertyAccess, session: Session) -> Ite
     values = {one: known.latest(one) for one in (Property.AQA, Property.ASQ, Property.ACQ)}
     for place, seen in values.items():
         before = known.written.get(place)
-        if seen is None and before is not None and before.reset is not None and _certain(before.reset.how):
+        if seen is None and before is not None and before.reset is not None and _certain(before.reset.how, known):
             yield broken(f"{place.name} was not written since a reset ({before.reset.how}) and CC.EN was set", event)
             return
     sizes = values[Property.AQA]
@@ -204,6 +214,8 @@ def enabled_without_admin_queues(event: PropertyAccess, session: Session) -> Ite
         yield held(event)
 
 
-def _certain(how: str) -> bool:
-    """Whether a reset took the admin queues for sure."""
-    return how in ("FLR", "NSSR")
+def _certain(how: str, known: Registers) -> bool:
+    """Whether a reset took the admin queues for sure: one that the controller has."""
+    cap = known.constant(Property.CAP)
+    offered = cap is not None and bool(CAP["NSSRS"].of(cap.to_bytes(8, "little")))
+    return how == "FLR" or (how == "NSSR" and offered)

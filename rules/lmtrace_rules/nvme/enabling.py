@@ -189,6 +189,12 @@ def configuration_changed_while_enabled(event: PropertyAccess, session: Session)
     Silent::
 
         1us property_access write=yes property=CC value=0x460061
+        2us property_access write=yes property=CC offset=0x14 size=1 value=0
+        3us property_access write=yes property=CC value=0x460001
+
+    Silent::
+
+        1us property_access write=yes property=CC value=0x460061
         2us reset how=FLR
         3us property_access write=yes property=CC value=0x460001
     """
