@@ -23,14 +23,26 @@ COMMANDS_OF: dict[int, tuple[int, ...]] = {
     0x02: (Admin.CREATE_IO_SQ, Admin.CREATE_IO_CQ),
     0x03: (Admin.ABORT,),
     0x05: (Admin.ASYNC_EVENT_REQUEST,),
+    0x06: (Admin.FIRMWARE_COMMIT,),
+    0x07: (Admin.FIRMWARE_COMMIT,),
     0x08: (Admin.CREATE_IO_CQ,),
     0x09: (Admin.GET_LOG_PAGE,),
+    0x0A: (Admin.FORMAT_NVM, Admin.NAMESPACE_MANAGEMENT),
     0x0C: (Admin.DELETE_IO_CQ, Admin.DELETE_IO_SQ),
     0x0D: (Admin.SET_FEATURES,),
     0x0E: (Admin.SET_FEATURES,),
     0x0F: (Admin.SET_FEATURES, Admin.GET_FEATURES),
+    **dict.fromkeys((0x0B, 0x10, 0x11, 0x12, 0x13), (Admin.FIRMWARE_COMMIT,)),
+    **dict.fromkeys((0x14, 0x1E), (Admin.FIRMWARE_COMMIT, Admin.FIRMWARE_IMAGE_DOWNLOAD)),
+    **dict.fromkeys((0x15, 0x16, 0x1B), (Admin.NAMESPACE_MANAGEMENT,)),
+    **dict.fromkeys((0x18, 0x19, 0x1A, 0x1C), (Admin.NAMESPACE_ATTACHMENT,)),
+    0x1D: (Admin.DEVICE_SELF_TEST,),
+    **dict.fromkeys((0x20, 0x21, 0x22), (Admin.VIRTUALIZATION_MANAGEMENT,)),
+    0x23: (Admin.SANITIZE,),
 }
 """The admin commands that some command specific status codes are for. One is left to Delete I/O CQ that QEMU uses."""
+VENDOR_ADMIN, VENDOR_IO = 0xC0, 0x80
+"""Opcodes from which on a vendor says what a command is, and what its status means."""
 
 
 @column_rule(
@@ -252,10 +264,19 @@ def status_of_another_command(batch: pa.RecordBatch) -> Broken:
     Silent::
 
         1us transactions sqid=0 opcode=6 sct=1 sc=0xc1
+
+    Breaks::
+
+        1us transactions sqid=0 opcode=6 sct=1 sc=0x1d
+
+    Silent::
+
+        1us transactions sqid=0 opcode=0xc1 sct=1 sc=1
     """
     sqid, opcode, sct, sc = (numbers(batch, name) for name in ("sqid", "opcode", "sct", "sc"))
     applies, bad = np.zeros(batch.num_rows, np.bool_), np.zeros(batch.num_rows, np.bool_)
     specific = there(batch, "sct", "opcode") & (sct == 1)
+    specific &= opcode < np.where(sqid == 0, VENDOR_ADMIN, VENDOR_IO)
     if specific.any():
         for code, commands in COMMANDS_OF.items():
             mine = specific & (sc == code)
