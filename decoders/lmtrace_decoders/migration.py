@@ -242,6 +242,9 @@ class Migration:
         function = self.target(link, target)
         if function is not None:
             function.resumed_as = (link, target)
+            if not any(function.controller.sqs):
+                # Who runs again without an I/O queue got them in a way that was not seen, as by a Set without completion.
+                function.controller.whole = False
 
     def first_completion(self, function: Function, time: int, tlp: int, transaction: int) -> None:
         """A controller posted its first I/O completion after it was resumed."""

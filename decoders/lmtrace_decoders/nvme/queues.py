@@ -408,6 +408,8 @@ class CompletionQueue(Queue):
     """No other queue went on while it was full; None where no other one had something to do."""
     vector_programmed: bool | None = None
     """Its vector had been written to the MSI-X table when its first entry was posted."""
+    inverted: bool = False
+    """The entry before had the other phase tag; the next one may go on with either."""
     doubtful: int | None = None
     """Time from which on an entry is missing, unless one that went to another slot was taken for it."""
 
@@ -443,6 +445,9 @@ class CompletionQueue(Queue):
             due_phase, at_place = not self.seen_phases[slot], True
         if not self.slots:
             self.seen_phases[slot] = phase
+        if self.inverted and at_place and due_phase is not None and phase != due_phase:
+            due_phase = None  # that of the entry before was a slip, which was told then
+        self.inverted = at_place and due_phase is not None and phase != due_phase
         following = slot + 1
         wraps = bool(self.slots) and following >= self.slots
         if not (self.slots and slot in self.posted and due_slot is not None and self._behind(slot, due_slot)):
