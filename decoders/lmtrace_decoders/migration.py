@@ -243,7 +243,7 @@ class Migration:
         if function is not None:
             function.resumed_as = (link, target)
             if not any(function.controller.sqs):
-                # Who runs again without an I/O queue got them in a way that was not seen, as by a Set without completion.
+                # It got its I/O queues in a way that was not seen, as by a Set whose completion is missing.
                 function.controller.whole = False
 
     def first_completion(self, function: Function, time: int, tlp: int, transaction: int) -> None:

@@ -445,7 +445,7 @@ class CompletionQueue(Queue):
             due_phase, at_place = not self.seen_phases[slot], True
         if not self.slots:
             self.seen_phases[slot] = phase
-        if self.inverted and at_place and due_phase is not None and phase != due_phase:
+        if self.inverted and self.slots and at_place and due_phase is not None and phase != due_phase:
             due_phase = None  # that of the entry before was a slip, which was told then
         self.inverted = at_place and due_phase is not None and phase != due_phase
         following = slot + 1
