@@ -163,3 +163,9 @@ def test_standard_input(tmp_path: Path, name: str) -> None:
     run, plain = lmtrace.open_run(tmp_path / "stdin.lmtrace"), lmtrace.check(whole)
     assert run.table("children").equals(plain.table("children"))
     assert sorted(os.listdir(tmp_path)) == sorted([name, f"{name}.lmtrace", "stdin.lmtrace"])
+
+
+def test_an_fst_is_not_followed(tmp_path: Path) -> None:
+    (file,) = synth("plain-io", tmp_path / "a.fst", commands=2)
+    with pytest.raises(UsageError, match=r"cannot read a\.fst while it grows.*without --follow.*VCD"):
+        Following(prepared(file), lambda what, row: None).run()

@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from lmtrace.check import check
-from lmtrace.errors import UsageError
+from lmtrace.check import check, find_interfaces
+from lmtrace.errors import CaptureError, UsageError
 from lmtrace.run import Run
 from lmtrace.scenario import Fault, Options, networks, synth
 
@@ -95,3 +95,11 @@ def test_connect_data_that_the_controller_reads_name_host_and_subsystem(tmp_path
     run = judged("nvme-rdma", tmp_path)
     assert {row["link"] for row in run.table("transactions").to_pylist()} == {"nqn.2026-01.org.example:sub"}
     assert {row["controller"] for row in run.table("transactions").to_pylist()} == {5}
+
+
+def test_bind_says_that_nothing_is_to_be_bound(tmp_path: Path) -> None:
+    (file,) = synth("nvme-tcp", tmp_path / "played.pcap", commands=1)
+    assert "need no binding" in find_interfaces(file)
+    (other,) = synth("plain-io", tmp_path / "other.pcap", commands=1, framing="antmicro")
+    with pytest.raises(CaptureError, match="no NVMe over fabrics is in it"):
+        find_interfaces(other)

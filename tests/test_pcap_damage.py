@@ -11,6 +11,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from lmtrace.check import check
 from lmtrace.errors import LmtraceError
 from lmtrace.scenario import synth
 from lmtrace.stage import Request, format_of
@@ -122,3 +123,17 @@ def test_a_modified_pcap_says_what_to_do(tmp_path: Path, magic: bytes) -> None:
     file.write_bytes(magic + bytes(60))
     with pytest.raises(LmtraceError, match=r"a\.pcap is a modified pcap .* editcap -F pcapng a\.pcap a\.pcapng"):
         read(file, None)
+
+
+def test_times_before_the_first_packet_are_no_times(tmp_path: Path) -> None:
+    """A damaged first time stamp puts all others before it: the order is kept, nothing rests on times."""
+    (file,) = synth("plain-io", tmp_path / "a.pcapng", commands=5)
+    data = bytearray(file.read_bytes())
+    block = data.index(bytes((6, 0, 0, 0)))
+    data[block + 12 : block + 16] = bytes((255, 255, 0, 0))
+    file.write_bytes(data)
+    run = check(file, output=tmp_path / "run")
+    assert min(run.table("tlps", ["time_ps"]).column(0).to_pylist()) == 0
+    assert run.table("properties", ["time_ps"]).column(0).null_count == 0
+    assert "time-backwards" in {row["name"] for row in run.table("troubles").to_pylist()}
+    assert not [row for row in run.table("violations").to_pylist() if row["severity"] == "error"]

@@ -143,7 +143,7 @@ def check(
     last: Last = None,
     batch: Annotated[bool, typer.Option("--batch", help="Judge each capture by itself.")] = False,
     follow: Annotated[
-        bool, typer.Option("--follow", help="Tell violations while the capture grows; Ctrl-C ends it.")
+        bool, typer.Option("--follow", help="Tell violations while the capture grows, not an FST; Ctrl-C ends it.")
     ] = False,
     payload: Keep = Payload.CONTROL,
     framing: Framing = None,
@@ -211,13 +211,16 @@ def decode(
 def bind(capture: Capture, framing: Framing = None, columns: Columns = None) -> None:
     """Find the interfaces in a capture; print a binding to start from.
 
+    Exits with 2 where a check would find nothing to read.
+
     Example: lmtrace bind capture.vcd > binding.toml
     """
     from lmtrace.check import find_interfaces
+    from lmtrace.stage import NO_BINDING
 
     found = find_interfaces(capture, framing=framing, columns=columns)
     _say(found, end="")
-    if not any(line.startswith("[link.") for line in found.splitlines()):
+    if NO_BINDING not in found and not any(line.startswith("[link.") for line in found.splitlines()):
         raise typer.Exit(2)
 
 

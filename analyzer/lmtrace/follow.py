@@ -18,6 +18,7 @@ from lmtrace.check import Plan, judge, judged
 from lmtrace.errors import CaptureError, UsageError
 from lmtrace.inputs import spooling
 from lmtrace.run import Run
+from lmtrace.stage import format_of
 from lmtrace.store import Store
 
 POLL_S = 0.2
@@ -54,7 +55,8 @@ class Following:
     def run(self) -> Run:
         """Follow until stopped, or until standard input ends; then check the whole and return the run.
 
-        Raises UsageError for several captures, and as `lmtrace.check` does.
+        Raises UsageError for several captures and for a format that cannot be read before its end, and as
+        `lmtrace.check` does.
         """
         if len(self.plan.files) > 1:
             raise UsageError(f"--follow takes one capture, not {len(self.plan.files)}")
@@ -65,6 +67,7 @@ class Following:
                 ended = copying is not None and not copying.is_alive()
                 size = _size(file)
                 if size != seen and size[0] and not ended and monotonic() >= due:
+                    self._refuse(file)
                     begun = monotonic()
                     self._look(places)
                     seen = size
@@ -76,6 +79,19 @@ class Following:
             if copying is not None:
                 copying.join(LAST_BYTES_S)
             return judged(self.plan, places)
+
+    def _refuse(self, file: Path) -> None:
+        """Raise UsageError for a format that says where its parts are only when it is closed."""
+        try:
+            form = format_of(file)
+        except CaptureError:
+            return
+        if not form.grows:
+            name = file.name
+            raise UsageError(
+                f"--follow cannot read {name} while it grows: {form.name.upper()} is complete only once the simulator "
+                f"has closed it; check it then without --follow, or let the simulator write a VCD and follow that"
+            )
 
     def _look(self, places: dict[str, Path]) -> None:
         """Judge what has arrived and tell what is new; what cannot be read yet is left for the next look."""

@@ -132,7 +132,7 @@ class Replay:
             severity = "info"
         controller = session.functions.get(event.function)
         cntlid = controller.cntlid if controller is not None else None
-        place = f"{rule.id}|{link}|{cntlid}"
+        place = f"{rule.id}|{_where(number, capture, link)}|{cntlid}"
         if isinstance(event, Command):
             place += f"|SQ{event.sqid}|{event.sqe[0]:02x}|{event.sqe[40:46].hex()}"
         self._violation(
@@ -198,9 +198,11 @@ class Replay:
             tlp = values.get("tlp_id") if tlp is None else tlp
             if rule.table in ("tlps", "pdus"):
                 tlp = values["id"]
-            place = f"{rule.id}|{link}|{values.get('controller')}|{values.get('sqid')}|{values.get('opcode')}"
+            number = numbers.get(capture, 0)
+            where = _where(number, self._store.captures[number], link)
+            place = f"{rule.id}|{where}|{values.get('controller')}|{values.get('sqid')}|{values.get('opcode')}"
             self._violation(
-                (numbers.get(capture, 0), ORDER_STEP * (tlp or 0), rule.id), rule, severity, found.message(int(row)),
+                (number, ORDER_STEP * (tlp or 0), rule.id), rule, severity, found.message(int(row)),
                 capture, link, values.get("controller"), time, place,
                 values["id"] if rule.table == "transactions" else values.get("transaction_id"), tlp,
             )  # fmt: skip
@@ -257,6 +259,14 @@ class Replay:
             "rule": rule.id, "name": rule.name, "severity": tally.severity or rule.severity, "outcome": outcome,
             "held": tally.held, "broken": tally.broken, "not_observable": tally.not_observable, "reason": reason,
         }  # fmt: skip
+
+
+def _where(number: int, capture: Capture, link: str) -> str:
+    """Return what a fingerprint says of a link: its name only where a capture has several.
+
+    A name is a format's own: a scope of a waveform, an interface of a pcapng, the address of an adapter.
+    """
+    return f"{number}" if len(capture.links) == 1 else f"{number}|{link}"
 
 
 def _lost(capture: Capture, link: str) -> int | None:

@@ -178,6 +178,10 @@ CONTAINER, CONTENT = 1, 2
 """How surely a format knows a file: by its envelope, which other formats may share, or by what lies in it."""
 
 
+NO_BINDING = "need no binding"
+"""What `Format.find` says where a capture is read without one and no fact of it could be given."""
+
+
 @dataclass(frozen=True, slots=True)
 class Format:
     """A registered reader: its name, how to recognise a file, how to open one, how to find interfaces in one."""
@@ -198,6 +202,8 @@ class Format:
     """What its rows are: ``TLP``, or ``PDU`` of PDU_ROW."""
     common: bool = False
     """Whether files of any other content have these suffixes too: such files must be named one by one."""
+    grows: bool = True
+    """Whether what has been written so far can be read while the rest is still being written."""
 
 
 Decode = Callable[["Store"], None]

@@ -19,7 +19,7 @@ controller uint16 CNTLID.
 time_ps int64 When it broke.
 message str What happened, in a sentence.
 spec str Section of the specification.
-fingerprint str Stable across runs: rule, controller, queue and command, never time.
+fingerprint str Stable across runs and formats: rule, controller, queue, command, one of several links; never time.
 waived str Reason of the waiver that covers it; null without one.
 transaction_id uint64 The command.
 tlp_id uint64 The TLP that shows it.

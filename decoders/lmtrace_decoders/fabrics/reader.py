@@ -7,7 +7,7 @@ from pathlib import Path
 
 from lmtrace.errors import CaptureError
 from lmtrace.spec.fabrics import ROCE_PORT, TCP_PORTS
-from lmtrace.stage import CONTAINER, CONTENT, Format, Link, Request, TlpChunk, register_format
+from lmtrace.stage import CONTAINER, CONTENT, NO_BINDING, Format, Link, Request, TlpChunk, register_format
 from lmtrace.trouble import declare
 from lmtrace_decoders.fabrics import tshark
 from lmtrace_decoders.fabrics.batch import Batch, Place
@@ -150,8 +150,9 @@ def _ip_headers(data: bytes) -> Iterator[int]:
 
 
 def find(request: Request) -> str:
-    """Return that nothing needs binding."""
-    return f"# {request.path.name}: a network capture; connections of NVMe over fabrics need no binding\n"
+    """Return that nothing needs binding. Raises CaptureError where nothing of NVMe over fabrics is in the capture."""
+    next(FabricsReader(request).chunks(), None)
+    return f"# {request.path.name}: a network capture; connections of NVMe over fabrics {NO_BINDING}\n"
 
 
 def _dissect(path: Path, packets: Sequence[int]) -> list[tuple[int, str]]:

@@ -135,4 +135,4 @@ def _find(request: Request) -> str:
         plain.close()
 
 
-register_format(Format("fst", (".fst",), looks_like, FstReader, _find))
+register_format(Format("fst", (".fst",), looks_like, FstReader, _find, grows=False))

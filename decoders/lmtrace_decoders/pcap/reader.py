@@ -291,6 +291,8 @@ class PcapReader:
                 BACKWARDS, f"packet {place}", time_ps=max(least, 0), offset=place, count=number,
                 link=self.links[link].name,
             )  # fmt: skip
+        for name in ("time_ps", "end_ps"):  # before the first packet: a table has no such time
+            np.maximum(rows[name], 0, out=rows[name])
         return TlpChunk(rows[:count], payload[:filled])
 
     def _unwrapped(self, batch: Batch) -> np.ndarray:
