@@ -92,7 +92,7 @@ class HostQueue:
         )  # fmt: skip
         sqe = self.driver.entry(self.qid, sqe)
         ticket = self.tickets[cid] = Ticket(self.driver.root.clock.signal())
-        self.driver.memory.write(self.sq + SQE_SIZE * self.tail, sqe)
+        self.put(self.tail, sqe)
         self.tail = (self.tail + 1) % self.depth
         if not self._ring_due:
             self._ring_due = True
@@ -109,6 +109,14 @@ class HostQueue:
         """The identifier that the next command gets."""
         return self._cids[0]
 
+    def put(self, slot: int, sqe: bytes) -> None:
+        """Put an entry into the submission queue."""
+        self.driver.memory.write(self.sq + SQE_SIZE * slot, sqe)
+
+    def posted(self, slot: int) -> bytes:
+        """Return an entry of the completion queue."""
+        return self.driver.memory.read(self.cq + CQE_SIZE * slot, CQE_SIZE)
+
     def _ring(self) -> None:
         self._ring_due = False
         if self.driver.queues.get(self.qid) is self:
@@ -119,7 +127,7 @@ class HostQueue:
         driver = self.driver
         moved = False
         while True:
-            entry = driver.memory.read(self.cq + CQE_SIZE * self.cq_head, CQE_SIZE)
+            entry = self.posted(self.cq_head)
             dw0, dw1, head, _, cid, word = _CQE.unpack(entry)
             ticket = self.tickets.get(cid)
             if word & 1 != self.phase or ticket is None:

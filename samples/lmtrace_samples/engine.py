@@ -28,6 +28,7 @@ from lmtrace.spec.nvme import (
     Status,
 )
 from lmtrace_samples.choices import Choices
+from lmtrace_samples.controller_memory import PersistentRegion, Window
 from lmtrace_samples.data_pointers import PointerChecks
 from lmtrace_samples.function import MSIX_PENDING, MSIX_TABLE, VECTORS, Function
 from lmtrace_samples.record import Done, Record
@@ -56,6 +57,9 @@ SUBSYSTEM_RESET = 1 << 4
 """CSTS.NSSRO."""
 _BUFFER_BAR = 2
 _BUFFER_USES = 0b11000
+BUFFER_LISTS, BUFFER_READS, BUFFER_WRITES = 1 << 2, 1 << 3, 1 << 4
+"""Bits of CMBSZ: what may lie in the controller memory buffer besides queues."""
+INVALID_USE_OF_BUFFER = Status(0, 0x12)
 
 Result: TypeAlias = "tuple[int, int] | None"
 Handler: TypeAlias = "Callable[[Command], Result | Steps[Result]]"
@@ -152,6 +156,7 @@ class Engine:
         self.pointers = PointerChecks()
         self.sgls, self.longer_sgls = 0, True
         """SGLS, and whether SGLs may be longer than the data."""
+        self.region: PersistentRegion | None = None
         self.registers = bytearray(Property.CRTO + 4)
         self.registers[:8] = CAP.encode(MQES=choices.mqes, CQR=1, TO=4, DSTRD=choices.stride, NSSRS=1, CSS=1)
         self._put(Property.VS, 0x00020100)
@@ -199,11 +204,35 @@ class Engine:
         """CC.EN."""
         return bool(self._get(Property.CC) & 1)
 
-    def offer_buffer(self, pages: int) -> None:
-        """Show a controller memory buffer of ``pages`` times 4 KiB, for data only, in a BAR of its own (3.1.4)."""
+    def offer_buffer(self, pages: int, uses: int = _BUFFER_USES, mixtures: int = 0) -> None:
+        """Show a controller memory buffer of ``pages`` times 4 KiB in a BAR of its own, for data only (3.1.4).
+
+        ``uses`` are other bits of CMBSZ, ``mixtures`` bits of CMBLOC.
+        """
         self._put(Property.CAP + 4, self._get(Property.CAP + 4) | 1 << 25)
-        self._put(Property.CMBLOC, _BUFFER_BAR)
-        self._put(Property.CMBSZ, pages << 12 | _BUFFER_USES)
+        self._put(Property.CMBLOC, _BUFFER_BAR | mixtures)
+        self._put(Property.CMBSZ, pages << 12 | uses)
+
+    def fill_buffer(self, window: Window) -> None:
+        """Have real memory in the controller memory buffer."""
+        self.function.buffer = window
+        self.function.in_buffer = lambda address: (
+            address - (self._get_wide(Property.CMBMSC) & ~0xFFF) if self.in_buffer(address) else None
+        )
+
+    def offer_persistent_region(self, region: PersistentRegion) -> None:
+        """Show a persistent memory region."""
+        self._put(Property.CAP + 4, self._get(Property.CAP + 4) | 1 << 24)
+        self.region = region
+
+    def _outside(self, pieces: list[tuple[int, int]]) -> int:
+        """Return how many bytes of a buffer lie in host memory."""
+        return sum(length for address, length in pieces if self.function.in_buffer(address) is None)
+
+    def check_buffer(self, addresses: list[int], use: int, reason: str) -> None:
+        """Refuse a command with something in the controller memory buffer that CMBSZ does not take there."""
+        inside = any(self.function.in_buffer(one) is not None for one in addresses)
+        self.pointers.check(reason, inside and not self._get(Property.CMBSZ) & use, INVALID_USE_OF_BUFFER)
 
     def in_buffer(self, address: int) -> bool:
         """Whether an address that this controller uses is in its memory buffer, where the host placed that."""
@@ -216,6 +245,8 @@ class Engine:
 
     def read(self, offset: int, length: int) -> bytes:
         """Answer a read of BAR0. Doorbells read as zero."""
+        if self.region is not None and Property.PMRCAP <= offset <= Property.PMRMSCU:
+            return self.region.read_register(offset, length)
         if offset + length <= len(self.registers):
             return bytes(self.registers[offset : offset + length])
         if MSIX_TABLE <= offset < MSIX_TABLE + 16 * VECTORS:
@@ -232,6 +263,8 @@ class Engine:
         elif offset >= DOORBELL_BASE:
             index = (offset - DOORBELL_BASE) // (4 << self.choices.stride)
             self._ring(index >> 1, bool(index & 1), int.from_bytes(data[:4], "little"))
+        elif self.region is not None and Property.PMRCAP <= offset <= Property.PMRMSCU:
+            self.region.write_register(offset, data)
         elif offset in _PLAIN:
             self.registers[offset : offset + len(data)] = data
         elif offset in (Property.INTMS, Property.INTMC) and len(data) == 4:
@@ -626,6 +659,7 @@ class Engine:
             return [*pieces, (command.prp2 // PAGE * PAGE, left)]
         self.pointers.check("list", command.prp2 % 8 != 0, PRP_OFFSET_INVALID)
         pointer = command.prp2
+        self.check_buffer([pointer], BUFFER_LISTS, "buffer list")
         while left > 0:
             needed = -(-left // PAGE)
             room = (PAGE - pointer % PAGE) // 8
@@ -651,18 +685,20 @@ class Engine:
     def to_host(self, command: Command, data: bytes) -> Steps[None]:
         """Write a command's data into its buffer, page after page, letting others in between."""
         pieces = yield from self.ranges(command, len(data))
+        self.check_buffer([one for one, _ in pieces], BUFFER_READS, "buffer")
         position = 0
         for address, length in self.order(pieces, True):
             if position:
                 yield 40 * NS
             if address >= 0:
                 self.function.write(address, data[position : position + length])
-                command.done.bytes_from_device += length
+                command.done.bytes_from_device += self._outside([(address, length)])
             position += length
 
     def from_host(self, command: Command, length: int) -> Steps[bytes]:
         """Read a command's data from its buffer."""
         pieces = yield from self.ranges(command, length)
+        self.check_buffer([one for one, _ in pieces], BUFFER_WRITES, "buffer")
         data = yield from self.function.read(self.order(pieces, False))
-        command.done.bytes_to_device += length
+        command.done.bytes_to_device += self._outside(pieces)
         return data

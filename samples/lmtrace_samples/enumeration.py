@@ -21,6 +21,8 @@ class ConfigSpace(bytearray):
     bars: tuple[int, ...] = ()
     kind = 0b100
     """Bits 3:0 of a BAR: 64 bits wide, not prefetchable."""
+    sizes: dict[int, int]
+    """Bytes of a BAR where it is not the first one."""
     writable: dict[int, int]
     """Of bytes with bits that only tell something: those that can be written."""
 
@@ -31,7 +33,8 @@ class ConfigSpace(bytearray):
             super().__setitem__(at, before[at] & ~bits | self[at] & bits)
         for low in self.bars:
             if isinstance(key, slice) and key.start == low:
-                base = int.from_bytes(self[low : low + 4], "little") & -BAR_SIZE & 0xFFFFFFFF
+                size = self.sizes.get(low, BAR_SIZE)
+                base = int.from_bytes(self[low : low + 4], "little") & -size & 0xFFFFFFFF
                 super().__setitem__(slice(low, low + 4), (base | self.kind).to_bytes(4, "little"))
 
     def reset(self, whole: bool) -> None:
@@ -49,6 +52,7 @@ def config_spaces(functions: list[Function]) -> dict[int, ConfigSpace]:
     spaces: dict[int, ConfigSpace] = {}
     for index, function in enumerate(functions):
         space = ConfigSpace(4096)
+        space.sizes = {}
         space.writable = {MSIX + 2: 0, MSIX + 3: 0xC0}
         virtual = index > 0
         _put(space, 0x00, b"\xff\xff\xff\xff" if virtual else bytes.fromhex("361b1000"))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING
 
 from lmtrace.spec.pcie import Direction
@@ -13,6 +13,7 @@ from lmtrace_samples.memory import Memory
 from lmtrace_samples.simulation import Clock, Link, Signal, Steps
 
 if TYPE_CHECKING:
+    from lmtrace_samples.controller_memory import Window
     from lmtrace_samples.messages import Messages, Pin
     from lmtrace_samples.root import Root
     from lmtrace_samples.tracking import MemoryTracking
@@ -60,6 +61,10 @@ class Function:
         self.other: Messages | Pin | None = None
         """By what it interrupts, if not by MSI-X."""
         self.trackings: list[MemoryTracking] = []
+        self.buffer: Window | None = None
+        """The controller memory buffer, where the controller takes some addresses for it."""
+        self.in_buffer: Callable[[int], int | None] = lambda address: None
+        """Return where an address lies in it."""
         self.arrived: set[int] | None = None
         """Pages of host memory that its writes have reached, while somebody wants to know."""
 
@@ -67,6 +72,11 @@ class Function:
         """Read ranges of host memory, all requests at once as tags allow, and return their bytes."""
         reads: list[Read] = []
         for address, length in ranges:
+            place = self.in_buffer(address)
+            if self.buffer is not None and place is not None:
+                reads.append(Read(self.clock.signal(), 0))
+                reads[-1].data = self.buffer.read(place, length)
+                continue
             for start, size in tlp.split(address, length, self.mrrs):
                 while not self._tags:
                     yield self._tag_freed
@@ -103,6 +113,10 @@ class Function:
 
     def write_tlp(self, address: int, data: bytes) -> int:
         """Send one memory write request and return when it is on the wire."""
+        place = self.in_buffer(address)
+        if self.buffer is not None and place is not None:
+            self.buffer.write(place, data)
+            return self.clock.now
         for tracking in self.trackings:
             tracking.wrote(address, len(data))
         request = tlp.memory_write(self.number, address, data)

@@ -15,6 +15,7 @@ from lmtrace_samples.simulation import NS, Clock, Link, Steps
 from lmtrace_samples.tlp import PAGE
 
 if TYPE_CHECKING:
+    from lmtrace_samples.controller_memory import Window
     from lmtrace_samples.enumeration import ConfigSpace
 
 HOST = 0x0000
@@ -59,6 +60,8 @@ class Root:
         self.config: dict[int, ConfigSpace] = {}
         self.link_falls = False
         """A reset of the subsystem takes the link down, which is a conventional reset of every function."""
+        self.windows: list[Window] = []
+        """Memory of functions that is reached through BARs of their own."""
         self.handlers: dict[int, Callable[[], None]] = {}
         self.lines: dict[int, Callable[[bool], None]] = {}
         """Who handles the pin of a function."""
@@ -163,21 +166,34 @@ class Root:
                 return target
         return None
 
+    def _window(self, address: int) -> Window | None:
+        return next((one for one in self.windows if one.base <= address < one.base + len(one.data)), None)
+
     def _device_write(self, address: int, data: bytes) -> None:
+        window = self._window(address)
+        if window is not None:
+            window.write(address - window.base, data)
+            return
         target = self._find(address)
         if target is not None:
             target.write(address - target.function.bar, data)
 
     def _device_read(self, tag: int, address: int, length: int) -> None:
+        window = self._window(address)
+        if window is not None:
+            self._return(window.function, tag, address, window.read(address - window.base, length))
+            return
         target = self._find(address)
         if target is None or not target.answers():
             self._refuse(tag, (target or self.targets[0]).function.number)
             return
-        data = target.read(address - target.function.bar, length)
-        for start, size in tlp.completion_pieces(address, length, 128, self.choices.mps, lambda: 1):
+        self._return(self.completer(target), tag, address, target.read(address - target.function.bar, length))
+
+    def _return(self, function: int, tag: int, address: int, data: bytes) -> None:
+        for start, size in tlp.completion_pieces(address, len(data), 128, self.choices.mps, lambda: 1):
             at = start - address
             part = data[at : at + size]
-            packet = tlp.completion(self.completer(target), HOST, tag, length - at, start, part)
+            packet = tlp.completion(function, HOST, tag, len(data) - at, start, part)
             self.link.send(Direction.UPSTREAM, packet, self._completed, tag, part)
 
     def completer(self, target: Registers) -> int:

@@ -124,6 +124,7 @@ fdp_enabled bool Flexible Data Placement is enabled, of an I/O Management Receiv
 protection_enabled bool The namespace has protection information (DPS); null where PRINFO is 0, and while not known.
 reference_fits bool The expected reference tag is that of SLBA, where type 1 has it checked; null elsewhere.
 reserved_away bool A reservation of another host stands in its way; null while not known.
+cmb_lacks str Of pointers in the controller memory buffer, the field that does not let them be there, or `nothing`.
 cid_in_use bool Another command of its queue with its identifier was outstanding when it was fetched.
 """,
 )

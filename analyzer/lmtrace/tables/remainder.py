@@ -20,6 +20,7 @@ distance uint64 Bytes between the two, 0 within it.
 accounted bool Everything that the function may reach is known, so that this belongs to nothing; null for others.
 former bool It lies in a region whose life has ended.
 own_region bool It lies in a BAR or a memory of the function itself.
+own_memory bool It lies in the controller memory buffer by the address that its controller knows; null without one.
 other_function uint16 Another function that has a region or buffer there.
 other_admin bool That is an admin queue.
 foreign_entry bool It is an entry at the next slot of a completion queue of that function, for a command of it.

@@ -206,7 +206,7 @@ qid uint16 Queue identifier.
 ended_by str `delete`, `reset`, `suspend`, or null at the end of the capture.
 used_after bool Its controller took or posted the next entry after its end; null where that is not looked for.
 unfetched uint32 Entries of an SQ that were passed over, or left for 1 ms; null while not known.
-fetched_by_request bool Of an SQ in controller memory: entries were read across the link; null elsewhere.
+moved_by_request bool Of a queue in controller memory: entries were fetched or posted across the link; null elsewhere.
 vector_programmed bool The vector of a CQ was in the MSI-X table when its first entry was posted; null where not known.
 others_stalled bool Other CQs stood still while it was full for 1 ms and more; null where it was not, or they were idle.
 time_ps int64 When it was used after its end, else the end.
@@ -228,6 +228,25 @@ requests uint32 Memory requests of its function meanwhile.
 writes uint32 Writes among them.
 address uint64 Address of the first one.
 time_ps int64 When that was, else the beginning.
+tlp_id uint64 TLP of that.
+learnt str How its function was learnt: `seen`, `inferred` or `given`.
+""",
+)
+
+PMR_USES = table(
+    "pmr_uses",
+    "The accesses of the host to a persistent memory region while it was in one state.",
+    PLACE
+    + """
+function uint16 Function (BDF).
+controller uint16 CNTLID.
+state str `disabled` by PMRCTL, `not ready` or `ready` by PMRSTS; null while not known.
+reads uint32 Reads.
+writes uint32 Writes.
+checked uint32 Blocks of 64 bytes read that had been written before the controller was reset, and not since.
+changed uint32 Those of them that had other contents.
+address uint64 Address of the first block that had, else of the first access.
+time_ps int64 When that was.
 tlp_id uint64 TLP of that.
 learnt str How its function was learnt: `seen`, `inferred` or `given`.
 """,

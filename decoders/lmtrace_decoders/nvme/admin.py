@@ -86,6 +86,9 @@ class Admin:
 
     def fetched(self, command: Command) -> None:
         """An admin command was fetched."""
+        if command.opcode == nvme.Admin.SANITIZE:
+            for function in self._run.functions:
+                function.persistent.forget()
         if command.opcode == nvme.Admin.DELETE_IO_SQ:
             self._deleting(command, True)
         self._run.conditions.fetched(command)

@@ -73,8 +73,8 @@ payload and how many, the request (TLP id) it answers and that one's time."""
 (
     SQE_BYTES, CQE_WRITE, LIST_BYTES, PROPERTY_WRITE, PROPERTY_READ, PROPERTY_VALUE, DOORBELL_WRITE, MSIX_WRITE,
     INTERRUPT_WRITE, CDQ_WRITE, DATA_BYTES, SHADOW_BYTES, CONFIG_WRITE, STRANGE_READ, STRANGE_WRITE, STRANGE_HOST,
-    STRANGE_DATA, CMB_WRITE, CMB_DATA, PIN, PENDING_DATA, SHADOW_WRITE, DOORBELL_READ,
-) = range(23)  # fmt: skip
+    STRANGE_DATA, CMB_WRITE, CMB_DATA, PIN, PENDING_DATA, SHADOW_WRITE, DOORBELL_READ, PMR_READ,
+) = range(24)  # fmt: skip
 
 _ROLE = {name: number for number, name in enumerate(ROLES)}
 ROLE_OF_KIND = np.full(32, _ROLE["unrelated"], np.uint8)
@@ -96,7 +96,7 @@ _DOWN = int(Direction.DOWNSTREAM)
 _ASSERT = 0x20
 """Message codes of Assert_INTA to Assert_INTD; those of Deassert follow (PCIe Base 5.0, 2.2.8.1)."""
 _SIDE_BAND, _STRUCTURE = Flag.SIDE_BAND, Flag.STRUCTURE
-_STOP = np.zeros(23, np.uint8)
+_STOP = np.zeros(24, np.uint8)
 for _code in (SQE_BYTES, CQE_WRITE, LIST_BYTES, PROPERTY_WRITE, PROPERTY_VALUE, CONFIG_WRITE):
     _STOP[_code] = 1
 
@@ -313,7 +313,7 @@ def _attribute(  # type: ignore[no-untyped-def]
                         rows[i]["status"],
                     )
                     stopping = True
-                elif what == CMB:
+                elif what == CMB or what == PMR:
                     if here > 0 and not wrong:
                         _emit(events, ctl, CMB_DATA, i, owner, here, place, data + lead, request, time, since, 0)
                 elif what == PENDING:
@@ -424,7 +424,7 @@ def _attribute(  # type: ignore[no-untyped-def]
                     _emit(events, ctl, DOORBELL_WRITE, i, owner, have, place, at, tlp, time, time, 0)
                 elif what == SHADOW:
                     _emit(events, ctl, SHADOW_WRITE, i, owner, have, place, at, tlp, time, time, 0)
-                elif what == CMB:
+                elif what == CMB or what == PMR:
                     _emit(events, ctl, CMB_WRITE, i, owner, have, place, at, tlp, time, time, 0)
                 elif what == MSIX:
                     _emit(events, ctl, MSIX_WRITE, i, owner, have, place, at, tlp, time, time, 0)
@@ -436,6 +436,8 @@ def _attribute(  # type: ignore[no-untyped-def]
                     stopping = bool(not down and space >= 0 and watch[space] == 1)
             elif what == DOORBELL:
                 _emit(events, ctl, DOORBELL_READ, i, owner, count, place, data, tlp, time, time, 0)
+            elif what == PMR:
+                _emit(events, ctl, PMR_READ, i, owner, count, place, data, tlp, time, time, 0)
             elif what == REGISTER:
                 _emit(events, ctl, PROPERTY_READ, i, owner, count, place, data, tlp, time, time, 0)
             elif what == 0:

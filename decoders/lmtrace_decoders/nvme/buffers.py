@@ -10,6 +10,7 @@ from lmtrace.spec.data_pointers import Flaw
 from lmtrace.spec.nvme import CommandSet
 from lmtrace.tracked_memory import TrackRequest
 from lmtrace_decoders.nvme import facts, spool
+from lmtrace_decoders.nvme.controller_memory import NO_LACK, NO_SPACE
 from lmtrace_decoders.nvme.memory_map import DATA, LIST, METADATA, READ, WRITE
 from lmtrace_decoders.nvme.namespaces import BROADCAST
 from lmtrace_decoders.nvme.prp import ListReader, PrpTransfer
@@ -96,10 +97,15 @@ class Buffers:
                 self._judge(command, entry, namespace)
                 if length is None and moves_blocks(command.opcode):
                     length = io_bytes(entry, _ASSUMED_BLOCK)[0]
+        memory = command.controller.function.memory
+        if memory.size:
+            command.cmb_lacks = memory.lacks(command, length)
         if length == 0 and not command.metadata:
             return
         psdt = command.sqe[1] >> 6
-        if psdt == RESERVED_PSDT or (not psdt and command.controller.function.memory.holds(command.qword(24))):
+        if command.cmb_lacks > NO_SPACE or command.cmb_lacks == NO_LACK:
+            command.data_decoded = False
+        if psdt == RESERVED_PSDT or (not psdt and memory.holds(command.qword(24))):
             command.data_decoded = False
         elif psdt:
             self._lay_sgl(command, length, admin, psdt == PSDT_MPTR_SGL)

@@ -10,6 +10,7 @@ from lmtrace.spec.pcie import bdf_text
 from lmtrace_decoders.nvme.controller_memory import ControllerMemory
 from lmtrace_decoders.nvme.discovery import Facts
 from lmtrace_decoders.nvme.msix import Vectors
+from lmtrace_decoders.nvme.persistent_memory import PersistentMemory
 from lmtrace_decoders.nvme.queues import CompletionQueue, SubmissionQueue
 
 if TYPE_CHECKING:
@@ -125,6 +126,7 @@ class Function:
     resumed_as: tuple[int, int] | None = None
     """(link, CNTLID) under which it was resumed, until its first I/O completion after that."""
     memory: ControllerMemory = field(init=False)
+    persistent: PersistentMemory = field(init=False)
     pmr_laid: bool = False
     shadows: list[int] = field(default_factory=list)
     """Handles of its latest shadow doorbells in the memory map; a reset does not take them out."""
@@ -143,6 +145,7 @@ class Function:
         function = cls.__new__(cls)
         function.__init__(facts, number, Vectors(), None, facts.controller)  # type: ignore[misc]
         function.controller, function.memory = Controller(function, 0), ControllerMemory(function)
+        function.persistent = PersistentMemory(function)
         return function
 
     @property

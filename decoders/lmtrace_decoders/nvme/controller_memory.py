@@ -8,10 +8,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
-from lmtrace.spec.nvme import Property
+from lmtrace.spec.nvme import Admin, Property
 
 if TYPE_CHECKING:
     from lmtrace_decoders.nvme.controller import Function
+    from lmtrace_decoders.nvme.queues import Command
 
 BLOCK = 64
 WHOLE = (1 << BLOCK) - 1
@@ -19,6 +20,18 @@ MOST_BLOCKS = 1 << 16
 """Blocks that are kept; those written longest ago are dropped."""
 CMBMSC_CMSE = 2
 CMBSZ_UNIT = 4096
+CAP_CMBS = 1 << 57
+LISTS, READS, WRITES = 1 << 2, 1 << 3, 1 << 4
+"""CMBSZ: what may lie there besides queues."""
+INDEPENDENT, MIXED = 1 << 6, 1 << 7
+"""CMBLOC: lists of commands that are not there, and only part of the data and metadata of a command, may lie there."""
+LACKS = ("nothing", "CMSE", "RDS", "WDS", "LISTS", "CDPCILS", "CDMMMS")
+"""What does not let pointers of a command lie where they do: a field of CMBMSC, CMBSZ or CMBLOC."""
+NO_LACK, NO_SPACE, NO_READS, NO_WRITES, NO_LISTS, NO_INDEPENDENCE, NO_MIXTURE = range(len(LACKS))
+TO_DEVICE, FROM_DEVICE = 1, 2
+_CREATORS = (Admin.CREATE_IO_SQ, Admin.CREATE_IO_CQ)
+_SEGMENTS = (2, 3)
+"""Types of SGL descriptors that point to further ones."""
 
 
 class Block(NamedTuple):
@@ -32,6 +45,45 @@ class Block(NamedTuple):
 def unit_bytes(size: int) -> int:
     """Return the bytes of the unit of CMBSZ and of CMBLOC.OFST (3.1.4.12)."""
     return CMBSZ_UNIT << 4 * min(size >> 8 & 0xF, 6)
+
+
+def keep(blocks: dict[int, Block], offset: int, data: bytes, tlp: int) -> set[int]:
+    """Put bytes that were written into blocks by number, and return the numbers of those that they changed."""
+    changed = set()
+    while data:
+        number, within = divmod(offset, BLOCK)
+        piece = data[: BLOCK - within]
+        before = blocks.pop(number, None) or Block(bytearray(BLOCK), 0, tlp)
+        before.data[within : within + len(piece)] = piece
+        blocks[number] = Block(before.data, before.written | ((1 << len(piece)) - 1) << within, tlp)
+        changed.add(number)
+        data, offset = data[len(piece) :], offset + len(piece)
+    while len(blocks) > MOST_BLOCKS:
+        del blocks[next(iter(blocks))]
+    return changed
+
+
+def _pointers(command: Command, length: int | None) -> tuple[list[int], list[int]]:
+    """Return the addresses of data and metadata that an entry names, and those of its lists."""
+    first, second = command.qword(24), command.qword(32)
+    if command.sq.qid == 0 and command.opcode in _CREATORS:
+        return ([first], []) if command.dword(11) & 1 else ([], [first])
+    psdt = command.sqe[1] >> 6
+    data: list[int] = []
+    lists: list[int] = []
+    if psdt:
+        if length == 0:
+            return data, lists
+        (lists if command.sqe[39] >> 4 in _SEGMENTS else data).append(first)
+    elif length != 0:
+        page = command.controller.page
+        data.append(first)
+        left = 0 if length is None else length - (page - first % page)
+        if left > 0:
+            (lists if left > page else data).append(second)
+    if command.metadata and psdt != 2:
+        data.append(command.qword(16))
+    return data, lists
 
 
 class ControllerMemory:
@@ -68,18 +120,37 @@ class ControllerMemory:
         start = self.start
         return start is not None and start <= address < start + self.size
 
+    def _withheld(self, address: int) -> bool:
+        """Whether an address would be one of this memory, had its host enabled that (CMBMSC.CMSE)."""
+        control, capabilities = self._function.qword(Property.CMBMSC), self._function.qword(Property.CAP)
+        if control is None or control & CMBMSC_CMSE or capabilities is None or not capabilities & CAP_CMBS:
+            return False
+        return any(start and start <= address < start + self.size for start in (self.bar, control & ~0xFFF))
+
+    def lacks(self, command: Command, length: int | None) -> int:
+        """Return what the pointers of a command into this memory lack, a number of `LACKS`; -1 without such."""
+        data, lists = _pointers(command, length)
+        if any(self._withheld(one) for one in (*data, *lists)):
+            return NO_SPACE
+        inside, listed = [self.holds(one) for one in data], any(self.holds(one) for one in lists)
+        if not any(inside) and not listed:
+            return -1
+        size, where = self._function.dword(Property.CMBSZ) or 0, self._function.dword(Property.CMBLOC)
+        way = 0 if command.sq.qid == 0 and command.opcode in _CREATORS else command.opcode & 3
+        if any(inside) and way == FROM_DEVICE and not size & READS:
+            return NO_READS
+        if any(inside) and way == TO_DEVICE and not size & WRITES:
+            return NO_WRITES
+        if listed and way and not size & LISTS:
+            return NO_LISTS
+        if listed and way and where is not None and not where & INDEPENDENT and not command.sq.in_cmb:
+            return NO_INDEPENDENCE
+        mixed = any(inside) and not all(inside)
+        return NO_MIXTURE if mixed and where is not None and not where & MIXED else NO_LACK
+
     def write(self, offset: int, data: bytes, tlp: int) -> None:
         """The host wrote bytes."""
-        while data:
-            number, within = divmod(offset, BLOCK)
-            piece = data[: BLOCK - within]
-            before = self._blocks.pop(number, None) or Block(bytearray(BLOCK), 0, tlp)
-            before.data[within : within + len(piece)] = piece
-            written = before.written | ((1 << len(piece)) - 1) << within
-            self._blocks[number] = Block(before.data, written, tlp)
-            data, offset = data[len(piece) :], offset + len(piece)
-        while len(self._blocks) > MOST_BLOCKS:
-            del self._blocks[next(iter(self._blocks))]
+        keep(self._blocks, offset, data, tlp)
 
     def read(self, address: int, size: int) -> tuple[bytes, int] | None:
         """Return (bytes at an address of the controller's, TLP of the newest write), None unless all were written."""

@@ -17,9 +17,9 @@ from lmtrace_decoders.nvme.reconstruct import Reconstruction
         "pdus", "tlp_transactions", "transactions", "children", "controllers", "queues", "regions", "properties",
         "doorbells", "interrupts", "pins", "vector_writes",
         "pending_bits", "interrupt_modes", "sriov_writes", "remainder",
-        "unmatched_completions", "queue_uses", "quiet_periods", "function_resets", "shadow_accesses", "command_data",
-        "controller_states",
-        "controller_state_queues", "cdq_entries", "cdq_rewrites", "migration_steps", "migrations",
+        "unmatched_completions", "queue_uses", "quiet_periods", "function_resets", "pmr_uses", "shadow_accesses",
+        "command_data", "controller_states", "controller_state_queues", "cdq_entries", "cdq_rewrites",
+        "migration_steps", "migrations",
     ),
 )  # fmt: skip
 def nvme(store: Store) -> None:

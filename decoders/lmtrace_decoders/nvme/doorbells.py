@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from lmtrace.spec.nvme import DOORBELL_BASE, Admin, doorbell
 from lmtrace.tables import ROLES
 from lmtrace_decoders.nvme import facts, losses, spool
+from lmtrace_decoders.nvme.persistent_memory import PersistentMemory
 from lmtrace_decoders.nvme.queues import Command, CompletionQueue, EarlyHead, Queue, SubmissionQueue
 from lmtrace_decoders.nvme.spool import MISSING
 
@@ -192,14 +193,26 @@ class Doorbells:
             self._run.create(sq, slot, sq.fetched, sqe, time, by, time, [by, tlp])
 
     def memory_written(self, event: tuple[int, ...]) -> None:
-        """The host wrote to the controller's memory."""
-        _, row, owner, _, offset, _, _, _, _, _ = event
-        self._run.objects[owner].memory.write(offset, self._run.bytes_of(event), self._run.first + row)
+        """The host wrote to the controller's memory, or to its persistent one."""
+        _, row, owner, _, offset, _, _, time, _, _ = event
+        thing, data, tlp = self._run.objects[owner], self._run.bytes_of(event), self._run.first + row
+        if isinstance(thing, PersistentMemory):
+            thing.written(offset, data, time, tlp)
+        else:
+            thing.memory.write(offset, data, tlp)
+
+    def region_read(self, event: tuple[int, ...]) -> None:
+        """The host asks for bytes of a persistent memory region."""
+        _, _, owner, _, offset, _, tlp, time, _, _ = event
+        self._run.objects[owner].asked(offset, time, tlp)
 
     def memory_read(self, event: tuple[int, ...]) -> None:
         """The host read the controller's memory: it may have looked for completions there."""
         _, row, owner, _, offset, _, _, time, _, _ = event
         function: Function = self._run.objects[owner]
+        if isinstance(function, PersistentMemory):
+            function.read(offset, self._run.bytes_of(event), time, self._run.first + row)
+            return
         start = function.memory.start
         if start is None:
             return

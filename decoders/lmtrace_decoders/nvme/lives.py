@@ -70,6 +70,8 @@ class Lives:
                 function.vectors.set_intms(value, place == Property.INTMC, time)
             if place not in (Property.CAP, Property.VS, Property.CSTS, Property.NSSR):
                 function.registers[place] = value
+            if place == Property.PMRCTL:
+                function.persistent.controlled()
 
     def property_read(self, event: tuple[int, ...]) -> None:
         """A read of a property was requested."""
@@ -145,6 +147,8 @@ class Lives:
             self._memory_buffer(function, time)
         if place == Property.PMRCAP:
             self._persistent_memory(function, value)
+        if place == Property.PMRSTS:
+            function.persistent.told(value)
         if place == Property.CAP + 4:
             function.learn_capabilities()
         if controller.enabled is None and place in (Property.CC, *_SETUP):
@@ -239,6 +243,7 @@ class Lives:
         if why != BEHAVED:
             self._resets.append((tlp, function, why, time))
         run.quiet.end(function, time, tlp)
+        function.persistent.reset(why in (FLR, NSSR))
         ended = self._behaved(function, function.alive) if why == BEHAVED and function.alive else (time, tlp)
         function.alive = None
         lived = bool(controller.enabled or controller.sqs or controller.cqs)

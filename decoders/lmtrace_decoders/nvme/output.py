@@ -17,6 +17,7 @@ from lmtrace_decoders.nvme import spool
 from lmtrace_decoders.nvme.announcements import MECHANISMS
 from lmtrace_decoders.nvme.config_space import ConfigSpaces
 from lmtrace_decoders.nvme.controller import Controller, Function
+from lmtrace_decoders.nvme.controller_memory import LACKS
 from lmtrace_decoders.nvme.fact_names import IN_FIRST
 from lmtrace_decoders.nvme.facts import note
 from lmtrace_decoders.nvme.queues import OVERLAPS, Command, CompletionQueue, Queue, SubmissionQueue
@@ -239,7 +240,7 @@ class Output:
                 -1 if command.controller.css is None else command.controller.css, command.rounds_missed,
                 command.abort_ps, command.waited_ps, 0 if command.expected else -1,
                 function.asymmetric, function.reservations, command.overlaps, *_pointers(command),
-                function.sgls, function.namespaces, function.oncs,
+                function.sgls, function.namespaces, function.oncs, command.cmb_lacks,
             ),
         )  # fmt: skip
         number = self.first_transaction + command.number
@@ -320,7 +321,7 @@ class Output:
         words: dict[str, dict[str, Sequence[str]]] = {
             "transactions": {
                 "outcome": spool.OUTCOMES, "learnt": spool.LEARNT, "interrupt_due": MECHANISMS,
-                "buffer_overlaps": OVERLAPS,
+                "buffer_overlaps": OVERLAPS, "cmb_lacks": LACKS,
             },
             "children": {"kind": spool.CHILD_KINDS}, "tlp_transactions": {"kind": spool.CHILD_KINDS},
             "doorbells": {"kind": spool.QUEUE_KINDS, "missing": spool.MISSING}, "properties": {"name": PROPERTY_NAMES},

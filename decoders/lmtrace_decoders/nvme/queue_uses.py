@@ -62,7 +62,7 @@ class QueueUses:
         self.pages: dict[tuple[int, int, int], list[Late]] = {}
         """By link, function and page of data."""
         self.inside: dict[tuple[int, int], list[tuple[int, int, dict[str, Any]]]] = {}
-        """By link and function, SQs in the controller's own memory: first address, end, row."""
+        """By link and function, queues in the controller's own memory: first address, end, row."""
         self.open: dict[int, list[Late]] = {}
         """By the number of the command whose consumed completion ends the time in which data are late."""
         self.deleted_by: Command | None = None
@@ -83,12 +83,12 @@ class QueueUses:
         }  # fmt: skip
         if isinstance(queue, SubmissionQueue):
             row["unfetched"] = self._unfetched(queue, why)
-            if queue.in_cmb and queue.learnt == spool.SEEN and queue.slots:
-                row["fetched_by_request"] = False
-                span = (queue.base, queue.base + queue.slots * queue.entry_size, row)
-                self.inside.setdefault((function.link, function.bdf), []).append(span)
         else:
             row |= {"vector_programmed": queue.vector_programmed, "others_stalled": queue.others_stalled}
+        if queue.in_cmb and queue.learnt == spool.SEEN and queue.slots:
+            row["moved_by_request"] = False
+            span = (queue.base, queue.base + queue.slots * queue.entry_size, row)
+            self.inside.setdefault((function.link, function.bdf), []).append(span)
         self.rows.append(row)
         if tlp is None or why not in ("delete", "reset"):
             return
@@ -180,8 +180,10 @@ def _search(run: Reconstruction, uses: QueueUses) -> None:
             place = (int(row["link"]), int(row["requester_id"]))
             address, writes, length = int(row["address"]), row["kind"] == Kind.MWr, 4 * int(row["length_dw"])
             for start, end, life in uses.inside.get(place, ()):
-                if start <= address < end and not writes and length % SQE_SIZE == 0 and not life["fetched_by_request"]:
-                    life |= {"fetched_by_request": True, "time_ps": int(row["time_ps"]), "tlp_id": tlp}
+                size = CQE_SIZE if writes else SQE_SIZE
+                moves = bool(writes) == (life["kind"] == "CQ") and length % size == 0
+                if start <= address < end and moves and not life["moved_by_request"]:
+                    life |= {"moved_by_request": True, "time_ps": int(row["time_ps"]), "tlp_id": tlp}
             for late in uses.pages.get((*place, address >> 12), ()):
                 if late.first < tlp < late.last and (writes or not late.writes_only):
                     run.output.spills["transactions"].patch(late.number, "moved_late", 1)

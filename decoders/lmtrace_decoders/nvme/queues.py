@@ -34,6 +34,7 @@ class Command:
         "children",
         "cid",
         "cid_in_use",
+        "cmb_lacks",
         "controller",
         "cq",
         "cq_doorbell_ps",
@@ -103,6 +104,8 @@ class Command:
         self.expected: int | None = 0
         self.metadata = 0
         self.cid_in_use = False
+        self.cmb_lacks = -1
+        """What its pointers into the controller memory buffer lack there, a number of `LACKS`; -1 without such."""
         self.facts = 0
         """Pairs of bits, see `facts`."""
         self.rounds_missed = self.abort_ps = self.waited_ps = -1

@@ -143,7 +143,8 @@ class Reconstruction:
 
     def lay_pmr(self, function: Function, start: int, size: int) -> None:
         """Lay a persistent memory region where the host reaches it; its contents are the host's."""
-        owner = self.own(function)
+        owner = self.own(function.persistent)
+        function.persistent.base = start
         self._host_region(function, PMR, "pmr", owner, start, size, spool.SEEN, 1.0)
 
     def lay_cmb(self, function: Function, start: int, size: int, time: int) -> None:
@@ -200,6 +201,7 @@ class Reconstruction:
             at.CMB_WRITE: self.doorbells.memory_written, at.CMB_DATA: self.doorbells.memory_read,
             at.PIN: self.interrupts.pin, at.PENDING_DATA: self.interrupts.announcements.pending_read,
             at.SHADOW_WRITE: self.doorbells.shadow_written, at.DOORBELL_READ: self.doorbells.read,
+            at.PMR_READ: self.doorbells.region_read,
         }  # fmt: skip
         table = [handlers[code] for code in range(len(handlers))]
         for first, rows in self.store.tlp_chunks(self.capture):
@@ -550,6 +552,7 @@ class Reconstruction:
         write_uses(self)
         self.quiet.write()
         self._function_resets()
+        self._persistent_memory()
         self.output.finish(self.functions, self.remainder)
 
     def _function_resets(self) -> None:
@@ -558,3 +561,11 @@ class Reconstruction:
             place = {"capture": self.capture.name, "link": self.output.links[link]}
             controller = cntlid.get((link, row["function"]))
             self.store.writer("function_resets").add(place | row | {"controller": controller})
+
+    def _persistent_memory(self) -> None:
+        for function in self.functions:
+            place = {"capture": self.capture.name, "link": self.output.links[function.link]}
+            for row in function.persistent.rows():
+                self.store.writer("pmr_uses").add(
+                    place | row | {"controller": function.cntlid, "learnt": function.facts.learnt}
+                )

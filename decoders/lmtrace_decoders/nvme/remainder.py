@@ -35,10 +35,11 @@ _KINDS = [one.name for one in sorted(Kind)]
 ROW = np.dtype([
     ("link", "<i4"), ("function", "<i4"), ("controller", "<i4"), ("class", "<i4"), ("kind", "<i4"), ("address", "<u8"),
     ("address_known", "<i4"), ("length", "<i8"), ("nearest", "<i4"), ("distance", "<u8"), ("distance_known", "<i4"),
-    ("accounted", "<i4"), ("former", "<i4"), ("own_region", "<i4"), ("other_function", "<i4"), ("other_admin", "<i4"),
+    ("accounted", "<i4"), ("former", "<i4"), ("own_region", "<i4"), ("own_memory", "<i4"),
+    ("other_function", "<i4"), ("other_admin", "<i4"),
     ("foreign_entry", "<i4"), ("between_vfs", "<i4"), ("time_ps", "<i8"), ("tlp_id", "<i8"),
 ])  # fmt: skip
-_NOTHING = (-1, -1, -1, -1, -1, -1)
+_NOTHING = (-1, -1, -1, -1, -1, -1, -1)
 
 
 class Remainder:
@@ -129,7 +130,7 @@ class Remainder:
     # -- what may explain a request ----------------------------------------------------------------------------
 
     def _facts(self, function: Function, row: int, address: int, length: int) -> tuple[int, ...]:
-        """Return (accounted, former, own, other function, its admin queue, foreign entry)."""
+        """Return (accounted, former, own, own memory, other function, its admin queue, foreign entry)."""
         run, one = self._run, self._run.rows[row]
         write = int(one["kind"]) != Kind.MRd
         way = WRITE if write else READ
@@ -139,7 +140,8 @@ class Remainder:
         )
         own, _ = find(run.map.nodes, run.map.heads, function.link, np.uint64(address), 1, READ)
         window = own >= 0 and int(run.map.nodes[own]["kind"]) in _WINDOWS
-        mine = window and run.objects[int(run.map.nodes[own]["owner"])] is function
+        mine = window and run.objects[int(run.map.nodes[own]["owner"])] in (function, function.persistent)
+        inside = function.memory.holds(address)
         other, admin, foreign = -1, 0, 0
         for candidate in run.functions[:MOST_FUNCTIONS]:
             if candidate is function or candidate.link != function.link or candidate.space == function.space:
@@ -157,7 +159,8 @@ class Remainder:
         return (
             int(self._accounted(function, row, address, length, write)),
             int(former),
-            int(mine),
+            int(mine or inside),
+            -1 if function.memory.start is None else int(inside),
             other,
             admin,
             foreign,

@@ -253,7 +253,7 @@ def fetch_beyond_queue_end(batch: pa.RecordBatch) -> Broken:
 
 
 @column_rule(
-    "NVM21-8.2.1-n1", table="queue_uses", columns=("kind", "qid", "fetched_by_request"), spec="NVMe Base 2.1, 8.2.1",
+    "NVM21-8.2.1-n1", table="queue_uses", columns=("kind", "qid", "moved_by_request"), spec="NVMe Base 2.1, 8.2.1",
     party="controller", local=False,
 )  # fmt: skip
 def own_memory_read_across_the_link(batch: pa.RecordBatch) -> Broken:
@@ -263,11 +263,11 @@ def own_memory_read_across_the_link(batch: pa.RecordBatch) -> Broken:
 
     Holds::
 
-        1us queue_uses kind=SQ qid=1 fetched_by_request=no
+        1us queue_uses kind=SQ qid=1 moved_by_request=no
 
     Breaks::
 
-        1us queue_uses kind=SQ qid=1 fetched_by_request=yes
+        1us queue_uses kind=SQ qid=1 moved_by_request=yes
 
     Silent::
 
@@ -275,7 +275,7 @@ def own_memory_read_across_the_link(batch: pa.RecordBatch) -> Broken:
     """
     qid = numbers(batch, "qid")
     return found(
-        there(batch, "fetched_by_request"), numbers(batch, "fetched_by_request") != 0,
+        words(batch, "kind", ("SQ",)) & there(batch, "moved_by_request"), numbers(batch, "moved_by_request") != 0,
         lambda row: f"entries of SQ {qid[row]}, which is in controller memory, were read across the link",
     )  # fmt: skip
 

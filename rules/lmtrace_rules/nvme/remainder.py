@@ -16,7 +16,7 @@ PROFILE = "nvme"
 
 COLUMNS = (
     "function", "class", "kind", "address", "length", "nearest", "distance", "accounted", "former", "own_region",
-    "other_function", "other_admin", "foreign_entry",
+    "own_memory", "other_function", "other_admin", "foreign_entry",
 )  # fmt: skip
 SPEC = "NVMe Base 2.1, 4.3"
 NOT_ALL_KNOWN = "not everything is known that the function may reach"
@@ -128,7 +128,7 @@ def read_of_its_own_windows(batch: pa.RecordBatch) -> Broken:
         1us remainder function=01:00.0 class="unknown address" kind=MRd address=0xfe000000 length=64 own_region=yes
     """
     return found(
-        _own(batch, "MRd") & there(batch, "own_region"), _true(batch, "own_region"),
+        _own(batch, "MRd") & there(batch, "own_region") & ~_true(batch, "own_memory"), _true(batch, "own_region"),
         lambda row: f"{_requester(batch, row)} read {_place(batch, row)}, which is its own",
     )  # fmt: skip
 
