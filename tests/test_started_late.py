@@ -16,7 +16,7 @@ STARTS = (30, 70, 110, 170, 230, 400)
 
 NAMES = (
     "plain-io", "queue-lives", "interrupts", "administration", "key-value", "namespace-management",
-    "events-and-aborts", "firmware-and-security", "registers",
+    "events-and-aborts", "firmware-and-security", "registers", "zones",
 )  # fmt: skip
 
 

@@ -298,7 +298,7 @@ class ZoneCommands:
 
     def close(self, zone: Zone) -> None:
         """Hook: a zone is closed; one that holds nothing is empty."""
-        written = zone.wp > zone.start or zone.extension is not None
+        written = zone.wp > zone.start or zone.extension is not None or zone.area
         zone.state = ZoneState.CLOSED if written else ZoneState.EMPTY
 
     def finish(self, zone: Zone) -> None:

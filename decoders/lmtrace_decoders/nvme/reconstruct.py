@@ -457,6 +457,8 @@ class Reconstruction:
         self.interrupts.announcements.entry(cq)
         self.queues.posted(cq, room, time)
         if command is None:
+            if cq.qid:
+                self.scoreboard.zones.stranger(cq.controller.function, tlp)
             self.premature.unmatched(cq, slot, cqe, time, tlp)
             return
         sq = command.sq

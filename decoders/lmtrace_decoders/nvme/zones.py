@@ -10,6 +10,7 @@ from lmtrace.spec import zones as spec
 from lmtrace.spec.nvme import CommandSet, Nvm, Status
 from lmtrace.spec.zones import REMAP_REFERENCE, SELECT_ALL, ZoneSend
 from lmtrace_decoders.nvme import facts, spool
+from lmtrace_decoders.nvme.namespaces import BROADCAST
 from lmtrace_decoders.nvme.sgl import SglTransfer
 from lmtrace_decoders.nvme.zone_model import (
     ACTIVE,
@@ -99,7 +100,7 @@ class Zones:
         if found is None or found.size != size:
             found = self._models[namespace.number] = ZonedNamespace(size)
         if namespace.blocks is not None:
-            found.total = namespace.blocks // size
+            found.total = None if namespace.blocks % size else namespace.blocks // size
         if found.areas is None:
             found.areas = random_write_areas(namespace.zoned)
         key = namespace.number, command.controller.function.number
@@ -124,6 +125,11 @@ class Zones:
         """The controller told that it changed zones."""
         for one in self._run.namespaces.all_of(function, nsid):
             self.forget(one.number, tlp)
+
+    def stranger(self, function: Function, tlp: int) -> None:
+        """A command completed that was not seen: it may have changed any zone."""
+        if self._models:
+            self.changed(function, BROADCAST, tlp)
 
     # -- a command's life ---------------------------------------------------------------------------------------
 
@@ -212,6 +218,8 @@ class Zones:
             zone.ranges.append(span)
         elif not status.ok and status not in NOTHING_DONE:
             zone.pure = False
+        elif status == spec.INVALID_ZONE_OPERATION:
+            zone.area = None  # it has a Zone Random Write Area of which nobody saw
         alone = place.settled and zone.count == 1
         self._over(model, zone, tlp)
         if zone.busy:
@@ -243,7 +251,9 @@ class Zones:
                 and zone.wp is not None
                 and (_written(command) + _blocks(command) <= zone.wp + size)
             )
-            zone.becomes(zone.possible & OPENED or ACTIVE | FULL, zone.wp if stays else None, WRITTEN, writer)
+            opened = stays and not zone.possible & ~OPENED
+            after = zone.possible if opened else ACTIVE | FULL
+            zone.becomes(after, zone.wp if stays else None, WRITTEN, writer)
 
     def _area_size(self, command: Command) -> int | None:
         return self._named(command).zoned.value("ZRWASZ")
@@ -255,7 +265,7 @@ class Zones:
             area, possible, capacity = zone.area, zone.possible, zone.capacity
             zone.unknown()
             zone.area, zone.capacity = area, capacity
-            zone.possible = possible & OPENED or ANY_STATE
+            zone.possible = ANY_STATE if possible & ~OPENED else possible | FULL
             return
         possible, cause = ACTED[action]
         if action == ZoneSend.CLOSE and wp is not None and wp > zone.start:
@@ -317,7 +327,7 @@ class Zones:
         if block.metadata or zone.area is None or zone.possible & ~WITH_WRITE_POINTER:
             return {}
         first = max(zone.wp - _slba(command), 0)
-        rows = digests[first:]
+        rows = digests[first : max(zone.start + place.model.size - _slba(command), 0)]
         whole = rows["seen"] == block.data
         wanted = self._run.scoreboard.deallocated_digest(block)
         odd = None if wanted is None else int((whole & (rows["value"] != wanted)).sum())
