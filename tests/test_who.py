@@ -113,3 +113,17 @@ def test_addresses_that_are_none(text: str) -> None:
 
 def test_addresses_as_people_write_them() -> None:
     assert {parse_address(one) for one in ("1FFDC005h", "0x1ffdc005", "1ffdc005", " 0x1FFD_C005 ")} == {0x1FFDC005}
+
+
+def test_a_buffer_is_known_before_anything_touches_it(run: Run) -> None:
+    rows = run.table("transactions", None, [("bytes_expected", ">", 4096), ("psdt", "==", 0)]).to_pylist()
+    command = next(one for one in rows if one["first_data_ps"] and one["first_data_ps"] > one["fetch_ps"])
+    at = command["fetch_ps"]
+    name = f"CID {command['cid']} {command['name']}"
+    for address in (command["dptr1"], command["dptr1"] + 100):
+        owners = section(list(who_lines(run, address, at)), "Owner")
+        assert any(one.startswith("  data of controller") and name in one for one in owners)
+    held = section(list(state_lines(run, at)), "Outstanding")
+    assert any(f"CID {command['cid']}" in one for one in held)
+    assert any(one.startswith("      data ") and f"{command['dptr1']:X}h.." in one for one in held)
+    assert max(len(one) for one in state_lines(run, at)) <= 80

@@ -12,6 +12,7 @@ from lmtrace.bindings import Binding
 from lmtrace.config import Config
 from lmtrace.errors import ConfigError, UsageError
 from lmtrace.inputs import STANDARD_INPUT, STANDARD_INPUT_NAME, Paths, as_given, expand, named, spooled
+from lmtrace.marks import mark_inferred
 from lmtrace.replay import Waiver, replay
 from lmtrace.rule import Rule, rules, select
 from lmtrace.run import Run, open_run
@@ -180,6 +181,7 @@ def _derive(store: Store, how: _How) -> Seen:
         _tell(how.progress, f"decoding {stage.name}")
         stage.run(store)
         store.finish_tables()
+    mark_inferred(store)
     _tell(how.progress, "writing tables")
     seen = write_tlps(store, how.payload)
     store.finish_tables()

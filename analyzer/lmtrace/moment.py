@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import textwrap
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
-from lmtrace import describe
+from lmtrace import describe, holdings
 from lmtrace.report.words import clean
 from lmtrace.spec.pcie import bdf_text
 from lmtrace.units import count, exact, short, size
@@ -13,13 +14,15 @@ from lmtrace.units import count, exact, short, size
 if TYPE_CHECKING:
     from lmtrace.run import Run
 
+WIDTH = 80
 MOST_COMMANDS = 64
 """Outstanding commands that are shown one by one."""
 _COMMAND = (
     "id", "link", "controller", "function", "epoch", "sqid", "cid", "opcode", "fuse", "psdt", "name", "nsid", "cdw0",
     "cdw2", "cdw3", "mptr", "dptr1", "dptr2", "cdw10", "cdw11", "cdw12", "cdw13", "cdw14", "cdw15", "sq_slot",
-    "fetch_ps", "cqe_ps", "outcome", "learnt",
+    "fetch_ps", "cqe_ps", "status", "outcome", "learnt", "bytes_expected",
 )  # fmt: skip
+Place = Callable[[dict[str, Any]], str]
 Key = tuple[str, int, str, int]
 """Link, function, SQ or CQ, queue identifier."""
 
@@ -30,10 +33,15 @@ def lines(run: Run, at_ps: int) -> Iterator[str]:
         yield f"{clean(capture['file'])} at {exact(at_ps)}"
         if at_ps > capture["duration_ps"]:
             yield f"  the capture ends at {exact(capture['duration_ps'])}: this is how it ends"
-        yield from _of_capture(run, capture["file"], at_ps)
+        yield from _of_capture(run, capture["file"], at_ps, len(capture["links"]) > 1)
 
 
-def _of_capture(run: Run, capture: str, at_ps: int) -> Iterator[str]:
+def _of_capture(run: Run, capture: str, at_ps: int, several: bool) -> Iterator[str]:
+    """Yield what there was in a capture of one link, or of ``several``."""
+
+    def place(row: dict[str, Any]) -> str:
+        return (f"{clean(row['link'])} " if several else "") + f"{bdf_text(row['function'])}  "
+
     own = [("capture", "==", capture)]
     controllers = [
         one for one in run.table("controllers", None, own).to_pylist()
@@ -50,33 +58,39 @@ def _of_capture(run: Run, capture: str, at_ps: int) -> Iterator[str]:
         life = "since before the capture" if one["enabled_ps"] is None else f"since {exact(one['enabled_ps'])}"
         state = f", suspended since {exact(suspended[one['controller']])}" if one["controller"] in suspended else ""
         name = "controller ?" if one["controller"] is None else f"controller {one['controller']}"
-        yield f"  {_place(one)}  {name}, enabled {life}{state}{_learnt(one)}"
+        yield from _wrapped(f"{place(one)}{name}, enabled {life}{state}{_learnt(one)}")
     if not controllers:
         yield "  none is enabled"
     queues = [
         one for one in run.table("queues", None, own).to_pylist() if _alive(one["created_ps"], one["deleted_ps"], at_ps)
     ]
-    outstanding = _outstanding(run, own, at_ps)
+    waiting = outstanding(run, capture, at_ps)
     yield ""
     yield "Queues"
-    yield from _queues(run, own, queues, at_ps) if queues else ["  none exists"]
+    yield from _queues(run, own, queues, at_ps, place) if queues else ["  none exists"]
     yield ""
-    yield f"Outstanding  {count(len(outstanding), 'command')}"
-    for one in outstanding[:MOST_COMMANDS]:
+    yield f"Outstanding  {count(len(waiting), 'command')}"
+    holding = holdings.held(run, waiting[:MOST_COMMANDS], holdings.page_sizes(run, capture)) if waiting else {}
+    for one in waiting[:MOST_COMMANDS]:
         age = short(at_ps - one["fetch_ps"])
-        words = f"SQ {one['sqid']} CID {one['cid']}  {describe.text(one)}"
-        yield f"  {_place(one)}  {words}  fetched {age} ago{_learnt(one)}"
-    if len(outstanding) > MOST_COMMANDS:
-        yield f"  and {len(outstanding) - MOST_COMMANDS:,} more: lmtrace log shows them"
+        words = f"SQ {one['sqid']} CID {one['cid']}  fetched {age} ago  {describe.text(one)}"
+        yield from _wrapped(f"{place(one)}{words}{_learnt(one)}")
+        for line in holdings.words(holding.get(one["id"], ())):
+            yield from _wrapped(line, "      ")
+    if len(waiting) > MOST_COMMANDS:
+        yield f"  and {len(waiting) - MOST_COMMANDS:,} more: lmtrace log shows them"
     yield ""
     yield "Regions"
     for one in run.table("regions", None, own).to_pylist():
         if _alive(one["from_ps"], one["to_ps"], at_ps):
             span = f"{one['start']:X}h..{one['end'] - 1:X}h"
-            yield f"  {_place(one)}  {clean(one['owner'])}  {span}  {size(one['end'] - one['start'])}{_learnt(one)}"
+            words = f"{clean(one['owner'])}  {span}  {size(one['end'] - one['start'])}{_learnt(one)}"
+            yield from _wrapped(f"{clean(one['link'])}  {words}" if several else words)
 
 
-def _queues(run: Run, own: list[tuple[str, str, Any]], queues: list[dict[str, Any]], at_ps: int) -> Iterator[str]:
+def _queues(
+    run: Run, own: list[tuple[str, str, Any]], queues: list[dict[str, Any]], at_ps: int, place: Place
+) -> Iterator[str]:
     """Yield a line for each queue with the pointers that doorbells, fetches and entries told."""
     since = min((one["created_ps"] or 0 for one in queues), default=0)
     rung = _newest(run, "doorbells", "kind", "qid", "value", "time_ps", own, since, at_ps)
@@ -94,11 +108,11 @@ def _queues(run: Run, own: list[tuple[str, str, Any]], queues: list[dict[str, An
         head, tail = (mine, theirs) if one["kind"] == "SQ" else (theirs, mine)
         head = one["first_head"] if head is None else head
         tail = one["first_tail"] if tail is None else tail
-        waiting = "" if not one["size"] else f", {(tail - head) % one['size']} between them"
+        waiting = "" if not one["size"] else f", {(tail - head) % one['size']} waiting"
         about = f"CQ {one['cqid']}" if one["kind"] == "SQ" else _vector(one)
         entries = f"{one['size']:,} entries" if one["size"] else "size not known"
-        yield (
-            f"  {_place(one)}  {one['kind']} {one['qid']}  at {one['base']:X}h, {entries}, {about}, "
+        yield from _wrapped(
+            f"{place(one)}{one['kind']} {one['qid']}  at {one['base']:X}h, {entries}, {about}, "
             f"head {head}, tail {tail}{waiting}{_learnt(one)}"
         )
 
@@ -133,8 +147,9 @@ def _newest(
     return newest
 
 
-def _outstanding(run: Run, own: list[tuple[str, str, Any]], at_ps: int) -> list[dict[str, Any]]:
+def outstanding(run: Run, capture: str, at_ps: int) -> list[dict[str, Any]]:
     """Return the commands fetched and neither completed nor ended by a reset or a deletion, the oldest first."""
+    own = [("capture", "==", capture)]
     fetched = [*own, ("fetch_ps", "<=", at_ps)]
     late = run.table("transactions", _COMMAND, [*fetched, ("cqe_ps", ">", at_ps)]).to_pylist()
     never = run.table("transactions", _COMMAND, [*fetched, ("outcome", "!=", "completed")]).to_pylist()
@@ -156,6 +171,13 @@ def _ends(run: Run, own: list[tuple[str, str, Any]]) -> dict[tuple[str, int, int
     }
 
 
+def _wrapped(text: str, indent: str = "  ") -> list[str]:
+    return textwrap.wrap(
+        text, WIDTH, initial_indent=indent, subsequent_indent=indent + "    ", break_on_hyphens=False,
+        break_long_words=False,
+    )  # fmt: skip
+
+
 def _alive(start: int | None, end: int | None, at_ps: int) -> bool:
     return (start is None or start <= at_ps) and (end is None or at_ps < end)
 
@@ -164,10 +186,6 @@ def _vector(row: dict[str, Any]) -> str:
     if row["interrupts"] is False:
         return "no interrupts"
     return "vector not known" if row["vector"] is None else f"vector {row['vector']}"
-
-
-def _place(row: dict[str, Any]) -> str:
-    return f"{clean(row['link'])} {bdf_text(row['function'])}"
 
 
 def _learnt(row: dict[str, Any]) -> str:

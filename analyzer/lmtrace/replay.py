@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 
 from lmtrace.arrow import from_numpy, to_numpy
 from lmtrace.events import Command, Event
-from lmtrace.rule import SEVERITIES, Broken, Rule, Severity, Verdict
+from lmtrace.rule import SEVERITIES, Broken, Rule, Severity, Verdict, Witness
 from lmtrace.session import Options, Session
 from lmtrace.sources import ORDER_STEP, LinkSource
 from lmtrace.store import Capture, Store
@@ -166,12 +166,19 @@ class Replay:
     def _columns(self) -> None:
         """Ask the column rules about every row of their tables, each table read once, batch by batch."""
         by_table: dict[str, list[Rule]] = {}
+        witnesses: dict[str, list[tuple[Rule, Witness]]] = {}
         for rule in self._rules:
             if rule.table is not None:
                 by_table.setdefault(rule.table, []).append(rule)
-        for table, rules in sorted(by_table.items()):
+            if rule.witness is not None:
+                witnesses.setdefault(rule.witness.table, []).append((rule, rule.witness))
+        for table in sorted({*by_table, *witnesses}):
+            rules, seen = by_table.get(table, []), witnesses.get(table, [])
             wanted = {name for rule in rules for name in rule.columns} | _PLACES
+            wanted.update(name for _, witness in seen for name in witness.columns)
             for batch in map(self._inside_rows, self._batches(table, wanted)):
+                for rule, witness in seen:
+                    self._tallies[rule.id].held += witness.count(batch)
                 for rule in rules:
                     self._found_rows(rule, batch, rule.function(batch))
 

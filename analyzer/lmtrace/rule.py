@@ -77,6 +77,16 @@ class Broken:
     reason: str = ""
 
 
+@dataclass(frozen=True, slots=True)
+class Witness:
+    """Where a column rule sees what held, if its own table lists only what did not: another table, and a count."""
+
+    table: str
+    columns: tuple[str, ...]
+    count: Callable[[pa.RecordBatch], int]
+    """Returns how many rows of a batch are as they should be."""
+
+
 EventFunction = Callable[..., Iterator[Verdict]]
 ColumnFunction = Callable[["pa.RecordBatch"], Broken]
 
@@ -111,6 +121,7 @@ class Rule:
     """Its evidence lies in the event itself, so that what was lost elsewhere cannot make it wrong."""
     events: tuple[type[Event], ...] = ()
     """The event classes it is asked about, with their subclasses; empty for a column rule."""
+    witness: Witness | None = None
 
     @property
     def kind(self) -> str:
@@ -160,16 +171,16 @@ def rule(
 
 def column_rule(
     id: str, *, table: str, columns: tuple[str, ...], spec: str, party: Party, severity: Severity = "error",
-    local: bool = True,
+    local: bool = True, witness: Witness | None = None,
 ) -> Callable[[ColumnFunction], ColumnFunction]:  # fmt: skip
     """Register a column rule over batches of a table; it returns what it applied to and the rows that broke.
 
     ``columns`` are those it reads; a batch may hold more. ``local`` says that they tell of the row alone, and not of
-    what came before it.
+    what came before it. ``witness`` counts what held in another table.
     """
 
     def add(function: ColumnFunction) -> ColumnFunction:
-        _register(id, function, spec, party, severity, local, table=table, columns=columns)
+        _register(id, function, spec, party, severity, local, table=table, columns=columns, witness=witness)
         return function
 
     return add
@@ -188,6 +199,7 @@ def answered_by(id: str, *rules: str, reason: str) -> None:
 def _register(
     id: str, function: Callable[..., Any], spec: str, party: Party, severity: Severity, local: bool,
     events: tuple[type[Event], ...] = (), table: str | None = None, columns: tuple[str, ...] = (),
+    witness: Witness | None = None,
 ) -> None:  # fmt: skip
     if id in _rules and _rules[id].function.__code__.co_filename != function.__code__.co_filename:
         raise ValueError(f"rule {id} is written twice: {_rules[id].function.__module__}, {function.__module__}")
@@ -197,7 +209,7 @@ def _register(
     _rules[id] = Rule(
         id, function.__name__.replace("_", "-"), spec, party, severity, str(getattr(module, "SECTION", "")), text, why,
         stories["Holds"], stories["Breaks"], stories["Silent"], function, _common(events), table, columns,
-        tuple(sorted(profiles)), _words(module, "PHASE"), local, events,
+        tuple(sorted(profiles)), _words(module, "PHASE"), local, events, witness,
     )  # fmt: skip
 
 

@@ -264,6 +264,13 @@ class Store:
         """Return a table; one that nothing wrote is empty. See `read_table`."""
         return read_table(self.folder, name, columns, where)
 
+    def parts(self, name: str, columns: Sequence[str]) -> Iterator[pa.Table]:
+        """Yield columns of a table that may be too long for memory, piece by piece."""
+        wanted = pa.schema([one for one in TABLES[name].schema() if one.name in columns])
+        file = self.folder / f"{name}.parquet"
+        if file.exists():
+            yield from _row_groups(file, wanted, ())
+
 
 def read_table(folder: Path, name: str, columns: Sequence[str] | None = None, where: Where = ()) -> pa.Table:
     """Return a table of a run's folder with the columns of today; those an older run lacks are null.

@@ -398,6 +398,8 @@ def _tell_rows(rule: Rule, text: str) -> list[Verdict]:
     """Play a column rule's story: every line a row of its table."""
     from lmtrace.rule import broken, held
 
+    if rule.witness is not None and _words(next(_lines(text))[0])[1:2] == [rule.witness.table]:
+        return [held(Event())] * rule.witness.count(rows_of(rule.witness.table, text))
     batch = rows_of(rule.table or "", text)
     found = rule.function(batch)
     events = [Event(order=row) for row in range(batch.num_rows)]

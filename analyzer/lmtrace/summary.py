@@ -12,12 +12,15 @@ from typing import Any
 import pyarrow.compute as pc
 
 from lmtrace.config import Waiver
+from lmtrace.leftover import leftover
 from lmtrace.store import MARKER, Store
 from lmtrace.tables import SCHEMA_VERSION
 from lmtrace.tlp_table import Seen
 
 MOST_VIOLATIONS = 1_000
 MOST_MIGRATIONS = 1_000
+MOST_LEFTOVER = 40
+"""Groups of TLPs that belong to nothing."""
 MOST_ROUNDS = 40
 """Rounds of one migration that are listed, half of them from the end."""
 SEVERITIES = ("error", "warning", "info")
@@ -60,6 +63,7 @@ def summary(store: Store, seen: Seen, settings: Settings) -> dict[str, Any]:
     commands = pc.value_counts(store.read("transactions", ["capture"]).column("capture")).to_pylist()
     transactions = Counter({one["values"]: one["counts"] for one in commands})
     kinds = Counter(one["outcome"] for one in outcomes)
+    remainder = leftover(store)
     return {
         "schema": SCHEMA_VERSION,
         "version": version("lmtrace"),
@@ -88,7 +92,10 @@ def summary(store: Store, seen: Seen, settings: Settings) -> dict[str, Any]:
             "waived": sum(one["waived"] is not None for one in violations),
             "outcomes": {one: kinds[one] for one in OUTCOMES},
             "roles": dict(sorted(seen.roles.items())),
+            "remainder": remainder.classes,
         },
+        "remainder": remainder.groups[:MOST_LEFTOVER],
+        "remainder_total": len(remainder.groups),
         "violations": worst[:MOST_VIOLATIONS],
         "violations_total": sum(one["broken"] for one in outcomes),
         "migrations": _migrations(store),

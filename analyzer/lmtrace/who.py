@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from lmtrace import describe
+from lmtrace import describe, holdings
+from lmtrace.moment import outstanding
 from lmtrace.report.words import clean
 from lmtrace.spec.pcie import bdf_text
 from lmtrace.units import count, exact, size
@@ -39,8 +40,11 @@ def lines(run: Run, address: int, at_ps: int | None = None) -> Iterator[str]:
         yield f"{address:X}h{when} in {clean(capture)}"
         yield ""
         touches = list(_touches(run, capture, address, at_ps))
+        buffers = [one.buffer for one in touches if one.buffer]
+        if at_ps is not None:
+            buffers += _named(run, capture, address, at_ps)
         yield "Owner"
-        yield from _owners(run, capture, address, at_ps, [one.buffer for one in touches if one.buffer])
+        yield from _owners(run, capture, address, at_ps, buffers)
         yield ""
         yield "Touched by"
         yield from [one.text for one in touches] or ["  no TLP"]
@@ -66,6 +70,16 @@ def _owners(run: Run, capture: str, address: int, at_ps: int | None, buffers: li
             f"  nearest of {bdf_text(function)} on {clean(link)}: {clean(one['owner'])}  {_span(one)}, "
             f"{size(_distance(one, address))} {side} it"
         )
+
+
+def _named(run: Run, capture: str, address: int, at_ps: int) -> Iterator[str]:
+    """Yield the buffers that pointers of outstanding commands name, whether or not they were touched."""
+    waiting = outstanding(run, capture, at_ps)
+    pages = holdings.page_sizes(run, capture) if waiting else {}
+    for one in waiting:
+        for kind, start, end in holdings.named(one, pages):
+            if start <= address < end:
+                yield f"{holdings.kind_words(kind)} of {_command(one)}"
 
 
 class _Line(NamedTuple):
@@ -103,7 +117,7 @@ def _touches(run: Run, capture: str, address: int, at_ps: int | None) -> Iterato
         for one in commands.get(row["id"], ()):
             words, buffer = _command(one), ""
             if at_ps is not None and row["role"] in _BUFFERS and _outstanding(one, at_ps):
-                buffer = f"{row['role'].replace('_', ' ')} of {words}"
+                buffer = f"{holdings.kind_words(row['role'])} of {words}"
             yield _Line(f"  {'':>18}  for {words}", buffer)
         if row["id"] not in commands and row["owner"] is not None:
             yield _Line(f"  {'':>18}  {'near' if row['role'] == 'unrelated' else 'of'} {clean(row['owner'])}")

@@ -8,7 +8,6 @@ import numpy as np
 
 from lmtrace.pieces import Pieces
 from lmtrace.spec.migration import CDQ_ENTRY_SIZE
-from lmtrace_decoders.nvme import spool
 from lmtrace_decoders.nvme.memory_map import CDQ, WRITE
 
 if TYPE_CHECKING:
@@ -25,16 +24,36 @@ class DataQueue:
     """One life of a data queue: ``size`` bytes at ``base``, or in ``pages``, owned by a controller."""
 
     __slots__ = (
-        "_beyond", "_due", "_handles", "_head", "_partial", "_passed", "_posted", "_posted_ps", "_regions",
-        "_unconsumed", "base", "cdqid", "controller", "created_ps", "doubtful", "pages", "size", "target",
+        "_beyond",
+        "_due",
+        "_handles",
+        "_head",
+        "_partial",
+        "_passed",
+        "_posted",
+        "_posted_ps",
+        "_regions",
+        "_unconsumed",
+        "base",
+        "cdqid",
+        "confidence",
+        "controller",
+        "created_ps",
+        "doubtful",
+        "learnt",
+        "pages",
+        "size",
+        "target",
     )  # fmt: skip
 
     def __init__(
         self, controller: Controller, cdqid: int, target: int, base: int, size: int, pages: list[int] | None,
-        created_ps: int,
+        created_ps: int, learnt: int, confidence: float,
     ) -> None:  # fmt: skip
         self.controller, self.cdqid, self.target = controller, cdqid, target
         self.base, self.size, self.pages, self.created_ps = base, size, pages, created_ps
+        self.learnt, self.confidence = learnt, confidence
+        """How the queue of the command that created it was learnt."""
         self._handles: list[int] = []
         self._regions: list[Region] = []
         self._partial: dict[int, tuple[Pieces, int, int]] = {}
@@ -71,7 +90,7 @@ class DataQueue:
             if function is functions[0]:
                 for start, size in spans:
                     self._regions.append(
-                        run.region(function, "cdq", name, start, size, self.created_ps, spool.SEEN, 1.0,
+                        run.region(function, "cdq", name, start, size, self.created_ps, self.learnt, self.confidence,
                                    function.space, text)
                     )  # fmt: skip
 

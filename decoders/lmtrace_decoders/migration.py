@@ -149,7 +149,10 @@ class Migration:
         before = self._cdqs.pop((function.number, cdqid), None)
         if before is not None:
             self._lingering.append(before)
-        cdq = DataQueue(command.controller, cdqid, target, command.qword(24), size, pages, time)
+        sq = command.sq
+        cdq = DataQueue(
+            command.controller, cdqid, target, command.qword(24), size, pages, time, sq.learnt, sq.confidence
+        )  # fmt: skip
         self._cdqs[function.number, cdqid] = cdq
         other = self.target(function.link, target)
         others = [other] if other else [one for one in run.functions if one.link == function.link]
@@ -196,6 +199,7 @@ class Migration:
                 "last_tlp_id": tlp, "phase_tlp_id": phase, "nsid": fields["NSID"], "nlb": fields["NLB"],
                 "slba": fields["SLBA"], "cdqp": bool(fields["CDQP"]), "esa": fields["ESA"],
                 "dlba": bool(fields["DLBA"]), "lbacir": fields["LBACIR"], "data": entry,
+                "learnt": spool.LEARNT[cdq.learnt],
             })  # fmt: skip
 
     def _missing(self, cdq: DataQueue, since: int | None, tlp: int) -> None:
@@ -213,7 +217,7 @@ class Migration:
             "capture": self._run.capture.name, "link": self._run.output.links[function.link],
             "controller": function.cntlid, "function": function.bdf, "requester_id": requester,
             "epoch": cdq.controller.epoch, "cdqid": cdq.cdqid, "slot": slot, "first_byte": first, "size": size,
-            "time_ps": time, "tlp_id": tlp,
+            "time_ps": time, "tlp_id": tlp, "learnt": spool.LEARNT[cdq.learnt],
         })  # fmt: skip
 
     # -- suspension -------------------------------------------------------------------------------------------

@@ -18,6 +18,10 @@ from lmtrace.report.words import (
     capture_line,
     clean,
     headline,
+    leftover_nearest,
+    leftover_sender,
+    leftover_span,
+    leftover_title,
     listed_words,
     outcome_lines,
 )
@@ -50,6 +54,7 @@ def render(run: Run) -> str:
         controllers=controllers[:MOST_LISTED], controllers_in_all=len(controllers),
         queues=queues[:MOST_LISTED], queues_in_all=len(queues), waiver_lines=waiver_lines(summary),
         parties=PARTIES, listed=listed_words(content.listed) if content.listed else "",
+        leftover_title=leftover_title(summary),
     )  # fmt: skip
     return page
 
@@ -94,6 +99,7 @@ def _template() -> Any:
         count=count, capture_line=capture_line, steps=_command_steps, dash=_dash,
         fields=describe.fields, controller=_controller, octets=_octets, blackout=blackout_words,
         details=detail_lines, route=migration_route, grids=_grids, dump=_dump, repeated=_repeated,
+        leftover_sender=leftover_sender, leftover_span=leftover_span, leftover_nearest=leftover_nearest,
     )  # fmt: skip
     return environment.get_template("template.html")
 

@@ -7,13 +7,25 @@ from collections.abc import Iterable, Iterator
 
 from lmtrace.report.content import Content, Group, gather, waiver_lines
 from lmtrace.report.numbers import several_lines
-from lmtrace.report.words import PARTIES, capture_line, clean, headline, listed_words, outcome_lines
+from lmtrace.report.words import (
+    PARTIES,
+    capture_line,
+    clean,
+    headline,
+    leftover_nearest,
+    leftover_sender,
+    leftover_span,
+    leftover_title,
+    listed_words,
+    outcome_lines,
+)
 from lmtrace.run import Run
-from lmtrace.units import count, exact
+from lmtrace.units import count, exact, size
 
 MOST_PLACES = 5
 MOST_MIGRATIONS = 20
 MOST_GROUPS = 60
+MOST_LEFTOVER = 20
 
 
 def escape(text: object) -> str:
@@ -67,6 +79,29 @@ def _lines(run: Run, content: Content) -> Iterator[str]:
             yield f"- {escape(reason)}: {', '.join(code(one) for one in rules)}"
         if content.listed:
             yield f"- {listed_words(content.listed)}"
+    if title := leftover_title(summary):
+        yield from ("", "## Remainder", "", f"{title[0].upper()}{title[1:]}.")
+    if groups := summary.get("remainder"):
+        yield ""
+        yield from _table(
+            ("class", "TLPs", "kind", "from", "bytes", "addresses", "nearest", "first TLP", "at"),
+            (
+                (
+                    one["class"],
+                    one["tlps"],
+                    one["kind"],
+                    escape(leftover_sender(one)),
+                    size(one["bytes"]),
+                    leftover_span(one),
+                    escape(leftover_nearest(one)),
+                    one["tlp_id"],
+                    exact(one["time_ps"]),
+                )
+                for one in groups[:MOST_LEFTOVER]
+            ),
+        )
+        if summary["remainder_total"] > MOST_LEFTOVER:
+            yield from ("", f"The first {MOST_LEFTOVER} of {summary['remainder_total']:,} groups.")
     if summary["troubles"]:
         yield from ("", "## Troubles", "")
         rows = (

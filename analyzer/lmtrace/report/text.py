@@ -8,13 +8,23 @@ from typing import Any
 
 from lmtrace.report.content import Content, Group, gather, waiver_lines
 from lmtrace.report.numbers import several_lines
-from lmtrace.report.words import PARTIES, capture_line, clean, headline, listed_words, outcome_lines
+from lmtrace.report.words import (
+    PARTIES,
+    capture_line,
+    clean,
+    headline,
+    leftover_title,
+    leftover_words,
+    listed_words,
+    outcome_lines,
+)
 from lmtrace.run import Run
 from lmtrace.units import count, exact
 
 WIDTH = 80
 MOST_GROUPS = 40
 MOST_RULES_NAMED = 4
+MOST_LEFTOVER = 8
 DETAILED_MIGRATIONS, MOST_MIGRATIONS = 4, 20
 
 _COLOURS = {
@@ -90,6 +100,14 @@ def _lines(run: Run, content: Content, paint: Paint) -> Iterator[str]:
             yield from _wrapped(f"{clean(reason)}: {_named(rules)}", "  ")
         if content.listed:
             yield from _wrapped(listed_words(content.listed), "  ")
+    if title := leftover_title(summary):
+        yield ""
+        yield f"{paint('Remainder', 'head')}  {title}"
+        for one in summary["remainder"][:MOST_LEFTOVER]:
+            yield from _wrapped(clean(leftover_words(one, content.several)), "  ")
+        if summary["remainder_total"] > MOST_LEFTOVER:
+            more = summary["remainder_total"] - MOST_LEFTOVER
+            yield f"  and {count(more, 'more group')}; the table remainder holds all"
     if summary["troubles"]:
         yield ""
         yield paint("Troubles", "head")

@@ -7,7 +7,7 @@ from typing import Any
 
 from lmtrace import describe
 from lmtrace.spec.pcie import bdf_text
-from lmtrace.units import count, short, size
+from lmtrace.units import count, exact, short, size
 
 PARTIES = {"controller": "the controller's duty", "host": "the host's duty", "both": "the duty of both"}
 
@@ -55,6 +55,45 @@ def capture_line(capture: Mapping[str, Any]) -> str:
     return (
         f"{count(capture['tlps'], capture.get('unit', 'TLP'))}, {count(capture['transactions'], 'command')}, "
         f"{short(capture['duration_ps'])} on {links or 'no link'}"
+    )
+
+
+def leftover_title(summary: Mapping[str, Any]) -> str:
+    """Return how many TLPs belong to nothing, as far as there are TLPs; also for runs of an older lmtrace."""
+    tlps = sum(one["tlps"] for one in summary["captures"] if one.get("unit", "TLP") == "TLP")
+    left = sum(summary["counts"].get("remainder", {}).values())
+    if "remainder" not in summary or not tlps:
+        return ""
+    return f"{left:,} of {count(tlps, 'TLP')}" if left else f"none: each of {count(tlps, 'TLP')} has an owner"
+
+
+def leftover_sender(row: Mapping[str, Any]) -> str:
+    """Return who sent requests that belong to nothing; nothing of completions."""
+    if row["function"] is not None:
+        return bdf_text(row["function"])
+    return "" if row["class"].endswith("completion") else "the host"
+
+
+def leftover_span(row: Mapping[str, Any]) -> str:
+    """Return where TLPs that belong to nothing went."""
+    return "" if row["start"] is None else f"{row['start']:X}h..{max(row['end'] - 1, row['start']):X}h"
+
+
+def leftover_nearest(row: Mapping[str, Any]) -> str:
+    """Return the region that lies nearest, and how near."""
+    if row["nearest"] is None:
+        return "" if row["start"] is None else "no region is known there"
+    return f"{size(row['distance'])} from {row['nearest']}" if row["distance"] else f"within {row['nearest']}"
+
+
+def leftover_words(row: Mapping[str, Any], several: bool = False) -> str:
+    """Return a line on TLPs that belong to nothing."""
+    sender = f" of {leftover_sender(row)}" if leftover_sender(row) else ""
+    where = f" in {leftover_span(row)}, {leftover_nearest(row)}" if row["start"] is not None else ""
+    first = f"{row['capture']}: TLP {row['tlp_id']}" if several else f"TLP {row['tlp_id']}"
+    return (
+        f"{row['class']}: {row['tlps']:,} {row['kind']}{sender}, {size(row['bytes'])}{where}; "
+        f"first {first} at {exact(row['time_ps'])}"
     )
 
 

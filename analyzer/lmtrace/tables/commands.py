@@ -222,7 +222,7 @@ confidence float32 1 when seen.
 
 REGIONS = table(
     "regions",
-    "One address region with an owner and a life time.",
+    "One address region with an owner and a life time; buffers of commands are found by their transaction.",
     PLACE
     + """
 function uint16 Function whose address space it is in.
@@ -247,6 +247,7 @@ to_device bool Direction.
 size uint64 Bytes of the buffer, as far as lmtrace knows them.
 data bytes The bytes from offset 0; bytes not seen are 0.
 seen list[uint64] Pairs of start and end of the byte ranges seen, ascending.
+learnt str How the queue of the command was learnt: `seen`, `inferred` or `given`.
 """,
 )
 

@@ -31,6 +31,7 @@ holes list[uint64] Pairs of start and end of the byte ranges not known yet, up t
 overlaps list[uint64] Pairs of start and end of the byte ranges that came more than once.
 changed list[uint64] Those of them whose bytes were others the next time.
 data bytes The structure put together from all its pieces, of its last piece; null for the others.
+learnt str `inferred` where a command, queue or controller that it rests on is; else `seen`.
 """,
 )
 
@@ -51,6 +52,7 @@ interrupts bool IEN of a CQ.
 phase bool S0PT of a CQ.
 head uint16 Head pointer.
 tail uint16 Tail pointer.
+learnt str `inferred` where a command, queue or controller that it rests on is; else `seen`.
 """,
 )
 
@@ -78,6 +80,7 @@ esa uint8 Entry sequence attribute.
 dlba bool Deallocated.
 lbacir uint8 How the range is reported.
 data bytes The entry's 32 bytes.
+learnt str How the queue of the command that created it was learnt: `seen`, `inferred` or `given`.
 """,
 )
 
@@ -96,6 +99,7 @@ first_byte uint8 First byte of the slot written.
 size uint8 Bytes.
 time_ps int64 Time.
 tlp_id uint64 The write.
+learnt str How the queue of the command that created it was learnt: `seen`, `inferred` or `given`.
 """,
 )
 
@@ -126,6 +130,7 @@ time_ps int64 Completion of the command, or posting of the entry.
 tlp_id uint64 TLP of it.
 transaction_id uint64 The command.
 cdq_entry_id uint64 The entry: of a change, the one that tells of it.
+learnt str `inferred` where a command, queue or controller that it rests on is; else `seen`.
 """,
 )
 
@@ -141,6 +146,7 @@ time_ps int64 Start.
 end_ps int64 End; null while it lasts.
 status str Status of the command.
 transaction_id uint64 The command.
+learnt str `inferred` where a command, queue or controller that it rests on is; else `seen`.
 """,
 )
 
@@ -191,6 +197,7 @@ set_transaction_id uint64 The Set Controller State that committed.
 tracking_ps int64 Start of the memory tracking that lasted at the suspension; null where a report of it was not seen.
 final_report_ps int64 Completion of the report on memory that said SUSP and had no more to tell.
 source_resumed_ps int64 Completion of a Resume of the source that put none but its own state to work.
+learnt str `inferred` where a command, queue or controller that it rests on is; else `seen`.
 """,
 )
 
@@ -211,6 +218,7 @@ blackout_ps int64 What of it lies in the blackout and in no later phase; null wi
 commands uint32 Commands of this phase that succeeded.
 refused uint32 Commands of this phase that failed.
 bytes uint64 Bytes that it moved.
+learnt str `inferred` where a command, queue or controller that it rests on is; else `seen`.
 """,
 )
 
@@ -235,6 +243,7 @@ convergence float64 Dirty bytes by those of the round before; below 1 it converg
 copy_read_bytes uint64 Bytes read by the managing controller in this round.
 copy_write_bytes uint64 Bytes written by it in this round; of a destination in another capture they are not known.
 final bool It ended after the suspension, or the host never consumed it.
+learnt str `inferred` where a command, queue or controller that it rests on is; else `seen`.
 """,
 )
 
@@ -255,6 +264,7 @@ judgement str `equal`, `differs` or `unknown`.
 reason str Why it is unknown, or what differs in detail.
 first_transaction_id uint64 The command that the first value comes from.
 second_transaction_id uint64 The command that the second value comes from.
+learnt str `inferred` where a command, queue or controller that it rests on is; else `seen`.
 """,
 )
 
@@ -276,6 +286,7 @@ cause str How it was lost or doubled, in a word.
 reason str How it was lost or doubled, in a sentence.
 source_transaction_id uint64 The command at the source.
 destination_transaction_id uint64 The command at the destination.
+learnt str `inferred` where a command, queue or controller that it rests on is; else `seen`.
 """,
 )
 
@@ -295,5 +306,6 @@ change_transaction_id uint64 The last command that changed the range at the sour
 cdq_entry_id uint64 The last entry of the log that names the range.
 read_transaction_id uint64 The last command that read the range at the source.
 write_transaction_id uint64 The last command that wrote the range at the destination.
+learnt str `inferred` where a command, queue or controller that it rests on is; else `seen`.
 """,
 )

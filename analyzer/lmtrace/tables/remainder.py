@@ -11,7 +11,7 @@ REMAINDER = table(
     + """
 function uint16 Requester, of a request of the device; null otherwise.
 controller uint16 CNTLID of it.
-class str `unknown address`, `another function`, `host access elsewhere`, `flush`, `I/O request` or `stray completion`.
+class str `unknown address`, `another function`, `host access elsewhere`, `flush`, `I/O request`, `completion`, `stray completion`.
 kind str MRd, MWr and so on.
 address uint64 First byte that is enabled; null for a completion.
 length uint32 Bytes.
@@ -25,7 +25,9 @@ other_function uint16 Another function that has a region or buffer there.
 other_admin bool That is an admin queue.
 foreign_entry bool It is an entry at the next slot of a completion queue of that function, for a command of it.
 between_vfs bool The requester is no function of a device whose virtual functions are known; null otherwise.
+odd_header bool Its header is malformed, or its address is not one of plain memory; null for completions.
 time_ps int64 Time.
 tlp_id uint64 The TLP.
-""",
+learnt str How BAR0 of the function was learnt: `seen`, `inferred` or `given`; null where no function is known.
+""",  # noqa: E501
 )

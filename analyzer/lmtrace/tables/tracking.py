@@ -21,6 +21,7 @@ status str Status of the command.
 from_ps int64 Completion of the Track Send; null where it was refused.
 to_ps int64 End of the tracking; null while it lasts, or where it was refused.
 ended_by str `stop`, `start`, `reset`, or null.
+learnt str `inferred` where a command, queue or controller that it rests on is; else `seen`.
 """,
 )
 
@@ -69,6 +70,7 @@ suspended bool SUSP of the report.
 time_ps int64 Completion of the command.
 complete bool Every byte of the report was seen; else descriptors may be missing here.
 pages_changed uint64 4 KiB pages of it that were seen written since they were reported last; null where not followed.
+learnt str `inferred` where a command, queue or controller that it rests on is; else `seen`.
 """,
 )
 
@@ -88,5 +90,6 @@ written_ps int64 First write that should have been reported.
 written_tlp_id uint64 Its TLP.
 late_transaction_id uint64 The later report that named a part of it.
 eaten_transaction_id uint64 The failed Track Receive after the write, which may have consumed it.
+learnt str `inferred` where a command, queue or controller that it rests on is; else `seen`.
 """,
 )

@@ -172,6 +172,7 @@ tlp_id uint64 The request.
 completion_tlp_id uint64 The completion.
 msix bool MSI-X was enabled; null where not known.
 rung bool Of CSTS before RDY was read as 1: the tail doorbell of the admin queue had been written before.
+learnt str How BAR0 of its controller was learnt: `seen`, `inferred` or `given`.
 """,
 )
 
@@ -190,6 +191,7 @@ exists bool The queue existed; null where the capture does not show every queue.
 in_force bool The controller was not reset since they were set up.
 time_ps int64 Time.
 tlp_id uint64 The TLP.
+learnt str How BAR0 of its controller was learnt: `seen`, `inferred` or `given`.
 """,
 )
 
@@ -295,6 +297,7 @@ read bool A read.
 early_ps int64 Time from a head to the posting of the first entry that it consumed, where that came later.
 shutting_down bool CC.SHN asked for a shutdown; null while CC is not known.
 apart bool It begins at no doorbell, between those in use; null where that is not certain.
+learnt str How BAR0 of its controller was learnt: `seen`, `inferred` or `given`.
 """,
 )
 

@@ -94,7 +94,7 @@ class Output:
         self.store.writer("command_data").add({
             "transaction_id": self.first_transaction + command.number, "to_device": command.moves == 1,
             "size": max(command.expected or 0, len(pieces.data)), "data": bytes(pieces.data),
-            "seen": [at for pair in pieces.ranges for at in pair],
+            "seen": [at for pair in pieces.ranges for at in pair], "learnt": "seen",
         })  # fmt: skip
 
     def property(
@@ -110,6 +110,7 @@ class Output:
             "end_ps": command.cqe_ps, "write": write, "offset": offset,
             "name": _PROPERTIES.get(offset & ~3, "reserved"), "size": size, "value": value, "status": status,
             "tlp_id": command.cqe_tlp, "completion_tlp_id": command.cqe_tlp,
+            "learnt": "seen" if association is not None and association.known else "inferred",
         })  # fmt: skip
 
     def controllers(self, association: Association) -> None:

@@ -214,8 +214,9 @@ class Discovery:
                 since = int(row["time_ps"]) - self._began[int(row["link"])]
                 old = since > LONG_TRIPS * max(self._trips.get(key >> 32, since), LEAST_TRIP)
                 if key in self._tags or first_use.get(key, at) < at or old:
+                    began = int(row["time_ps"]) - min(self._trips.get(key >> 32, 0), since)
                     capture.troubles.add(
-                        ORPHAN, f"completion with tag {int(row['tag']):02X}h", time_ps=int(row["time_ps"]),
+                        ORPHAN, f"completion with tag {int(row['tag']):02X}h", time_ps=began,
                         offset=int(row["source_offset"]), link=capture.links[int(row["link"])].name,
                     )  # fmt: skip
         self._tags.update(np.unique(keys[group == REQUEST]).tolist())

@@ -81,6 +81,7 @@ class Doorbells:
             controller, is_cq, qid, word, time, tlp, _move(controller, queue, value), length,
             _missing(controller, is_cq, qid) if queue is None else -1, int(after_report),
         )  # fmt: skip
+        controller.undecoded |= queue is None  # it may have been created unseen, and then reaches memory of its own
         if not is_cq and not qid and controller.rung is None:
             controller.rung = tlp
         if queue is not None and queue.slots and value >= queue.slots:

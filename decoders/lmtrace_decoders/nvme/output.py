@@ -245,14 +245,14 @@ class Output:
         )  # fmt: skip
         number = self.first_transaction + command.number
         for child in sorted(command.children, key=_FIRST_TLP):
-            self.add_child((number, *child))
+            self.add_child((number, *child) if sq.confidence == 1 else (number, *child[:-1], sq.confidence * child[-1]))
         if command.buffer is not None and (command.buffer.ranges or command.expected):
             pieces = command.buffer
             self.store.writer("command_data").add(
                 {
                     "transaction_id": number, "to_device": command.opcode & 3 == 1,
                     "size": max(command.expected or 0, len(pieces.data)), "data": bytes(pieces.data),
-                    "seen": [at for pair in pieces.ranges for at in pair],
+                    "seen": [at for pair in pieces.ranges for at in pair], "learnt": spool.LEARNT[learnt],
                 }
             )  # fmt: skip
 
@@ -328,10 +328,13 @@ class Output:
             "interrupts": {"learnt": spool.LEARNT, "mechanism": MECHANISMS},
             "shadow_accesses": {"kind": spool.QUEUE_KINDS},
         }  # fmt: skip
-        remainder.finish(cntlid)
+        learnt = {(one.link, one.bdf): spool.LEARNT.index(one.facts.learnt) for one in functions}
+        remainder.finish(cntlid, learnt)
         for name, spill in self.spills.items():
             marks = self.failed_reads if name == "transactions" else {}
-            write_batches(self.store, name, spill, self.capture.name, self.links, words[name], cntlid, marks=marks)
+            write_batches(
+                self.store, name, spill, self.capture.name, self.links, words[name], cntlid, marks=marks, learnt=learnt
+            )
         for function in functions:
             self.controllers(function)
         writer = self.store.writer("queues")

@@ -217,9 +217,9 @@ class Reconstruction:
             numbers[numbers >= 0] += self.output.first_transaction
             self.output.bulk_links(first, rows, numbers, offsets)
             losses.cut(self)
-            self.remainder.chunk()
             self.quiet.chunk()
             self.discovery.states.fill(self.store, rows)
+            self.remainder.chunk()
             self.store.update_tlps(first, rows)
         self._finish()
 

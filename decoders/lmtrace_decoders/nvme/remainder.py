@@ -10,11 +10,13 @@ import pyarrow as pa
 
 from lmtrace.arrow import coded, from_numpy
 from lmtrace.spec.pcie import COMPLETIONS, Direction, Kind
+from lmtrace.spec.tlp_checks import Header
+from lmtrace.stage import Flag
 from lmtrace.tables import ROLES, TABLES
 from lmtrace_decoders.nvme.attribution import find, shares_page
 from lmtrace_decoders.nvme.memory_map import CMB, CQ, DOORBELL, MSIX, PENDING, PMR, READ, REGISTER, SQ, WRITE
 from lmtrace_decoders.nvme.queues import CompletionQueue, Queue
-from lmtrace_decoders.nvme.spool import Spill
+from lmtrace_decoders.nvme.spool import LEARNT, Spill, by_function
 
 if TYPE_CHECKING:
     from lmtrace_decoders.nvme.controller import Function
@@ -22,9 +24,10 @@ if TYPE_CHECKING:
     from lmtrace_decoders.nvme.reconstruct import Reconstruction
 
 CLASSES = (
-    "unknown address", "another function", "host access elsewhere", "flush", "I/O request", "stray completion",
+    "unknown address", "another function", "host access elsewhere", "flush", "I/O request", "completion",
+    "stray completion",
 )  # fmt: skip
-UNKNOWN, ANOTHER, HOST, FLUSH, IO, COMPLETION = range(len(CLASSES))
+UNKNOWN, ANOTHER, HOST, FLUSH, IO, COMPLETION, STRAY = range(len(CLASSES))
 HEADER_TYPE, SEVERAL_FUNCTIONS = 0x0E, 0x80
 MOST_LOOKS = 10_000
 """TLPs that are looked at closely; of more it is not said that nothing explains them."""
@@ -37,9 +40,16 @@ ROW = np.dtype([
     ("address_known", "<i4"), ("length", "<i8"), ("nearest", "<i4"), ("distance", "<u8"), ("distance_known", "<i4"),
     ("accounted", "<i4"), ("former", "<i4"), ("own_region", "<i4"), ("own_memory", "<i4"),
     ("other_function", "<i4"), ("other_admin", "<i4"),
-    ("foreign_entry", "<i4"), ("between_vfs", "<i4"), ("time_ps", "<i8"), ("tlp_id", "<i8"),
+    ("foreign_entry", "<i4"), ("between_vfs", "<i4"), ("odd_header", "<i4"), ("time_ps", "<i8"), ("tlp_id", "<i8"),
 ])  # fmt: skip
 _NOTHING = (-1, -1, -1, -1, -1, -1, -1)
+_ODD = (
+    Header.TRANSLATION | Header.TRANSLATED | Header.RESERVED | Header.PREFIX_UNKNOWN | Header.PREFIX_ORDER
+    | Header.PASID | Header.DIGEST_WRONG | Header.SHORT
+)  # fmt: skip
+"""What makes an address none of its space, or a TLP one that its receiver drops."""
+_FIRST_ENABLES, _LAST_ENABLES = (8, 12, 14, 15), (1, 3, 7, 15)
+"""Byte enables without a gap of a request of several dwords."""
 
 
 class Remainder:
@@ -86,7 +96,7 @@ class Remainder:
             enables = int(one["first_be"])
             lead = (enables & -enables).bit_length() - 1 if enables else 0
             if completion:
-                group = COMPLETION
+                group = COMPLETION if int(one["request"]) >= 0 else STRAY
             elif kind in (Kind.IORd, Kind.IOWr):
                 group = IO
             elif down:
@@ -99,10 +109,26 @@ class Remainder:
             self._spill.append(
                 (int(one["link"]), -1 if down or completion else int(one["requester_id"]), -1, group, kind,
                  int(one["address"]) + lead, int(not completion), 4 * int(one["length_dw"]), text, distance, known,
-                 *facts, self._between(one) if group == ANOTHER else -1, int(one["time_ps"]), run.first + row)
+                 *facts, self._between(one) if group == ANOTHER else -1, -1 if completion else int(self._odd(one)),
+                 int(one["time_ps"]), run.first + row)
             )  # fmt: skip
         self._noted.clear()
         self._near.clear()
+
+    def _odd(self, one: np.void) -> bool:
+        """Whether a request is not one that its receiver would take for what it seems; rules about headers tell it."""
+        said, flags, length = int(one["header_flags"]), int(one["flags"]), int(one["length_dw"])
+        if said & _ODD or flags & Flag.UNKNOWN_BITS:
+            return True
+        if int(one["header_dw"]) == 4 and int(one["address"]) < 1 << 32 and not said & Header.REBUILT:
+            return True
+        first, last = int(one["first_be"]), int(one["last_be"])
+        gap = last != 0 if length == 1 else first not in _FIRST_ENABLES or last not in _LAST_ENABLES
+        if gap and not flags & (Flag.BE_ASSUMED | Flag.SIDE_BAND):
+            return True
+        state = self._run.store.configurations[int(one["configuration"])]
+        most = state.max_read_request if int(one["kind"]) in (Kind.MRd, Kind.MRdLk) else state.max_payload
+        return (most is not None and 4 * length > most) or int(one["address"]) % 4096 + 4 * length > 4096
 
     def _between(self, one: np.void) -> int:
         """Return whether a requester is no function of a device, though its VFs lie around it; -1 where not known.
@@ -195,19 +221,19 @@ class Remainder:
 
     # -- the table --------------------------------------------------------------------------------------------
 
-    def finish(self, cntlid: dict[tuple[int, int], int]) -> None:
+    def finish(self, cntlid: dict[tuple[int, int], int], learnt: dict[tuple[int, int], int]) -> None:
         """Write the table, without what was given a role after all."""
         run, schema = self._run, TABLES["remainder"].schema()
         writer = run.store.writer("remainder")
         for records in self._batches():
-            keys = list(zip(records["link"].tolist(), records["function"].tolist(), strict=True))
-            ids = np.array([cntlid.get(key, -1) for key in keys], np.int64)
+            ids, ways = by_function(records, cntlid), by_function(records, learnt)
             plain = {
                 "id": from_numpy(np.arange(writer.count, writer.count + len(records), dtype=np.uint64), pa.uint64()),
                 "capture": coded(np.zeros(len(records), np.int64), [run.capture.name]),
                 "link": coded(records["link"].astype(np.int64), run.output.links),
                 "controller": from_numpy(np.maximum(ids, 0), pa.uint16(), ids >= 0),
                 "class": coded(records["class"].astype(np.int64), CLASSES),
+                "learnt": coded(ways, LEARNT, ways >= 0),
                 "kind": coded(records["kind"].astype(np.int64), _KINDS),
                 "nearest": coded(records["nearest"].astype(np.int64), run.store.owners, records["nearest"] >= 0),
             }

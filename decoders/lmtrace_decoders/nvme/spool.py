@@ -180,12 +180,14 @@ def write_batches(
     store: Store, table: str, spill: Spill, capture: str, links: Sequence[str], words: Mapping[str, Sequence[str]],
     cntlid: Mapping[tuple[int, int], int], functions: bool = True,
     marks: Mapping[str, Collection[int]] = MappingProxyType({}),
+    learnt: Mapping[tuple[int, int], int] = MappingProxyType({}),
 ) -> None:  # fmt: skip
     """Write a spill's records into a table.
 
     ``words`` maps a column to the words its codes stand for. A negative number in a signed field is null, and so are
     a value whose field ``<name>_known`` is 0, a column without a field, and the function where ``functions`` says
-    that the controllers have none. ``marks`` gives the ids of the rows in which a column of booleans is true.
+    that the controllers have none. ``marks`` gives the ids of the rows in which a column of booleans is true,
+    ``learnt`` how functions were learnt, for tables that tell it of nothing else.
     """
     writer = store.writer(table)
     schema = TABLES[table].schema()
@@ -199,9 +201,21 @@ def write_batches(
                 ids = np.arange(writer.count, writer.count + len(records))
                 arrays.append(from_numpy(np.isin(ids, list(marks[one.name])), one.type))
                 continue
+            if one.name == "learnt" and "learnt" not in (records.dtype.names or ()):
+                codes = by_function(records, learnt)
+                arrays.append(coded(codes, LEARNT, codes >= 0))
+                continue
             arrays.append(_array(one.name, one.type, records, writer.count, capture, links, words, cntlid))
         writer.add_batch(pa.RecordBatch.from_arrays(arrays, schema=schema))
     spill.close()
+
+
+def by_function(records: np.ndarray, numbers: Mapping[tuple[int, int], int]) -> np.ndarray:
+    """Return the number of the function of each record, -1 for one that has none."""
+    keys = records["link"].astype(np.int64) << 16 | records["function"]
+    unique, inverse = np.unique(keys, return_inverse=True)
+    found = np.array([numbers.get((int(key) >> 16, int(key) & 0xFFFF), -1) for key in unique], np.int64)
+    return found[inverse.reshape(-1)] if len(records) else np.zeros(0, np.int64)
 
 
 def _array(
@@ -216,10 +230,7 @@ def _array(
     if name == "link":
         return coded(records["link"].astype(np.int64), links)
     if name == "controller":
-        keys = records["link"].astype(np.int64) << 16 | records["function"]
-        unique, inverse = np.unique(keys, return_inverse=True)
-        found = np.array([cntlid.get((int(key) >> 16, int(key) & 0xFFFF), -1) for key in unique], np.int64)
-        values = found[inverse] if count else np.zeros(0, np.int64)
+        values = by_function(records, cntlid)
         return from_numpy(np.maximum(values, 0), type_, values >= 0)
     if name == "name" and "opcode" in (records.dtype.names or ()):
         codes = np.maximum(records["csi"], 0) * 512 + (records["sqid"] != 0) * 256 + records["opcode"]

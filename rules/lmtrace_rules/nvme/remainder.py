@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pyarrow as pa
 
-from lmtrace.rule import Broken, column_rule, not_a_rule
+from lmtrace.rule import Broken, Witness, column_rule, not_a_rule
 from lmtrace.spec.pcie import bdf_text
 from lmtrace_rules.columns import found, numbers, there, words
 
@@ -16,7 +16,7 @@ PROFILE = "nvme"
 
 COLUMNS = (
     "function", "class", "kind", "address", "length", "nearest", "distance", "accounted", "former", "own_region",
-    "own_memory", "other_function", "other_admin", "foreign_entry",
+    "own_memory", "other_function", "other_admin", "foreign_entry", "odd_header",
 )  # fmt: skip
 SPEC = "NVMe Base 2.1, 4.3"
 NOT_ALL_KNOWN = "not everything is known that the function may reach"
@@ -28,8 +28,9 @@ def _true(batch: pa.RecordBatch, column: str) -> np.ndarray:
 
 
 def _own(batch: pa.RecordBatch, *kinds: str) -> np.ndarray:
-    """Return the requests of functions that lmtrace follows, of some kinds."""
+    """Return the requests of functions that lmtrace follows, of some kinds, without those with odd headers."""
     mine: np.ndarray = words(batch, "class", ("unknown address",)) & there(batch, "address")
+    mine &= ~_true(batch, "odd_header")
     return mine & words(batch, "kind", kinds) if kinds else mine
 
 
@@ -57,8 +58,19 @@ def _nobodys(batch: pa.RecordBatch) -> np.ndarray:
     return np.asarray(~told & ~there(batch, "other_function"))
 
 
+def _of_the_device(batch: pa.RecordBatch, *kinds: str) -> int:
+    """Count the requests of devices that belong to something."""
+    mine = words(batch, "direction", ("upstream",)) & words(batch, "kind", kinds) & there(batch, "role")
+    return int((mine & ~words(batch, "role", ("unrelated", ""))).sum())
+
+
+WRITES = ("MWr", "DMWr", "FetchAdd", "Swap", "CAS")
+PLACED = ("direction", "kind", "role")
+
+
 @column_rule(
-    "NVM21-Xmap-n1", table="remainder", columns=COLUMNS, spec=SPEC, party="controller", local=False
+    "NVM21-Xmap-n1", table="remainder", columns=COLUMNS, spec=SPEC, party="controller", local=False,
+    witness=Witness("tlps", PLACED, lambda batch: _of_the_device(batch, *WRITES)),
 )  # fmt: skip
 def write_to_nothing(batch: pa.RecordBatch) -> Broken:
     """A device writes where its host asked it to.
@@ -68,7 +80,7 @@ def write_to_nothing(batch: pa.RecordBatch) -> Broken:
 
     Holds::
 
-        1us remainder function=01:00.0 class=flush kind=MRd address=0x1000
+        1us tlps direction=upstream kind=MWr address=0x1000 role=data
 
     Breaks::
 
@@ -81,13 +93,17 @@ def write_to_nothing(batch: pa.RecordBatch) -> Broken:
     Silent::
 
         1us remainder function=01:00.0 class="unknown address" kind=MWr address=0x10 accounted=yes former=yes
+
+    Silent::
+
+        1us remainder function=01:00.0 class="unknown address" kind=MWr address=0x10 accounted=yes odd_header=yes
     """
-    answer = _certain(batch, _own(batch, "MWr", "DMWr", "FetchAdd", "Swap", "CAS") & _nobodys(batch), "wrote")
-    return replace(answer, applied=answer.applied + int(words(batch, "class", ("flush",)).sum()))
+    return _certain(batch, _own(batch, *WRITES) & _nobodys(batch), "wrote")
 
 
 @column_rule(
-    "NVM21-Xmap-n2", table="remainder", columns=COLUMNS, spec=SPEC, party="controller", local=False
+    "NVM21-Xmap-n2", table="remainder", columns=COLUMNS, spec=SPEC, party="controller", local=False,
+    witness=Witness("tlps", PLACED, lambda batch: _of_the_device(batch, "MRd")),
 )  # fmt: skip
 def read_of_nothing(batch: pa.RecordBatch) -> Broken:
     """A device reads what its host gave it to read.
@@ -96,7 +112,7 @@ def read_of_nothing(batch: pa.RecordBatch) -> Broken:
 
     Holds::
 
-        1us remainder function=01:00.0 class=flush kind=MRd address=0x1000
+        1us tlps direction=upstream kind=MRd address=0x1000 role=data
 
     Breaks::
 
@@ -105,9 +121,12 @@ def read_of_nothing(batch: pa.RecordBatch) -> Broken:
     Silent::
 
         1us remainder function=01:00.0 class="unknown address" kind=MRd address=0x1000 length=64 accounted=no
+
+    Silent::
+
+        1us remainder function=01:00.0 class=flush kind=MRd address=0x1000
     """
-    answer = _certain(batch, _own(batch, "MRd") & _nobodys(batch), "read")
-    return replace(answer, applied=answer.applied + int(words(batch, "class", ("flush",)).sum()))
+    return _certain(batch, _own(batch, "MRd") & _nobodys(batch), "read")
 
 
 @column_rule(

@@ -50,6 +50,11 @@ def _with(sent: Sent, **bits: int) -> Sent:
     return sent[0], _set(sent[1], **bits)
 
 
+def _copied(**bits: int) -> tuple[Sent, Sent]:
+    """Return a read with bits set, and its answer, which has them too."""
+    return _with(_read(), **bits), _with(_answer(), **bits)
+
+
 def _message(code: int, routing: int) -> Sent:
     return UP, bytes((0x30 | routing, 0, 0, 0, DEVICE >> 8, DEVICE & 255, 0, code)) + bytes(8)
 
@@ -96,16 +101,16 @@ _SENT: tuple[tuple[str, str, str, str, tuple[Sent, ...], str], ...] = (
      "A write asks for a translation."),
     ("address-type-reserved", "PCIE-2.2.6.4-n3", "both", "running", (_with(_write(), b2=12),),
      "A write has the reserved address type."),
-    ("relaxed-ordering-not-enabled", "PCIE-2.2.6.3-n1", "both", "running", (_with(_write(), b2=0x20),),
-     "A write has relaxed ordering set, which is not enabled."),
-    ("no-snoop-not-enabled", "PCIE-2.2.6.3-n2", "both", "running", (_with(_write(), b2=0x10),),
-     "A write has no snoop set, which is not enabled."),
-    ("id-ordering-not-enabled", "PCIE-2.2.6.3-n3", "both", "running", (_with(_write(), b1=4),),
-     "A write has ID-based ordering set, which is not enabled."),
-    ("traffic-class-not-mapped", "PCIE-2.2.6.6-n1", "both", "running", (_with(_write(), b1=0x30),),
-     "A write has a traffic class that no virtual channel carries."),
-    ("hints-not-enabled", "PCIE-2.2.7.1-n1", "controller", "running", (_with(_write(), b1=1),),
-     "A write carries processing hints, which are not enabled."),
+    ("relaxed-ordering-not-enabled", "PCIE-2.2.6.3-n1", "both", "running", _copied(b2=0x20),
+     "A read has relaxed ordering set, which is not enabled."),
+    ("no-snoop-not-enabled", "PCIE-2.2.6.3-n2", "both", "running", _copied(b2=0x10),
+     "A read has no snoop set, which is not enabled."),
+    ("id-ordering-not-enabled", "PCIE-2.2.6.3-n3", "both", "running", _copied(b1=4),
+     "A read has ID-based ordering set, which is not enabled."),
+    ("traffic-class-not-mapped", "PCIE-2.2.6.6-n1", "both", "running", _copied(b1=0x30),
+     "A read has a traffic class that no virtual channel carries."),
+    ("hints-not-enabled", "PCIE-2.2.7.1-n1", "controller", "running", (_with(_read(), b1=1), _answer()),
+     "A read carries processing hints, which are not enabled."),
     ("digest-wrong", "PCIE-2.2.3-n1", "both", "running", ((UP, _set(_write()[1], b2=0x80) + bytes(4)),),
      "The digest of a write is wrong."),
     ("prefix-unknown", "PCIE-2.2.10-n1", "both", "running", ((UP, _PREFIX + _write()[1]),),
