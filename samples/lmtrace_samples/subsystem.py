@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from lmtrace_samples.dataqueue import DataQueue
 from lmtrace_samples.namespace import Namespace
+from lmtrace_samples.reservations import BlockState
 from lmtrace_samples.simulation import US, Steps
 
 if TYPE_CHECKING:
@@ -20,6 +21,7 @@ class Subsystem:
     """Controllers by CNTLID and namespaces by NSID."""
 
     def __init__(self, nqn: str) -> None:
+        self.blocks = BlockState()
         self.nqn = nqn
         self.controllers: dict[int, Controller] = {}
         self.namespaces: dict[int, Namespace] = {}
