@@ -411,10 +411,6 @@ def too_many_ranges(batch: pa.RecordBatch) -> Broken:
 
 
 answered_by(
-    "NVM21-N5.3-n4", "NVM21-Xlen-n2",
-    reason="no metadata are due with PRACT where they are protection information alone; those that move are too many",
-)  # fmt: skip
-answered_by(
     "NVM21-N3.3.6-n1", "NVM21-Xshdw-n1", reason="a write that was dropped shows when its blocks are read: they are old"
 )
 answered_by(

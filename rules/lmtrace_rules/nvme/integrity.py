@@ -7,7 +7,7 @@ from collections.abc import Callable
 import numpy as np
 import pyarrow as pa
 
-from lmtrace.rule import Broken, column_rule, not_a_rule
+from lmtrace.rule import Broken, answered_by, column_rule, not_a_rule
 from lmtrace.spec.nvme import CommandSet, Nvm
 from lmtrace_rules.columns import found, numbers, there, words
 
@@ -210,6 +210,6 @@ not_a_rule(
 not_a_rule("NVM21-Xshdw-n8", "metadata are counted, not compared")
 not_a_rule("NVM21-Xshdw-n11", "how failed reads are taken is the observer's part: their data are not compared")
 not_a_rule("NVM21-Xshdw-n12", "data fetched twice are not compared: which of the two were used crosses no link")
-not_a_rule(
-    "NVM21-Xshdw-n13", "appended data are written data at the LBA that the completion tells: NVM21-Xshdw-n1 judges them"
+answered_by(
+    "NVM21-Xshdw-n13", "NVM21-Xshdw-n1", reason="appended data are written data at the LBA that the completion tells"
 )
