@@ -131,7 +131,11 @@ def _requests(run: Run, capture: str, address: int) -> tuple[np.ndarray, np.ndar
 
     from lmtrace.arrow import column, to_numpy
 
-    where = [("address", ">=", max(address - _LONGEST + 1, 0)), ("address", "<=", address), ("capture", "==", capture)]
+    where: list[tuple[str, str, Any]] = [
+        ("address", ">=", max(address - _LONGEST + 1, 0)), ("address", "<=", address),
+    ]  # fmt: skip
+    if len(run.summary["captures"]) > 1:  # else the column is not worth its reading
+        where.append(("capture", "==", capture))
     table = run.table("tlps", _REACH, where)
     if not table.num_rows:
         return np.zeros(0, np.int64), np.zeros(0, np.int64)

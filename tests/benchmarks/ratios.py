@@ -5,7 +5,7 @@
 Writes an I/O-heavy VCD of each size into DIR (kept there for the next run), then prints, for each size, the seconds
 and the peak memory of ``lmtrace check`` and ``lmtrace decode`` beside counting newlines in Python, pyvcd's tokenizer
 (extrapolated from 20 MB) and pywellen loading the same signals (when it is installed). Then FST beside the VCD of the
-same run, where vcd2fst is installed. Last come the start-up ratios.
+same run, where vcd2fst is installed, `who` and `state` on a run of 10 million TLPs, and the start-up ratios.
 Nothing here fails: the machine decides the seconds, and people read the ratios.
 """
 
@@ -23,9 +23,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from fst_ratios import fst_beside_vcd
+from tile_run import tile
 
 HERE = Path(__file__).resolve().parent
 SAMPLE = HERE.parents[1] / "samples/captures/nvme_hmlm_full_life/nvme_hmlm_full_life.pcapng.zst"
+MIXED = HERE.parents[1] / "samples/captures/nvme_linux_mixed_io/nvme_linux_mixed_io.pcapng.zst"
 PYVCD_BYTES = 20_000_000
 
 COUNT_NEWLINES = """
@@ -137,6 +139,27 @@ def start_up() -> None:
             print(f"{name}: {ours.seconds:.2f} s; {other}: {theirs.seconds:.2f} s; ratio {ratio:.2f}")
 
 
+def large_run(work: Path) -> None:
+    """Print the seconds of ``who`` and ``state`` on a run of 10 million TLPs, beside ``lmtrace --help``."""
+    lmtrace = [sys.executable, "-m", "lmtrace"]
+    large = work / "large.lmtrace"
+    if not large.exists():
+        small = work / "small.lmtrace"
+        measure([*lmtrace, "decode", str(MIXED), "-o", str(small)])
+        tile(small, 130, large)
+    base = best([*lmtrace, "--help"])
+    print("\n10 million TLPs")
+    for words in (
+        ["state", str(large), "--at", "1817.8s"], ["who", str(large), "C4F1000h", "--at", "1817.8s"],
+        ["who", str(large), "C4F1000h"],
+    ):  # fmt: skip
+        one = best([*lmtrace, *words])
+        name = " ".join(word for word in words if word != str(large))
+        print(
+            f"  {name:32} {one.seconds:5.2f} s {one.mb:5.0f} MB peak   this / --help = {one.seconds / base.seconds:.1f}"
+        )
+
+
 def main() -> None:
     """Parse the arguments and print every ratio."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -148,6 +171,7 @@ def main() -> None:
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     sizes(asked.work, asked.mb or [1000], asked.skip_pywellen)
     fst_beside_vcd(asked.work, big_vcd(asked.work, 200))
+    large_run(asked.work)
     start_up()
 
 
