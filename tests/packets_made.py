@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+import zlib
 from ipaddress import ip_address
 
 HOST, DEVICE = "192.168.10.1", "192.168.10.3"
@@ -50,3 +51,8 @@ def pcap(
         head = struct.pack(order + "IIII", 1_700_000_000, number * step, min(len(one), snap), len(one))
         data += head + one[:snap]
     return data
+
+
+def sealed(body: bytes) -> bytes:
+    """Return a sequence number and a TLP with their LCRC behind them."""
+    return body + zlib.crc32(body).to_bytes(4, "little")

@@ -137,3 +137,17 @@ def test_times_before_the_first_packet_are_no_times(tmp_path: Path) -> None:
     assert run.table("properties", ["time_ps"]).column(0).null_count == 0
     assert "time-backwards" in {row["name"] for row in run.table("troubles").to_pylist()}
     assert not [row for row in run.table("violations").to_pylist() if row["severity"] == "error"]
+
+
+@pytest.mark.parametrize("framing", ["dll", "antmicro", "agilent"])
+def test_a_wrong_lcrc_is_counted_and_accuses_nobody(tmp_path: Path, framing: str) -> None:
+    (file,) = synth("plain-io", tmp_path / "a.pcapng", commands=5, framing=framing)
+    assert check(file, output=tmp_path / "clean", framing=framing).table("troubles").num_rows == 0
+    data = bytearray(file.read_bytes())
+    # A write of one dword: 12 bytes of header, 4 of data, the LCRC.
+    write = data.index(bytes.fromhex("40000001"), len(data) // 2)
+    data[write + 16 + 3] ^= 0xFF
+    file.write_bytes(data)
+    run = check(file, output=tmp_path / "run", framing=framing)
+    assert [(row["name"], row["count"]) for row in run.table("troubles").to_pylist()] == [("lcrc-wrong", 1)]
+    assert run.table("violations").num_rows == 0

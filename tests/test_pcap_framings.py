@@ -18,7 +18,7 @@ from lmtrace.trouble import Troubles
 from lmtrace_decoders.pcap import headers, unwrap, walk
 from lmtrace_decoders.pcap.framing import Framing, endpoint, endpoint_text, parse
 from lmtrace_decoders.tlp import KIND_OF_BYTE0
-from packets_made import DEVICE, HOST, ethernet, ipv4, ipv6, nettlp, pcap, udp
+from packets_made import DEVICE, HOST, ethernet, ipv4, ipv6, nettlp, pcap, sealed, udp
 from test_pcapng import MRD as READ_OF_NOTHING
 from test_pcapng import MWR64, interface, packet, section
 
@@ -187,8 +187,12 @@ def test_framings_of_packets(
     tmp_path: Path, link: int, framing: str, before: bytes, after: bytes, turn: Callable[[bytes], bytes]
 ) -> None:
     sent = [WRITE, MRD, BIG_WRITE, CPLD, WRITE]
+
+    def whole(one: bytes) -> bytes:
+        return sealed(before + one) if framing == "dll" else before + one + after
+
     data = section() + interface("a", "logic analyser", link)
-    data += b"".join(packet(before + turn(one) + after, 5 + number) for number, one in enumerate(sent))
+    data += b"".join(packet(whole(turn(one)), 5 + number) for number, one in enumerate(sent))
     rows, payload, troubles, links = read(tmp_path, data, framing, name="a.pcapng")
     assert (kinds(rows), links, names(troubles)) == (["MWr", "MRd", "MWr", "CplD", "MWr"], ["a"], [])
     assert payload == b"payload!" + bytes(range(256)) + b"data" + b"payload!"
@@ -257,7 +261,7 @@ def test_the_host_tells_the_direction_where_nothing_else_does(tmp_path: Path) ->
 def test_sequence_numbers_show_replays_and_losses(tmp_path: Path) -> None:
     def numbered(number: int, address: int) -> bytes:
         tlp = MRD[:8] + struct.pack(">I", address)
-        return struct.pack(">H", number & 0xFFF) + tlp + b"lcrc"
+        return sealed(struct.pack(">H", number & 0xFFF) + tlp)
 
     sent = [(4094, 0), (4095, 4), (0, 8), (4095, 4), (0, 8), (1, 12), (5, 16), (0, 20), (1, 24)]
     data = section() + interface("a", "x") + b"".join(packet(numbered(*one), 5) for one in sent)
@@ -307,7 +311,7 @@ def test_the_last_tlp_of_a_buffer_is_known_in_the_next_one() -> None:
 
 
 def test_numbers_that_start_over_are_another_training_of_the_link(tmp_path: Path) -> None:
-    tlps = [struct.pack(">H", number) + MRD + b"lcrc" for number in (0, 1)]
+    tlps = [sealed(struct.pack(">H", number) + MRD) for number in (0, 1)]
     later = [5, 6, 50_000_000, 50_000_001]
     data = section() + interface("a", "x") + b"".join(
         packet(one, time) for one, time in zip(tlps * 2, later, strict=True)

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from packets_made import DEVICE, HOST, ethernet, ipv4, pcap
+from packets_made import DEVICE, HOST, ethernet, ipv4, pcap, sealed
 from test_pcap_framings import BIG_WRITE, HOST_MRD, MRD, WRITE, kinds, names, read
 
 SENT = [HOST_MRD, WRITE, BIG_WRITE, MRD, WRITE, BIG_WRITE, MRD, HOST_MRD, BIG_WRITE]
@@ -21,7 +21,7 @@ SENT = [HOST_MRD, WRITE, BIG_WRITE, MRD, WRITE, BIG_WRITE, MRD, HOST_MRD, BIG_WR
 def records(times: int = 1) -> list[bytes]:
     out = []
     for number, tlp in enumerate(SENT * times):
-        out.append(b"\x03" + struct.pack(">H", number) + tlp + b"lcrc")
+        out.append(b"\x03" + sealed(struct.pack(">H", number) + tlp))
         if number % 3 == 1:
             out.append(b"\x02" + bytes(6))
     return out

@@ -19,7 +19,7 @@ from lmtrace.spec.pcie import bdf_text
 from lmtrace.stage import CONTAINER, CONTENT, HEAD_BYTES, TLP_ROW, Format, Link, Request, TlpChunk, register_format
 from lmtrace.trouble import Kind
 from lmtrace_decoders.interfaces.bind_text import quoted
-from lmtrace_decoders.pcap import headers, walk
+from lmtrace_decoders.pcap import headers, lcrc, walk
 from lmtrace_decoders.pcap import unwrap as ip
 from lmtrace_decoders.pcap.advise import advice, contents, guesses
 from lmtrace_decoders.pcap.content import Piece, carries_nettlp, in_framing, is_own, plausible, tlps_of
@@ -32,6 +32,7 @@ from lmtrace_decoders.pcap.trouble import (
     BACKWARDS,
     FAR_TIME,
     GAP,
+    LCRC_WRONG,
     MANY,
     MOST_LINKS,
     OTHER_LINK,
@@ -282,6 +283,12 @@ class PcapReader:
                     self._note(GAP, packets[hit["packet"]], links[places])
                 if code & ~headers.GAP:
                     self._note(TROUBLE_OF_CODE[code & ~headers.GAP], packets[hit["packet"]], links[places])
+        one = self.framing
+        if one.sequence and one.lcrc and one.order == "big":
+            sound = spans[(codes == headers.SOUND) | (codes == headers.GAP)]
+            bad = lcrc.wrong(data, sound, int(parameters[0]["offset"]) + (one.records == "agilent"))
+            if len(bad):
+                self._note(LCRC_WRONG, packets[sound["packet"][bad]], None)
         backwards = np.zeros((MOST_LINKS, 3), np.int64)
         headers.steps_back(rows, count, self._newest, backwards)
         for link in np.flatnonzero(backwards[:, 0]).tolist():

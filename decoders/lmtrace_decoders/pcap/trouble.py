@@ -35,6 +35,11 @@ REPEATED = declare(
     "tlp-recorded-twice", "info", "The recorder wrote the same TLP of the same time again; each is taken once."
 )
 NULLIFIED = declare("tlp-nullified", "info", "TLPs that their sender took back are left out.")
+LCRC_WRONG = declare(
+    "lcrc-wrong",
+    "info",
+    "The link damaged these TLPs, or the recorder does not record the LCRC as it was; they are read as they are.",
+)
 GAP = declare("sequence-gap", "data-loss", "Sequence numbers are missing: the recorder lost TLPs there.")
 STREAM_GAP = declare("stream-gap", "data-loss", "Bytes of the TCP stream are missing; reading goes on behind them.")
 FRAGMENTED = declare("ip-fragment", "data-loss", "Raise the MTU: packets in several IP fragments are not put together.")
