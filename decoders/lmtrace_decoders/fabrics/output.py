@@ -15,6 +15,7 @@ from lmtrace_decoders.fabrics import records
 from lmtrace_decoders.fabrics.state import Association, Command, Connection
 from lmtrace_decoders.nvme import spool
 from lmtrace_decoders.nvme.announcements import MECHANISMS
+from lmtrace_decoders.nvme.controller_memory import LACKS
 from lmtrace_decoders.nvme.queues import OVERLAPS
 from lmtrace_decoders.nvme.spool import Spill, write_batches
 
@@ -153,6 +154,7 @@ class Output:
         }  # fmt: skip
         words = {
             "outcome": spool.OUTCOMES, "learnt": spool.LEARNT, "interrupt_due": MECHANISMS, "buffer_overlaps": OVERLAPS,
+            "cmb_lacks": LACKS,
         }  # fmt: skip
         write_batches(
             self.store, "transactions", self._transactions, self.capture.name, self.links, words, cntlid,
