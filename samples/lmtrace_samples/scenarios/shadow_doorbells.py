@@ -51,7 +51,7 @@ def shadow_doorbells(world: World) -> Steps[None]:
         queues: list[HostQueue] = []
         for qid in (1, 2):
             queues.append((yield from driver.create_queue(qid, DEPTH, qid)))
-        yield from work(world, driver, queues, world.commands(48) // 8)
+        yield from work(world, driver, queues, world.commands(40) // 8)
         yield 20 * US
         for queue in queues if shared else ():
             yield from driver.delete_queue(queue)
