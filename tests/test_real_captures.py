@@ -15,7 +15,7 @@ SAMPLES = Path(__file__).resolve().parents[1] / "samples"
 
 TRIED = {
     "linux": (
-        {"NVM21-4.1.1-n10": 1, "NVM21-5.1.12-n10": 1, "NVM21-N3.3.4-n1": 3},
+        {"NVM21-4.1.1-n10": 1, "NVM21-5.1.12-n10": 1},
         {
             "NVM21-5.1.12-n11": 1,
             "NVM21-5.1.13-n5": 1,
@@ -23,9 +23,10 @@ TRIED = {
             "NVM21-5.2.1-n1": 1,
             "NVM21-5.2.1-n4": 1,
             "NVM21-5.2.3-n2": 1,
+            "NVM21-N3.3.4-n1": 3,
         },
     ),
-    "sriov": ({"NVM21-N3.3.4-n1": 2}, {"NVM21-5.1.12-n11": 3, "NVM21-5.2.1-n1": 1}),
+    "sriov": ({}, {"NVM21-5.1.12-n11": 3, "NVM21-5.2.1-n1": 1, "NVM21-N3.3.4-n1": 2}),
 }
 """What is warned of and told. The controller names another firmware in its slot than in Identify, lists a command that
 OACS does not offer, and takes AEC bits that OAES lacks; the host tries blocks beyond the namespace, a reserved CNS and

@@ -44,13 +44,13 @@ def _fact(batch: pa.RecordBatch, name: str) -> np.ndarray:
 
 
 @column_rule(
-    "NVM21-N3.3.4-n1", table="transactions", columns=("opcode", "cdw10", "cdw11", "cdw12", "nsid", "beyond_end"),
+    "NVM21-N3.3.4-n1", table="transactions", columns=("opcode", "cdw10", "cdw11", "cdw12", "nsid", "beyond_end", "sct", "sc"),
     spec="NVM Command Set 1.2, 3.3.4", party="host", severity="warning", local=False,
 )  # fmt: skip
 def blocks_beyond_namespace(batch: pa.RecordBatch) -> Broken:
     """A host asks only for blocks that the namespace has.
 
-    Identify told it how many there are.
+    Identify told it how many there are. What is refused is told only: tools and tests try it to see that.
 
     Holds::
 
@@ -58,16 +58,18 @@ def blocks_beyond_namespace(batch: pa.RecordBatch) -> Broken:
 
     Breaks::
 
-        1us transactions sqid=1 opcode=2 cdw10=1020 cdw12=7 nsid=1 beyond_end=yes
+        1us transactions sqid=1 opcode=2 cdw10=1020 cdw12=7 nsid=1 beyond_end=yes sct=0 sc=0
 
     Silent::
 
         1us transactions sqid=1 opcode=2 cdw10=1020 cdw12=7 nsid=1
     """
     says = _blocks(batch)
+    refused = (numbers(batch, "sct") != 0) | (numbers(batch, "sc") != 0)
     return found(
         there(batch, "beyond_end"), _fact(batch, "beyond_end"),
         lambda row: f"{says(row)} reaches beyond the namespace",
+        lambda row: "info" if refused[row] else "warning",
     )  # fmt: skip
 
 
