@@ -44,7 +44,8 @@ def _fact(batch: pa.RecordBatch, name: str) -> np.ndarray:
 
 
 @column_rule(
-    "NVM21-N3.3.4-n1", table="transactions", columns=("opcode", "cdw10", "cdw11", "cdw12", "nsid", "beyond_end", "sct", "sc"),
+    "NVM21-N3.3.4-n1", table="transactions",
+    columns=("opcode", "cdw10", "cdw11", "cdw12", "nsid", "beyond_end", "sct", "sc"),
     spec="NVM Command Set 1.2, 3.3.4", party="host", severity="warning", local=False,
 )  # fmt: skip
 def blocks_beyond_namespace(batch: pa.RecordBatch) -> Broken:
