@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from lmtrace.events import Command, Event, PropertyAccess, Reset
-from lmtrace.spec.nvme import CC, CSTS, WIDE_PROPERTIES, Admin, Property
+from lmtrace.spec.nvme import CAP, CC, CSTS, WIDE_PROPERTIES, Admin, Property
 
 _ADMIN_QUEUES = frozenset((
     Property.AQA, Property.ASQ, Property.ASQ + 4, Property.ACQ, Property.ACQ + 4,
@@ -223,6 +223,8 @@ class RegisterHistory:
     def note(self, event: PropertyAccess) -> None:
         """Take note of an access."""
         order = looks_turned(event)
+        if order is None and not self.bytes_straight:
+            self.bytes_turned |= _capabilities_turned(event)
         self.bytes_turned |= order is True
         self.bytes_straight |= order is False
         self.of(event.function).note(event)
@@ -252,6 +254,18 @@ def looks_turned(event: PropertyAccess) -> bool | None:
     value, other = event.value & 0xFFFF_FFFF, turned(event.value & 0xFFFF_FFFF)
     fits = _version if event.property == "VS" else _status
     return None if fits(value) == fits(other) else fits(other)
+
+
+def _capabilities_turned(event: PropertyAccess) -> bool:
+    """Whether a read of the upper half of CAP names a command set only with its bytes in the other order."""
+    if event.write or event.value is None or (event.property, event.offset, event.size) != ("CAP", 4, 4):
+        return False
+    return not _offers(event.value) and _offers(turned(event.value))
+
+
+def _offers(upper: int) -> bool:
+    cap = (upper << 32).to_bytes(8, "little")
+    return bool(CAP["CSS"].of(cap)) and CAP["MPSMAX"].of(cap) >= CAP["MPSMIN"].of(cap)
 
 
 def _version(value: int) -> bool:
