@@ -34,7 +34,10 @@ def _move(controller: Controller, queue: Queue | None, value: int) -> tuple[int,
     if isinstance(queue, SubmissionQueue):
         if queue.tail is None:
             return 1, queue.slots, -1, -1
-        known = queue.sqhd is not None and not shadowed and queue.exposed <= queue.tail
+        cq = controller.cqs.get(queue.cqid)
+        # A host that takes entries though none was seen: they are posted where no packet shows them.
+        unseen = cq is not None and cq.posted_ps <= cq.created_ps + 1 and cq.head != 0
+        known = queue.sqhd is not None and not shadowed and queue.exposed <= queue.tail and not unseen
         room = queue.slots - 1 - (queue.tail - (queue.sqhd or 0)) if known else -1
         return 1, queue.slots, -1 if shadowed else (value - queue.tail) % queue.slots, max(room, -1)
     head = queue.head if isinstance(queue, CompletionQueue) and not shadowed else None
