@@ -12,8 +12,8 @@ from lmtrace.tables import TABLES
 from test_started_late import without_beginning
 
 PLAIN = {
-    "tlps", "tlp_transactions", "pdus", "children", "interrupt_modes", "sriov_writes", "violations", "outcomes",
-    "troubles",
+    "tlps", "tlp_transactions", "pdus", "children", "interrupt_modes", "sriov_writes", "function_resets",
+    "violations", "outcomes", "troubles",
 }  # fmt: skip
 """Tables without the mark: what was seen as it is, what names its command or queue, and what is judged."""
 

@@ -7,6 +7,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from lmtrace.arrow import coded, to_numpy
+from lmtrace.arrow import column as texts
 from lmtrace.store import Store
 from lmtrace.tables import TABLES
 
@@ -35,10 +36,10 @@ def mark_inferred(store: Store) -> None:
         for column in TABLES[name].names:
             table = next((table for end, table in _NAMED.items() if column.endswith(end)), None)
             if table is not None:
-                ids = to_numpy(rows.column(column).combine_chunks().fill_null((1 << 63) - 1))
-                weak |= np.isin(ids, _inferred(store, table, inferred))
+                names = rows.column(column)
+                weak |= np.isin(to_numpy(names), _inferred(store, table, inferred)) & to_numpy(pc.is_valid(names))
         at = rows.schema.names.index("learnt")
-        weak |= to_numpy(pc.fill_null(pc.equal(rows.column(at), "inferred"), False).combine_chunks())
+        weak |= _is(rows, "learnt", "inferred")
         marks = coded(weak.astype(np.int64), LEARNT)
         rows = rows.set_column(at, rows.schema.field(at), pa.chunked_array([marks.cast(pa.string())]))
         writer = store.writer(name)
@@ -55,10 +56,15 @@ def _about(store: Store, rows: pa.Table, column: str) -> np.ndarray:
     lives = store.read("controllers", ("capture", "link", "controller"), [("learnt", "==", "inferred")]).to_pylist()
     for capture, link, controller in {(one["capture"], one["link"], one["controller"]) for one in lives}:
         if controller is not None:
-            mine = pc.and_(pc.equal(rows.column("capture"), capture), pc.equal(rows.column("link"), link))
-            mine = pc.and_(mine, pc.equal(rows.column(column), pa.scalar(controller, pa.uint16())))
-            weak |= to_numpy(pc.fill_null(mine, False).combine_chunks())
+            numbers = rows.column(column)
+            mine = (to_numpy(numbers) == controller) & to_numpy(pc.is_valid(numbers))
+            weak |= mine & _is(rows, "capture", capture) & _is(rows, "link", link)
     return weak
+
+
+def _is(rows: pa.Table, name: str, word: str) -> np.ndarray:
+    """Return the rows that hold a word."""
+    return to_numpy(pc.is_in(rows.column(name), value_set=texts((word,), pa.string())))
 
 
 def _inferred(store: Store, table: str, known: dict[str, np.ndarray]) -> np.ndarray:
