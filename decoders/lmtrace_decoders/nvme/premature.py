@@ -34,7 +34,7 @@ class Prematures:
         row = run.output.unmatched_completion(cq, slot, cqe, time, tlp)
         orphan = cq.controller.orphans.get(sqid, {}).get(cid)
         row["sq_deleted"] = orphan is not None
-        lost_ps = sq.unseen_since(row["sqhd"]) if sq is not None and sq.cqid == cq.qid else None
+        lost_ps = sq.unseen_since() if sq is not None and sq.cqid == cq.qid else None
         if sq is None or lost_ps is None or run.misread(sq, lost_ps):
             run.output.add_unmatched(row)
             return

@@ -330,18 +330,13 @@ class SubmissionQueue(Queue):
             del self.holes[hole]  # consumed: the slot's next entry is another one
         return 1, int(behind)
 
-    def unseen_since(self, head: int) -> int | None:
-        """Return the time of the last fetch before an entry that was posted and not seen fetched, None without one.
-
-        ``head`` is the SQHD of a completion of no known command. Where it lies beyond the tail the doorbell of that
-        command was not seen either.
-        """
+    def unseen_since(self) -> int | None:
+        """Return the time of the last fetch before an entry that was posted and not seen fetched, None without one."""
         if self.learnt != SEEN or self.tail is None or self.controller.shadow or self.in_cmb:
             return None
         if self.holes:
             return min(self.holes.values())
-        beyond = bool(self.slots) and 0 < (head - self.tail) % self.slots <= self.slots // 2
-        return self.fetched_ps if self.fetched < self.tail or beyond else None
+        return self.fetched_ps if self.fetched < self.tail else None
 
     def started_exposed(self, request: int, exposed: bool) -> bool:
         """Return whether a read began at an exposed entry; ``exposed`` tells it of the first entry asked about."""
