@@ -5,6 +5,7 @@ A transport says how capsules and data go from one side to the other.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from random import Random
@@ -83,7 +84,7 @@ class Request(Generic[Q]):
         return int.from_bytes(self.sqe[2:4], "little")
 
 
-class Commands(Generic[Q]):
+class Commands(ABC, Generic[Q]):
     """A run of host and controller. Times are those of the network; the frames come out in `frames`."""
 
     connect_inside = True
@@ -100,25 +101,25 @@ class Commands(Generic[Q]):
 
     # -- what a transport does --------------------------------------------------------------------------------
 
+    @abstractmethod
     def descriptor(self, queue: Q, length: int, inside: bool) -> bytes:
         """Return the SGL descriptor of the data of a command."""
-        raise NotImplementedError
 
+    @abstractmethod
     def capsule(self, request: Request[Q]) -> None:
         """The host sends a command."""
-        raise NotImplementedError
 
+    @abstractmethod
     def complete(self, request: Request[Q], cqe: bytes) -> None:
         """The controller sends a completion."""
-        raise NotImplementedError
 
+    @abstractmethod
     def returns(self, request: Request[Q], data: bytes, success: bool = False) -> None:
         """The controller sends all data of a read and completes it; ``success`` where the transport can say so."""
-        raise NotImplementedError
 
+    @abstractmethod
     def takes(self, request: Request[Q]) -> None:
         """The controller gets all data of a write."""
-        raise NotImplementedError
 
     def wait(self, seconds: float) -> None:
         """Let time pass."""
