@@ -66,10 +66,9 @@ def _owners(run: Run, capture: str, address: int, at_ps: int | None, buffers: li
         near = [one for one in rows if (one["link"], one["function"]) == (link, function)]
         one = min(near, key=lambda row: _distance(row, address))
         side = "behind" if address >= one["end"] else "before"
-        yield (
-            f"  nearest of {bdf_text(function)} on {clean(link)}: {clean(one['owner'])}  {_span(one)}, "
-            f"{size(_distance(one, address))} {side} it"
-        )
+        away = size(_distance(one, address))
+        yield f"  nearest of {bdf_text(function)} on {clean(link)}, with the address {away} {side} it:"
+        yield f"    {clean(one['owner'])}  {_span(one)}"
 
 
 def _named(run: Run, capture: str, address: int, at_ps: int) -> Iterator[str]:
@@ -118,7 +117,7 @@ def _touches(run: Run, capture: str, address: int, at_ps: int | None) -> Iterato
             words, buffer = _command(one), ""
             if at_ps is not None and row["role"] in _BUFFERS and _outstanding(one, at_ps):
                 buffer = f"{holdings.kind_words(row['role'])} of {words}"
-            yield _Line(f"  {'':>18}  for {words}", buffer)
+            yield _Line(f"  {'':>8}  for {words}", buffer)
         if row["id"] not in commands and row["owner"] is not None:
             yield _Line(f"  {'':>18}  {'near' if row['role'] == 'unrelated' else 'of'} {clean(row['owner'])}")
 
