@@ -9,6 +9,8 @@ from lmtrace.known import Known
 from lmtrace.pieces import Pieces
 from lmtrace.session import Session
 from lmtrace.session.administration import Administration
+from lmtrace.session.events import observe
+from lmtrace.session.fetched import begin
 from lmtrace.spec.admin_data import (
     SMART_LOG,
     feature_bytes,
@@ -26,9 +28,9 @@ def play(text: str) -> tuple[Administration, Session, Command | None]:
     for number, step in enumerate(steps, 1):
         if step.begins:
             assert isinstance(step.event, Command)
-            session.begin(step.event)
+            begin(session, step.event)
         elif number < len(steps):
-            session.observe(step.event)
+            observe(session, step.event)
         else:
             last = step.event if isinstance(step.event, Command) else None
     return session.of_function(MMC).administration, session, last

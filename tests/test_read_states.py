@@ -5,6 +5,8 @@ from __future__ import annotations
 from lmtrace.events import GetControllerState
 from lmtrace.pieces import Pieces
 from lmtrace.session import Session
+from lmtrace.session.events import observe
+from lmtrace.session.fetched import begin
 from lmtrace.story import parse
 from lmtrace_rules.hmlm.read_states import ranges_text, uncovered
 
@@ -13,9 +15,9 @@ def played(text: str) -> Session:
     session, steps = parse(text)
     for step in steps:
         if step.begins:
-            session.begin(step.event)  # type: ignore[arg-type]
+            begin(session, step.event)  # type: ignore[arg-type]
         else:
-            session.observe(step.event)
+            observe(session, step.event)
     return session
 
 

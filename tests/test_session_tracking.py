@@ -9,6 +9,8 @@ from lmtrace.events import Command, TrackReceive
 from lmtrace.known import Known
 from lmtrace.pieces import Pieces
 from lmtrace.session import Session
+from lmtrace.session.events import observe
+from lmtrace.session.fetched import begin
 from lmtrace.story import parse
 from lmtrace.tracked_memory import ALL_PAGES, ChangeReport, TrackRequest
 
@@ -37,9 +39,9 @@ def play(text: str) -> tuple[Session, Command | None]:
     for step in steps:
         if step.begins:
             assert isinstance(step.event, Command)
-            session.begin(step.event)
+            begin(session, step.event)
         else:
-            session.observe(step.event)
+            observe(session, step.event)
             last = step.event if isinstance(step.event, Command) else last
     return session, last
 

@@ -16,6 +16,8 @@ from lmtrace.arrow import from_numpy, to_numpy
 from lmtrace.events import Command, Event
 from lmtrace.rule import SEVERITIES, Broken, Rule, Severity, Verdict, Witness
 from lmtrace.session import Options, Session
+from lmtrace.session.events import observe
+from lmtrace.session.fetched import begin
 from lmtrace.sources import ORDER_STEP, LinkSource
 from lmtrace.store import Capture, Store
 from lmtrace.tables import TABLES
@@ -92,7 +94,7 @@ class Replay:
         for _, begins, event in source.steps():
             if begins:
                 assert isinstance(event, Command)
-                session.begin(event)
+                begin(session, event)
                 continue
             if session.loss_order is None and lost_ps is not None and event.time >= lost_ps:
                 session.loss_order = event.order
@@ -100,7 +102,7 @@ class Replay:
                 for rule in self._asked(type(event)):
                     for verdict in rule.function(event, session):
                         self._settle(number, capture, link, session, rule, verdict)
-            session.observe(event)
+            observe(session, event)
 
     def _inside(self, time: int) -> bool:
         return (self._first is None or time >= self._first) and (self._last is None or time <= self._last)

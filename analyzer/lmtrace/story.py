@@ -47,6 +47,8 @@ from lmtrace.events import (
 from lmtrace.known import Known
 from lmtrace.pieces import Pieces
 from lmtrace.session import Session
+from lmtrace.session.events import observe
+from lmtrace.session.fetched import begin
 from lmtrace.spec import admin_data, migration
 from lmtrace.spec.admin_data import Lid
 from lmtrace.spec.fabrics import CONNECT_DATA
@@ -86,11 +88,11 @@ def tell(rule: Rule, text: str) -> list[Verdict]:
     for step in steps:
         if step.begins:
             assert isinstance(step.event, Command)
-            session.begin(step.event)
+            begin(session, step.event)
             continue
         if isinstance(step.event, rule.events):
             verdicts.extend(rule.function(step.event, session))
-        session.observe(step.event)
+        observe(session, step.event)
     return verdicts
 
 

@@ -1,4 +1,8 @@
-"""The state of one link before the event a rule is asked about: controllers, queues, CDQs, state transfers."""
+"""The state of one link before the event a rule is asked about: controllers, queues, CDQs, state transfers.
+
+The classes answer questions; what commands and events change in them is in ``fetched``, ``completed``, ``events`` and
+``resets``.
+"""
 
 from lmtrace.session.controller import Controller, LostSuspension, Queue, Suspension
 from lmtrace.session.data_queue import DataQueue, Place

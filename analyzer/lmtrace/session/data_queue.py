@@ -190,3 +190,19 @@ class DataQueue:
         if self.head is not None and self.slots:
             self.unconsumed = max(0, self.unconsumed - (head - self.head) % self.slots)
         self.head = head
+
+
+def doubt_queue(queue: DataQueue | None, order: int) -> None:
+    """Say that a CDQ may be gone from ``order`` on."""
+    if queue is not None and queue.live.now is not Known.NO:
+        queue.live.set(order, Known.UNKNOWN)
+
+
+def end_queue(queue: DataQueue | None, order: int, how: str, certain: bool = True) -> None:
+    """Say that a CDQ is gone from ``order`` on, or may be; ``how`` is for messages."""
+    if queue is not None and queue.live.now is not Known.NO:
+        known = Known.NO if certain else Known.UNKNOWN
+        queue.live.set(order, known)
+        queue.logging.set(order, known)
+        queue.ended_by = how
+        queue.periods.deleted()
