@@ -16,9 +16,9 @@ from lmtrace.run import Run
 from lmtrace.scenario import Options, scenarios
 from lmtrace.spec.migration import CDQ_ENTRY
 from lmtrace_samples.commands import Controller
-from lmtrace_samples.engine import Command
 from lmtrace_samples.namespace import Namespace
 from lmtrace_samples.plots import plots
+from lmtrace_samples.queues import Command
 from lmtrace_samples.write_pcapng import write_pcapng
 
 scenarios()

@@ -6,12 +6,12 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from lmtrace.spec.nvme import ABORT_REQUESTED, INVALID_FIELD, Admin, Feature, Nvm, Status
-from lmtrace_samples.engine import Refused
+from lmtrace_samples.queues import Refused
 from lmtrace_samples.simulation import US, Steps
 
 if TYPE_CHECKING:
     from lmtrace_samples.commands import Controller
-    from lmtrace_samples.engine import Command, Handler, Result
+    from lmtrace_samples.queues import Command, Handler, Result
 
 SLOW_BLOCK, SLOW = 256, 100 * US
 """The first block that takes long, and how long."""

@@ -7,8 +7,8 @@ from typing import Any
 
 from lmtrace_samples.administration import Administration
 from lmtrace_samples.commands import Controller
-from lmtrace_samples.engine import Command
 from lmtrace_samples.fault import fault, instead
+from lmtrace_samples.queues import Command
 from lmtrace_samples.world import World
 
 SCENARIO = "administration"

@@ -13,15 +13,15 @@ from lmtrace.spec.admin_data import (
 )
 from lmtrace.spec.migration import HMLM_OPCODES
 from lmtrace.spec.nvme import IDENTIFY_CONTROLLER, INVALID_FIELD, INVALID_NAMESPACE, Admin, Cns, Status
-from lmtrace_samples.engine import Refused
 from lmtrace_samples.features import EVENTS, NEEDED_PAGES, WANTED_PAGES, WRITE_CACHE, Features
 from lmtrace_samples.log_pages import ERRORS, LogPages
+from lmtrace_samples.queues import Refused
 from lmtrace_samples.simulation import Steps
 from lmtrace_samples.tlp import PAGE
 
 if TYPE_CHECKING:
     from lmtrace_samples.commands import Controller
-    from lmtrace_samples.engine import Command, Result
+    from lmtrace_samples.queues import Command, Result
 
 FIELDS = {
     "OAES": EVENTS, "LPA": 0b110, "ELPE": ERRORS - 1, "NPSS": 1, "HMPRE": WANTED_PAGES, "HMMIN": NEEDED_PAGES,

@@ -11,15 +11,15 @@ from typing import TYPE_CHECKING, Any
 
 from lmtrace.spec.nvme import INVALID_FIELD, INVALID_NAMESPACE, Admin, Cns, Feature, Nvm, Status
 from lmtrace_samples.commands import COMMAND_SIZE_LIMIT, COMPARE_FAILURE, LBA_OUT_OF_RANGE, UNRECOVERED_READ
-from lmtrace_samples.engine import Refused
 from lmtrace_samples.namespace import COPY_BLOCKS, COPY_RANGE, COPY_RANGES, Namespace
+from lmtrace_samples.queues import Refused
 from lmtrace_samples.reservations import RESERVATION_CONFLICT, Reservation
 from lmtrace_samples.simulation import Steps
 from lmtrace_samples.tlp import PAGE
 
 if TYPE_CHECKING:
     from lmtrace_samples.commands import Controller
-    from lmtrace_samples.engine import Command, Result
+    from lmtrace_samples.queues import Command, Result
 
 WRITE_PROTECTED, WRITE_FAULT = Status(0, 0x20), Status(2, 0x80)
 UNWRITTEN, GUARD_CHECK, REFERENCE_CHECK = Status(2, 0x87), Status(2, 0x82), Status(2, 0x84)

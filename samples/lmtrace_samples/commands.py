@@ -24,11 +24,13 @@ from lmtrace_samples.aborts import Aborts
 from lmtrace_samples.administration import Administration
 from lmtrace_samples.choices import Choices
 from lmtrace_samples.data_pointers import FUSED_FAILED, FUSED_MISSING, metadata_pieces
-from lmtrace_samples.engine import SUBSYSTEM_RESET, Command, Engine, Handler, Refused, Result, SubmissionQueue
+from lmtrace_samples.engine import Engine
 from lmtrace_samples.firmware import Firmware
 from lmtrace_samples.function import VECTORS, Function
 from lmtrace_samples.key_value import KeyValueCommands
 from lmtrace_samples.namespace import COPY_BLOCKS, COPY_RANGE, COPY_RANGES, Namespace
+from lmtrace_samples.properties import SUBSYSTEM_RESET
+from lmtrace_samples.queues import Command, Handler, Refused, Result, SubmissionQueue
 from lmtrace_samples.record import Record
 from lmtrace_samples.shadow_doorbells import DOORBELL_BUFFERS, ControllerShadow
 from lmtrace_samples.simulation import NS, Steps

@@ -5,10 +5,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from lmtrace.spec.nvme import Status
+from lmtrace_samples.queues import Command, Refused
 from lmtrace_samples.simulation import Steps
 
 if TYPE_CHECKING:
-    from lmtrace_samples.engine import Command, Engine
+    from lmtrace_samples.data_transfer import DataTransfer
 
 DATA_BLOCK, BIT_BUCKET, SEGMENT, LAST_SEGMENT, KEYED_BLOCK = range(5)
 DESCRIPTOR = 16
@@ -39,12 +40,10 @@ class PointerChecks:
 
     def check(self, reason: str, broken: bool, status: Status) -> None:
         """Refuse a command for ``reason``, unless a fault made the controller forget it."""
-        from lmtrace_samples.engine import Refused
-
         if broken and reason not in self.forgotten:
             raise Refused(status)
 
-    def walk(self, engine: Engine, command: Command, length: int) -> Steps[list[tuple[int, int]]]:
+    def walk(self, engine: DataTransfer, command: Command, length: int) -> Steps[list[tuple[int, int]]]:
         """Return the (address, length) pieces that the SGL of a command describes, read as far as they are needed."""
         listed, last, inside = command.sgl, False, False
         pieces: list[tuple[int, int]] = []
@@ -88,7 +87,7 @@ class PointerChecks:
         return address, size
 
 
-def metadata_pieces(engine: Engine, command: Command, length: int) -> Steps[list[tuple[int, int]]]:
+def metadata_pieces(engine: DataTransfer, command: Command, length: int) -> Steps[list[tuple[int, int]]]:
     """Return where the metadata of a command lie: at MPTR, or where the descriptor there says (4.1.1)."""
     if command.psdt != 2:
         return [(command.mptr, length)]

@@ -1,6 +1,7 @@
-"""The engine of an NVMe controller: properties, queues, fetching, completing, interrupts, resets, silence.
+"""The engine of an NVMe controller: enabling, fetching, executing, completing, interrupts, events, resets, silence.
 
-What the commands do is in ``commands``. Methods with a docstring that begins with *Hook* are where faults act.
+Its properties are in ``properties``, its queues in ``queues``, how it moves data in ``data_transfer``, and what the
+commands do in ``commands``. Methods with a docstring that begins with *Hook* are where faults act.
 """
 
 from __future__ import annotations
@@ -10,16 +11,13 @@ from collections.abc import Callable
 from random import Random
 from struct import Struct
 from types import GeneratorType
-from typing import Any, TypeAlias
+from typing import Any
 
 from lmtrace.spec.nvme import (
-    CAP,
     CC,
     CQE_SIZE,
-    DOORBELL_BASE,
     EVENT_REQUEST_LIMIT_EXCEEDED,
     INVALID_OPCODE,
-    PRP_OFFSET_INVALID,
     SQE_SIZE,
     SUCCESS,
     Admin,
@@ -28,21 +26,17 @@ from lmtrace.spec.nvme import (
     Status,
 )
 from lmtrace_samples.choices import Choices
-from lmtrace_samples.controller_memory import PersistentRegion, Window
-from lmtrace_samples.data_pointers import PointerChecks
-from lmtrace_samples.function import MSIX_PENDING, MSIX_TABLE, VECTORS, Function
+from lmtrace_samples.data_transfer import DataTransfer
+from lmtrace_samples.function import Function
+from lmtrace_samples.queues import Command, CompletionQueue, Handler, Refused, Result, SubmissionQueue
 from lmtrace_samples.record import Done, Record
 from lmtrace_samples.shadow_doorbells import ControllerShadow
-from lmtrace_samples.simulation import NS, US, Process, Signal, Steps
-from lmtrace_samples.tlp import PAGE
+from lmtrace_samples.simulation import NS, US, Process, Steps
 
-_SQE = Struct("<BBHI8xQQQ6I")
+__all__ = ["AGGREGATION", "Command", "CompletionQueue", "Engine", "Handler", "Refused", "Result", "SubmissionQueue"]
+
 _CQE = Struct("<IIHHHH")
 
-_PLAIN = frozenset({
-    Property.AQA, Property.ASQ, Property.ASQ + 4, Property.ACQ, Property.ACQ + 4, Property.CMBMSC, Property.CMBMSC + 4,
-})  # fmt: skip
-"""Where a write is kept and does nothing else."""
 ABORTED_BY_DELETION = Status(0, 0x08)
 AGGREGATION = 100 * US
 URGENT, LOW = 0, 3
@@ -53,113 +47,22 @@ PAUSED = 1 << 5
 """CSTS.PP."""
 INVALID_DOORBELL, INVALID_VALUE = 0x010000, 0x010100
 """Events: a write to the doorbell of no queue, and a value that is none of the queue."""
-SUBSYSTEM_RESET = 1 << 4
-"""CSTS.NSSRO."""
-_BUFFER_BAR = 2
-_BUFFER_USES = 0b11000
-BUFFER_LISTS, BUFFER_READS, BUFFER_WRITES = 1 << 2, 1 << 3, 1 << 4
-"""Bits of CMBSZ: what may lie in the controller memory buffer besides queues."""
-INVALID_USE_OF_BUFFER = Status(0, 0x12)
-
-Result: TypeAlias = "tuple[int, int] | None"
-Handler: TypeAlias = "Callable[[Command], Result | Steps[Result]]"
 
 
-class Refused(Exception):
-    """A command ends with an error status."""
-
-    def __init__(self, status: Status, dw0: int = 0, dw1: int = 0) -> None:
-        super().__init__(str(status))
-        self.status = status
-        self.result = (dw0, dw1)
-
-
-class SubmissionQueue:
-    """A submission queue as its controller knows it."""
-
-    def __init__(self, qid: int, base: int, size: int, cqid: int, priority: int = 0) -> None:
-        self.qid = qid
-        self.base = base
-        self.size = size
-        self.cqid = cqid
-        self.priority = priority
-        self.head = 0
-        self.tail = 0
-        self.first: Command | None = None
-        """The first command of a fused operation whose second one comes next."""
-        self.running: dict[Command, Process] = {}
-        """Its commands that are being executed."""
-
-
-class CompletionQueue:
-    """A completion queue as its controller knows it. ``phase`` is that of the next entry."""
-
-    def __init__(self, qid: int, base: int, size: int, enabled: bool, vector: int, freed: Signal) -> None:
-        self.qid = qid
-        self.base = base
-        self.size = size
-        self.enabled = enabled
-        self.vector = vector
-        self.freed = freed
-        self.head = 0
-        self.tail = 0
-        self.phase = 1
-        self.interrupt_due = False
-
-    @property
-    def full(self) -> bool:
-        """Whether no entry may be posted before the host moves the head."""
-        return (self.tail + 1) % self.size == self.head
-
-
-class Command:
-    """A fetched submission queue entry."""
-
-    __slots__ = (
-        "cdw", "cid", "done", "fuse", "key", "mptr", "nsid", "opcode", "partner", "prp1", "prp2", "psdt", "queue",
-        "reads", "sgl", "status", "writes",
-    )  # fmt: skip
-
-    def __init__(self, queue: SubmissionQueue, sqe: bytes, done: Done) -> None:
-        self.opcode, flags, self.cid, self.nsid, self.mptr, self.prp1, self.prp2, *rest = _SQE.unpack(sqe)
-        self.cdw: dict[int, int] = dict(zip(range(10, 16), rest, strict=True))
-        self.fuse, self.psdt, self.sgl = flags & 3, flags >> 6, sqe[24:40]
-        self.key = sqe[8:16] + sqe[56:64]
-        """The key that a command of the Key Value Command Set names, in as many bytes as there may be."""
-        self.status: Status | None = None
-        self.partner: Command | None = None
-        """The other command of its fused operation, once both are here."""
-        self.queue = queue
-        self.done = done
-
-    def bits(self, dword: int, hi: int, lo: int) -> int:
-        """Return the bits ``hi:lo`` of a command dword."""
-        return self.cdw[dword] >> lo & ((1 << hi - lo + 1) - 1)
-
-
-class Engine:
+class Engine(DataTransfer):
     """A controller without commands. Subclasses fill ``admin`` and ``nvm`` with handlers by opcode."""
 
     def __init__(self, function: Function, cntlid: int, choices: Choices, rng: Random, record: Record) -> None:
-        self.function = function
+        super().__init__(function, choices)
         self.cntlid = cntlid
-        self.choices = choices
         self.rng = rng
         self.record = record
-        self.clock = function.clock
         self.admin: dict[int, Handler] = {}
         self.nvm: dict[int, Handler] = {}
         self.failed: Callable[[Command, Status], bool] | None = None
         """Told how each command ended; whether the error log then has more about it."""
         self.tells_doorbells = False
         """Whether invalid doorbells are reported."""
-        self.pointers = PointerChecks()
-        self.sgls, self.longer_sgls = 0, True
-        """SGLS, and whether SGLs may be longer than the data."""
-        self.region: PersistentRegion | None = None
-        self.registers = bytearray(Property.CRTO + 4)
-        self.registers[:8] = CAP.encode(MQES=choices.mqes, CQR=1, TO=4, DSTRD=choices.stride, NSSRS=1, CSS=1)
-        self._put(Property.VS, 0x00020100)
         self.offers_save = False
         """Get Features tells saved values, of which there are none, so that they are the defaults."""
         self.online = True
@@ -188,104 +91,6 @@ class Engine:
         self._credits: dict[int, int] = {}
         """Commands that each priority class may still have fetched in this round."""
 
-    # Properties (NVMe Base 2.1, 3.1.4).
-
-    def _get(self, offset: int) -> int:
-        return int.from_bytes(self.registers[offset : offset + 4], "little")
-
-    def _get_wide(self, offset: int) -> int:
-        return int.from_bytes(self.registers[offset : offset + 8], "little")
-
-    def _put(self, offset: int, value: int) -> None:
-        self.registers[offset : offset + 4] = value.to_bytes(4, "little")
-
-    @property
-    def enabled(self) -> bool:
-        """CC.EN."""
-        return bool(self._get(Property.CC) & 1)
-
-    def offer_buffer(self, pages: int, uses: int = _BUFFER_USES, mixtures: int = 0) -> None:
-        """Show a controller memory buffer of ``pages`` times 4 KiB in a BAR of its own, for data only (3.1.4).
-
-        ``uses`` are other bits of CMBSZ, ``mixtures`` bits of CMBLOC.
-        """
-        self._put(Property.CAP + 4, self._get(Property.CAP + 4) | 1 << 25)
-        self._put(Property.CMBLOC, _BUFFER_BAR | mixtures)
-        self._put(Property.CMBSZ, pages << 12 | uses)
-
-    def fill_buffer(self, window: Window) -> None:
-        """Have real memory in the controller memory buffer."""
-        self.function.buffer = window
-        self.function.in_buffer = lambda address: (
-            address - (self._get_wide(Property.CMBMSC) & ~0xFFF) if self.in_buffer(address) else None
-        )
-
-    def offer_persistent_region(self, region: PersistentRegion) -> None:
-        """Show a persistent memory region."""
-        self._put(Property.CAP + 4, self._get(Property.CAP + 4) | 1 << 24)
-        self.region = region
-
-    def _outside(self, pieces: list[tuple[int, int]]) -> int:
-        """Return how many bytes of a buffer lie in host memory."""
-        return sum(length for address, length in pieces if self.function.in_buffer(address) is None)
-
-    def check_buffer(self, addresses: list[int], use: int, reason: str) -> None:
-        """Refuse a command with something in the controller memory buffer that CMBSZ does not take there."""
-        inside = any(self.function.in_buffer(one) is not None for one in addresses)
-        self.pointers.check(reason, inside and not self._get(Property.CMBSZ) & use, INVALID_USE_OF_BUFFER)
-
-    def in_buffer(self, address: int) -> bool:
-        """Whether an address that this controller uses is in its memory buffer, where the host placed that."""
-        control, size = self._get_wide(Property.CMBMSC), self._get(Property.CMBSZ) >> 12 << 12
-        return control & 3 == 3 and 0 <= address - (control & ~0xFFF) < size
-
-    def answers(self) -> bool:
-        """Hook: properties can be read whatever the controller does."""
-        return True
-
-    def read(self, offset: int, length: int) -> bytes:
-        """Answer a read of BAR0. Doorbells read as zero."""
-        if self.region is not None and Property.PMRCAP <= offset <= Property.PMRMSCU:
-            return self.region.read_register(offset, length)
-        if offset + length <= len(self.registers):
-            return bytes(self.registers[offset : offset + length])
-        if MSIX_TABLE <= offset < MSIX_TABLE + 16 * VECTORS:
-            return self.function.table_read(offset - MSIX_TABLE, length)
-        if MSIX_PENDING <= offset < MSIX_PENDING + 8:
-            return self.function.pending_bits()[offset - MSIX_PENDING :][:length]
-        return bytes(length)
-
-    def write(self, offset: int, data: bytes) -> None:
-        """Take a write to BAR0."""
-        if MSIX_TABLE <= offset < MSIX_TABLE + 16 * VECTORS:
-            self.function.table_write(offset - MSIX_TABLE, data)
-            self.function.interrupt_held(not self.may_interrupt())
-        elif offset >= DOORBELL_BASE:
-            index = (offset - DOORBELL_BASE) // (4 << self.choices.stride)
-            self._ring(index >> 1, bool(index & 1), int.from_bytes(data[:4], "little"))
-        elif self.region is not None and Property.PMRCAP <= offset <= Property.PMRMSCU:
-            self.region.write_register(offset, data)
-        elif offset in _PLAIN:
-            self.registers[offset : offset + len(data)] = data
-        elif offset in (Property.INTMS, Property.INTMC) and len(data) == 4:
-            self._mask(int.from_bytes(data, "little"), offset == Property.INTMC)
-        elif offset == Property.CSTS:
-            self._put(offset, self._get(offset) & ~(int.from_bytes(data, "little") & SUBSYSTEM_RESET))
-        elif offset == Property.CC:
-            old = self._get(Property.CC)
-            new = int.from_bytes(data, "little")
-            self._put(Property.CC, new)
-            self._configured(old, new)
-
-    def _mask(self, bits: int, clear: bool) -> None:
-        """Take a write to INTMS, or to INTMC: both read as the masks."""
-        old = self._get(Property.INTMS)
-        masks = old & ~bits if clear else old | bits
-        self._put(Property.INTMS, masks)
-        self._put(Property.INTMC, masks)
-        if self.function.other is not None:
-            self.function.other.mask(masks)
-
     def _configured(self, old: int, new: int) -> None:
         if old & 1 and not new & 1:
             self.reset()
@@ -303,14 +108,6 @@ class Engine:
         self.cqs[0] = self.completion_queue(0, acq, (sizes >> 16 & 0xFFF) + 1, True, 0)
         self._tell(1)
         self.spawn(self._arbitrate())
-
-    def _tell(self, status: int) -> None:
-        """Set CSTS; that the NVM subsystem was reset stays told until the host clears it."""
-        self._put(Property.CSTS, status | self._get(Property.CSTS) & SUBSYSTEM_RESET)
-
-    def tell_of_subsystem_reset(self) -> None:
-        """Show in CSTS that the NVM subsystem was reset (3.1.4.6)."""
-        self._put(Property.CSTS, self._get(Property.CSTS) | SUBSYSTEM_RESET)
 
     def _shut_down(self, stage: int) -> None:
         """Tell of a shutdown that it is under way, and then that it is complete."""
@@ -641,64 +438,3 @@ class Engine:
         if 0 in self.cqs:
             self.deliver_events()
         self.doorbell.fire()
-
-    # Data pointers (4.3.1).
-
-    def ranges(self, command: Command, length: int) -> Steps[list[tuple[int, int]]]:
-        """Return the (address, length) pieces of a command's buffer, reading its PRP List if it has one."""
-        if command.psdt:
-            return (yield from self.pointers.walk(self, command, length))
-        self.pointers.check("first", command.prp1 % 4 != 0, PRP_OFFSET_INVALID)
-        offset = command.prp1 % PAGE
-        pieces = [(command.prp1, min(length, PAGE - offset))]
-        left = length - pieces[0][1]
-        if left <= 0:
-            return pieces
-        if left <= PAGE:
-            self.pointers.check("second", command.prp2 % PAGE != 0, PRP_OFFSET_INVALID)
-            return [*pieces, (command.prp2 // PAGE * PAGE, left)]
-        self.pointers.check("list", command.prp2 % 8 != 0, PRP_OFFSET_INVALID)
-        pointer = command.prp2
-        self.check_buffer([pointer], BUFFER_LISTS, "buffer list")
-        while left > 0:
-            needed = -(-left // PAGE)
-            room = (PAGE - pointer % PAGE) // 8
-            data = yield from self.read_list(pointer, 8 * min(needed, room))
-            entries = [int.from_bytes(data[at : at + 8], "little") for at in range(0, len(data), 8)]
-            chained = needed > room
-            for entry in entries[:-1] if chained else entries:
-                self.pointers.check("entry", entry % PAGE != 0, PRP_OFFSET_INVALID)
-                pieces.append((entry // PAGE * PAGE, min(left, PAGE)))
-                left -= PAGE
-            pointer = entries[-1]
-            self.pointers.check("chain", chained and pointer % PAGE != 0, PRP_OFFSET_INVALID)
-        return pieces
-
-    def read_list(self, pointer: int, length: int) -> Steps[bytes]:
-        """Hook: the entries of a PRP list that are needed are read."""
-        return (yield from self.function.read([(pointer, length)]))
-
-    def order(self, pieces: list[tuple[int, int]], returns: bool) -> list[tuple[int, int]]:
-        """Hook: every piece of a buffer is moved once; ``returns`` says that the command returns data."""
-        return pieces
-
-    def to_host(self, command: Command, data: bytes) -> Steps[None]:
-        """Write a command's data into its buffer, page after page, letting others in between."""
-        pieces = yield from self.ranges(command, len(data))
-        self.check_buffer([one for one, _ in pieces], BUFFER_READS, "buffer")
-        position = 0
-        for address, length in self.order(pieces, True):
-            if position:
-                yield 40 * NS
-            if address >= 0:
-                self.function.write(address, data[position : position + length])
-                command.done.bytes_from_device += self._outside([(address, length)])
-            position += length
-
-    def from_host(self, command: Command, length: int) -> Steps[bytes]:
-        """Read a command's data from its buffer."""
-        pieces = yield from self.ranges(command, length)
-        self.check_buffer([one for one, _ in pieces], BUFFER_WRITES, "buffer")
-        data = yield from self.function.read(self.order(pieces, False))
-        command.done.bytes_to_device += self._outside(pieces)
-        return data

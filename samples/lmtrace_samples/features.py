@@ -27,13 +27,13 @@ from lmtrace.spec.nvme import (
     Feature,
     Status,
 )
-from lmtrace_samples.engine import Refused, Result
+from lmtrace_samples.queues import Refused, Result
 from lmtrace_samples.simulation import NS, US, Steps
 from lmtrace_samples.tlp import PAGE
 
 if TYPE_CHECKING:
     from lmtrace_samples.commands import Controller
-    from lmtrace_samples.engine import Command
+    from lmtrace_samples.queues import Command
 
 QUEUES = 4
 WANTED_PAGES, NEEDED_PAGES = 16, 8

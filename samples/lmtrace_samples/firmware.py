@@ -14,12 +14,12 @@ from lmtrace.spec.nvme import (
     Feature,
     Status,
 )
-from lmtrace_samples.engine import Refused
+from lmtrace_samples.queues import Refused
 from lmtrace_samples.simulation import US, Steps
 
 if TYPE_CHECKING:
     from lmtrace_samples.commands import Controller
-    from lmtrace_samples.engine import Command, Result
+    from lmtrace_samples.queues import Command, Result
 
 SLOTS = 3
 FRMW = SLOTS << 1 | 1

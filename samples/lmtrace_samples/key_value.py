@@ -21,13 +21,13 @@ from lmtrace.spec.nvme import (
     Nvm,
     Status,
 )
-from lmtrace_samples.engine import Refused
 from lmtrace_samples.namespace import Namespace
+from lmtrace_samples.queues import Refused
 from lmtrace_samples.simulation import NS, US, Steps
 
 if TYPE_CHECKING:
     from lmtrace_samples.commands import Controller
-    from lmtrace_samples.engine import Command, Result
+    from lmtrace_samples.queues import Command, Result
 
 LONGEST_KEY, LONGEST_VALUE, CAPACITY = 12, 16384, 65536
 """KVKML and KVVML of the only format, and how many bytes of values there is room for."""

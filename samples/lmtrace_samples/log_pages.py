@@ -19,13 +19,13 @@ from lmtrace.spec.admin_data import (
     Lid,
 )
 from lmtrace.spec.nvme import INVALID_FIELD, INVALID_LOG_PAGE, SUCCESS, Status
-from lmtrace_samples.engine import Refused, Result
 from lmtrace_samples.features import KINDS
+from lmtrace_samples.queues import Refused, Result
 from lmtrace_samples.simulation import Steps
 
 if TYPE_CHECKING:
     from lmtrace_samples.commands import Controller
-    from lmtrace_samples.engine import Command
+    from lmtrace_samples.queues import Command
 
 FIRMWARE = int.from_bytes(b"1".ljust(8), "little")
 ERRORS = 16

@@ -39,8 +39,9 @@ from lmtrace.spec.nvme import (
 from lmtrace_samples.choices import Choices
 from lmtrace_samples.commands import Controller
 from lmtrace_samples.dataqueue import DataQueue
-from lmtrace_samples.engine import Command, Engine, Refused, Result
+from lmtrace_samples.engine import Engine
 from lmtrace_samples.function import Function
+from lmtrace_samples.queues import Command, Refused, Result
 from lmtrace_samples.record import Record
 from lmtrace_samples.resources import Resources
 from lmtrace_samples.simulation import NS, US, Steps

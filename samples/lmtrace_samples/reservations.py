@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from lmtrace.spec.nvme import INVALID_FIELD, Status
-from lmtrace_samples.engine import Refused
+from lmtrace_samples.queues import Refused
 
 RESERVATION_CONFLICT = Status(0, 0x83)
 REGISTER, UNREGISTER, REPLACE = range(3)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from lmtrace.spec.nvme import INVALID_FIELD, Status
-from lmtrace_samples.engine import Command, Refused, Result
+from lmtrace_samples.queues import Command, Refused, Result
 
 if TYPE_CHECKING:
     from lmtrace_samples.management import ManagementController

@@ -8,7 +8,8 @@ from lmtrace_samples.simulation import NS, Steps
 
 if TYPE_CHECKING:
     from lmtrace_samples.driver import Driver
-    from lmtrace_samples.engine import CompletionQueue, Engine, SubmissionQueue
+    from lmtrace_samples.engine import Engine
+    from lmtrace_samples.queues import CompletionQueue, SubmissionQueue
 
 DOORBELL_BUFFERS = 1 << 8
 """OACS."""

@@ -11,8 +11,9 @@ from lmtrace.spec.migration import (
 )
 from lmtrace.spec.nvme import INVALID_FIELD, NOT_ENOUGH_RESOURCES
 from lmtrace_samples.commands import QUEUES, Controller
-from lmtrace_samples.engine import CompletionQueue, Engine, Refused, SubmissionQueue
+from lmtrace_samples.engine import Engine
 from lmtrace_samples.function import VECTORS
+from lmtrace_samples.queues import CompletionQueue, Refused, SubmissionQueue
 from lmtrace_samples.tlp import PAGE
 
 VENDOR_UUID = bytes.fromhex("6c6d74726163652073746174652031ff")

@@ -15,7 +15,7 @@ from lmtrace.spec.nvme import (
     NOT_ENOUGH_RESOURCES,
     Status,
 )
-from lmtrace_samples.engine import Command, Refused, Result
+from lmtrace_samples.queues import Command, Refused, Result
 from lmtrace_samples.simulation import US, Steps
 from lmtrace_samples.tlp import PAGE
 

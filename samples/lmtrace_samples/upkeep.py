@@ -16,14 +16,14 @@ from lmtrace.spec.nvme import (
     Admin,
     Status,
 )
-from lmtrace_samples.engine import Refused
 from lmtrace_samples.namespace import Namespace
+from lmtrace_samples.queues import Refused
 from lmtrace_samples.simulation import US, Steps
 from lmtrace_samples.tlp import PAGE
 
 if TYPE_CHECKING:
     from lmtrace_samples.commands import Controller
-    from lmtrace_samples.engine import Command, Result
+    from lmtrace_samples.queues import Command, Result
 
 SIZES = (512, 4096)
 """Bytes of a block, by LBA format."""

@@ -28,7 +28,7 @@ from lmtrace.spec.zones import (
     ZoneSend,
     ZoneState,
 )
-from lmtrace_samples.engine import Refused
+from lmtrace_samples.queues import Refused
 from lmtrace_samples.simulation import NS, Steps
 from lmtrace_samples.zoned import (
     ACTIVE,
@@ -47,7 +47,7 @@ from lmtrace_samples.zoned import (
 
 if TYPE_CHECKING:
     from lmtrace_samples.commands import Controller
-    from lmtrace_samples.engine import Command, Result
+    from lmtrace_samples.queues import Command, Result
 
 APPEND_SHIFT, LARGEST_APPEND = 2, 1 << 2 + 12
 """ZASL, and the bytes that it stands for."""

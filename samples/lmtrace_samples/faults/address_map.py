@@ -12,9 +12,9 @@ from lmtrace_samples import tlp
 from lmtrace_samples.buffer import Buffer
 from lmtrace_samples.commands import Controller
 from lmtrace_samples.driver import Driver
-from lmtrace_samples.engine import Command
 from lmtrace_samples.enumeration import MSIX
 from lmtrace_samples.fault import fault, instead
+from lmtrace_samples.queues import Command
 from lmtrace_samples.root import HOST
 from lmtrace_samples.simulation import US, Steps
 from lmtrace_samples.tlp import PAGE

@@ -7,8 +7,8 @@ from typing import Any
 
 from lmtrace.spec.nvme import Nvm
 from lmtrace_samples.commands import Controller
-from lmtrace_samples.engine import Command, CompletionQueue, SubmissionQueue
 from lmtrace_samples.fault import fault, instead
+from lmtrace_samples.queues import Command, CompletionQueue, SubmissionQueue
 from lmtrace_samples.simulation import NS, US, Steps
 from lmtrace_samples.world import World
 

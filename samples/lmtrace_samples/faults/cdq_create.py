@@ -6,9 +6,9 @@ from collections.abc import Callable
 
 from lmtrace.spec.migration import CdqSelect
 from lmtrace.spec.nvme import SUCCESS, Admin, Status
-from lmtrace_samples.engine import Command
 from lmtrace_samples.fault import fault, forgets, instead
 from lmtrace_samples.manager import Manager
+from lmtrace_samples.queues import Command
 from lmtrace_samples.simulation import Steps
 from lmtrace_samples.world import World
 

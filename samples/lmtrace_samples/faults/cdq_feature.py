@@ -7,9 +7,9 @@ from typing import Any
 
 from lmtrace.spec.nvme import INVALID_FIELD, Admin, Feature
 from lmtrace_samples.dataqueue import DataQueue
-from lmtrace_samples.engine import Command, Refused
 from lmtrace_samples.fault import fault, forgets, instead
 from lmtrace_samples.faults.cdq_operation import of_every_queue
+from lmtrace_samples.queues import Command, Refused
 from lmtrace_samples.simulation import NS, US, Steps
 from lmtrace_samples.world import World
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from lmtrace_samples.engine import AGGREGATION, CompletionQueue
+from lmtrace_samples.engine import AGGREGATION
 from lmtrace_samples.fault import fault, instead
+from lmtrace_samples.queues import CompletionQueue
 from lmtrace_samples.world import World
 
 SCENARIO = "coalescing"

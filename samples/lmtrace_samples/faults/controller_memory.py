@@ -6,10 +6,11 @@ from collections.abc import Callable
 from typing import Any
 
 from lmtrace.spec.nvme import CQE_SIZE, Nvm, Property
-from lmtrace_samples.engine import BUFFER_LISTS, BUFFER_READS, BUFFER_WRITES, Command, CompletionQueue, SubmissionQueue
+from lmtrace_samples.data_transfer import BUFFER_LISTS, BUFFER_READS, BUFFER_WRITES
 from lmtrace_samples.fault import fault, instead
 from lmtrace_samples.function import Function
 from lmtrace_samples.management import ManagementController
+from lmtrace_samples.queues import Command, CompletionQueue, SubmissionQueue
 from lmtrace_samples.simulation import US, Steps
 from lmtrace_samples.tlp import PAGE
 from lmtrace_samples.world import World

@@ -7,9 +7,9 @@ from typing import Any
 
 from lmtrace.spec.nvme import Admin, Nvm
 from lmtrace_samples.data_pointers import SGLS_OFFERED
-from lmtrace_samples.engine import Command
 from lmtrace_samples.fault import fault, instead
 from lmtrace_samples.management import ManagementController
+from lmtrace_samples.queues import Command
 from lmtrace_samples.simulation import Steps
 from lmtrace_samples.world import World
 

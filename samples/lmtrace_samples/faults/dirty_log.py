@@ -9,13 +9,13 @@ from lmtrace.spec.migration import EntrySequence
 from lmtrace.spec.nvme import SQE_SIZE, Nvm
 from lmtrace_samples.commands import Controller
 from lmtrace_samples.dataqueue import DataQueue
-from lmtrace_samples.engine import Command
 from lmtrace_samples.fault import fault, instead
 from lmtrace_samples.faults.cdq_operation import of_every_queue
 from lmtrace_samples.faults.log_entries import has_range, of_every_entry, sequence_of
 from lmtrace_samples.function import Function
 from lmtrace_samples.manager import Manager
 from lmtrace_samples.namespace import Namespace
+from lmtrace_samples.queues import Command
 from lmtrace_samples.simulation import Steps
 from lmtrace_samples.world import World
 

@@ -7,8 +7,9 @@ from typing import Any
 
 from lmtrace.spec.nvme import DOORBELL_BASE, SQE_SIZE, Cns, Nvm
 from lmtrace_samples.driver import Driver, HostQueue
-from lmtrace_samples.engine import Engine, SubmissionQueue
+from lmtrace_samples.engine import Engine
 from lmtrace_samples.fault import fault, instead
+from lmtrace_samples.queues import SubmissionQueue
 from lmtrace_samples.simulation import NS, US, Steps
 from lmtrace_samples.world import World
 

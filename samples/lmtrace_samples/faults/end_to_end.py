@@ -14,9 +14,9 @@ from lmtrace.spec.nvme import (
     Nvm,
 )  # fmt: skip
 from lmtrace_samples.commands import Controller
-from lmtrace_samples.engine import Command, CompletionQueue, Result
 from lmtrace_samples.fault import fault, instead
 from lmtrace_samples.manager import Manager
+from lmtrace_samples.queues import Command, CompletionQueue, Result
 from lmtrace_samples.simulation import US, Steps
 from lmtrace_samples.world import World
 

@@ -8,8 +8,8 @@ from typing import Any
 from lmtrace.spec.migration import MigrationSelect
 from lmtrace.spec.nvme import Admin
 from lmtrace_samples.commands import Controller
-from lmtrace_samples.engine import Command
 from lmtrace_samples.fault import fault, instead
+from lmtrace_samples.queues import Command
 from lmtrace_samples.simulation import Steps
 from lmtrace_samples.world import World
 

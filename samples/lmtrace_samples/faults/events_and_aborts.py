@@ -6,10 +6,10 @@ from collections.abc import Callable
 from typing import Any
 
 from lmtrace.spec.nvme import ABORT_LIMIT_EXCEEDED, ABORT_REQUESTED, INVALID_OPCODE, SUCCESS, Admin, Nvm, Status
-from lmtrace_samples.engine import Command, CompletionQueue, Refused
 from lmtrace_samples.fault import fault, instead
 from lmtrace_samples.faults.opcodes import spoils
 from lmtrace_samples.features import HOT, MS, NAMESPACE_CHANGED
+from lmtrace_samples.queues import Command, CompletionQueue, Refused
 from lmtrace_samples.simulation import US, Steps
 from lmtrace_samples.tlp import PAGE
 from lmtrace_samples.world import World

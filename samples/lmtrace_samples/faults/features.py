@@ -7,9 +7,9 @@ from typing import Any
 
 from lmtrace.spec.nvme import COMMAND_SEQUENCE_ERROR, INVALID_FIELD, Feature
 from lmtrace_samples.administered import SCENARIO, answers, asks, drive, forgets
-from lmtrace_samples.engine import Command, Refused
 from lmtrace_samples.fault import fault, instead
 from lmtrace_samples.features import Kind
+from lmtrace_samples.queues import Command, Refused
 from lmtrace_samples.simulation import US
 from lmtrace_samples.tlp import PAGE
 from lmtrace_samples.world import World

@@ -10,9 +10,9 @@ from typing import Any
 
 from lmtrace.spec.migration import CONTROLLER_STATE_HEADER
 from lmtrace.spec.nvme import Admin, Property
-from lmtrace_samples.engine import Command
 from lmtrace_samples.fault import fault, forgets, instead
 from lmtrace_samples.manager import Manager
+from lmtrace_samples.queues import Command
 from lmtrace_samples.simulation import NS, Steps
 from lmtrace_samples.world import World
 

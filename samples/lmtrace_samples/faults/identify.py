@@ -8,9 +8,9 @@ from typing import Any
 from lmtrace.spec.migration import MigrationSelect
 from lmtrace.spec.nvme import INVALID_FIELD, INVALID_OPCODE, OACS_HMLMS, Admin, Cns, Feature
 from lmtrace_samples.commands import CONTROLLER_SCOPE, Controller
-from lmtrace_samples.engine import Refused
 from lmtrace_samples.fault import fault, instead
 from lmtrace_samples.manager import Manager
+from lmtrace_samples.queues import Refused
 from lmtrace_samples.simulation import NS, Steps
 from lmtrace_samples.tlp import PAGE
 from lmtrace_samples.world import World

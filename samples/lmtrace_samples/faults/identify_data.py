@@ -8,8 +8,8 @@ from lmtrace.spec.admin_data import IDENTIFY_NAMESPACE, LBA_FORMATS, SECONDARY_E
 from lmtrace.spec.nvme import IDENTIFY_CONTROLLER, Cns
 from lmtrace_samples.administered import SCENARIO, asks, drive, forgets, tells, virtual
 from lmtrace_samples.administration import ABSENT, put
-from lmtrace_samples.engine import Command
 from lmtrace_samples.fault import fault, instead
+from lmtrace_samples.queues import Command
 from lmtrace_samples.world import World
 
 SECOND_ENTRY = SECONDARY_ENTRY.size * 2

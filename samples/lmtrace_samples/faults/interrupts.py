@@ -8,9 +8,9 @@ from typing import Any
 
 from lmtrace.spec.nvme import Nvm, Property
 from lmtrace_samples.driver import HostQueue
-from lmtrace_samples.engine import Command, CompletionQueue
 from lmtrace_samples.fault import fault, instead
 from lmtrace_samples.function import MSIX_TABLE, Function
+from lmtrace_samples.queues import Command, CompletionQueue
 from lmtrace_samples.simulation import US, Steps
 from lmtrace_samples.world import World
 

@@ -8,8 +8,8 @@ from typing import Any
 from lmtrace.spec.migration import CdqSelect
 from lmtrace.spec.nvme import CONTROLLER_SUSPENDED, INVALID_FIELD, Admin
 from lmtrace_samples.commands import Controller
-from lmtrace_samples.engine import Refused
 from lmtrace_samples.fault import fault, forgets, instead
+from lmtrace_samples.queues import Refused
 from lmtrace_samples.world import World
 
 forgets(

@@ -6,9 +6,9 @@ from collections.abc import Callable
 from typing import Any
 
 from lmtrace.spec.nvme import Cns
-from lmtrace_samples.engine import Command
 from lmtrace_samples.fault import fault, instead
 from lmtrace_samples.namespace import Namespace
+from lmtrace_samples.queues import Command
 from lmtrace_samples.upkeep import ManagedNamespace
 from lmtrace_samples.world import World
 

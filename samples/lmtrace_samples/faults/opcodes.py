@@ -8,8 +8,8 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from lmtrace.spec.nvme import Admin, Status, command_name
-from lmtrace_samples.engine import Command, CompletionQueue
 from lmtrace_samples.fault import fault, instead
+from lmtrace_samples.queues import Command, CompletionQueue
 from lmtrace_samples.world import World
 
 CDW2 = slice(8, 12)

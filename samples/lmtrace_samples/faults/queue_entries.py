@@ -7,9 +7,10 @@ from typing import Any
 
 from lmtrace.spec.nvme import CQE_SIZE, SQE_SIZE, SUCCESS, Admin, Cns, Nvm, Status
 from lmtrace_samples.driver import Driver, HostQueue
-from lmtrace_samples.engine import Command, CompletionQueue, Engine, SubmissionQueue
+from lmtrace_samples.engine import Engine
 from lmtrace_samples.enumeration import MSIX
 from lmtrace_samples.fault import fault, instead, known
+from lmtrace_samples.queues import Command, CompletionQueue, SubmissionQueue
 from lmtrace_samples.record import Done
 from lmtrace_samples.simulation import NS, US, Steps
 from lmtrace_samples.world import World

@@ -6,8 +6,9 @@ from collections.abc import Callable
 from typing import Any
 
 from lmtrace.spec.nvme import CQE_SIZE, DOORBELL_BASE, SQE_SIZE, SUCCESS, Admin, Status
-from lmtrace_samples.engine import Command, Engine
+from lmtrace_samples.engine import Engine
 from lmtrace_samples.fault import fault, instead
+from lmtrace_samples.queues import Command
 from lmtrace_samples.simulation import NS, Steps
 from lmtrace_samples.world import World
 

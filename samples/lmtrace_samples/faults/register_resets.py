@@ -8,8 +8,8 @@ from typing import Any
 
 from lmtrace.spec.nvme import CQE_SIZE, Property
 from lmtrace_samples.commands import Controller
-from lmtrace_samples.engine import CompletionQueue
 from lmtrace_samples.fault import fault, instead
+from lmtrace_samples.queues import CompletionQueue
 from lmtrace_samples.simulation import NS, US, Steps
 from lmtrace_samples.world import World
 

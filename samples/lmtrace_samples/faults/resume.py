@@ -7,9 +7,10 @@ from typing import Any
 
 from lmtrace.spec.nvme import CONTROLLER_NOT_SUSPENDED, CONTROLLER_SUSPENDED
 from lmtrace_samples.commands import Controller
-from lmtrace_samples.engine import Command, CompletionQueue, Engine, Refused
+from lmtrace_samples.engine import Engine
 from lmtrace_samples.fault import fault, forgets, instead
 from lmtrace_samples.manager import Manager
+from lmtrace_samples.queues import Command, CompletionQueue, Refused
 from lmtrace_samples.simulation import Steps
 from lmtrace_samples.state import Transfer
 from lmtrace_samples.world import World

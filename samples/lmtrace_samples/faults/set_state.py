@@ -7,12 +7,13 @@ from typing import Any
 
 from lmtrace.spec.migration import IO_SQ_STATE, SequenceIndicator
 from lmtrace.spec.nvme import COMMAND_SEQUENCE_ERROR, INVALID_FIELD, Admin
-from lmtrace_samples.engine import Command, Engine, Refused
+from lmtrace_samples.engine import Engine
 from lmtrace_samples.fault import fault, forgets, instead
 from lmtrace_samples.faults.get_state import HEADER
 from lmtrace_samples.faults.resume import once_committed
 from lmtrace_samples.faults.state_content import put_together, taken_apart
 from lmtrace_samples.manager import Manager
+from lmtrace_samples.queues import Command, Refused
 from lmtrace_samples.simulation import Steps, wait_all
 from lmtrace_samples.world import World
 

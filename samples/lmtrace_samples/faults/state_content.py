@@ -10,8 +10,8 @@ from typing import Any
 
 from lmtrace.spec.migration import CONTROLLER_STATE_HEADER, IO_CQ_STATE, IO_SQ_STATE, NVME_CONTROLLER_STATE
 from lmtrace_samples.commands import Controller
-from lmtrace_samples.engine import Command
 from lmtrace_samples.fault import fault, instead
+from lmtrace_samples.queues import Command
 from lmtrace_samples.simulation import Steps
 from lmtrace_samples.world import World
 

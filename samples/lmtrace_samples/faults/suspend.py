@@ -8,9 +8,9 @@ from typing import Any
 from lmtrace.spec.migration import EntrySequence
 from lmtrace.spec.nvme import CONTROLLER_SUSPENDED, INVALID_CONTROLLER_DATA_QUEUE, Property
 from lmtrace_samples.commands import Controller
-from lmtrace_samples.engine import Command, CompletionQueue, Refused
 from lmtrace_samples.fault import fault, forgets, instead
 from lmtrace_samples.manager import Manager
+from lmtrace_samples.queues import Command, CompletionQueue, Refused
 from lmtrace_samples.simulation import US, Steps
 from lmtrace_samples.world import World
 

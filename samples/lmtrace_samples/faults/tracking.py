@@ -6,9 +6,9 @@ from collections.abc import Callable
 from typing import Any
 
 from lmtrace.spec.nvme import INVALID_FIELD, NOT_ENOUGH_RESOURCES
-from lmtrace_samples.engine import Refused
 from lmtrace_samples.fault import fault, forgets, instead
 from lmtrace_samples.memory_reader import MemoryReader
+from lmtrace_samples.queues import Refused
 from lmtrace_samples.simulation import Steps
 from lmtrace_samples.tracking import INTERNAL_ERROR, MemoryTracking, Tracker
 from lmtrace_samples.world import World

@@ -10,11 +10,11 @@ from lmtrace.spec.nvme import CQE_SIZE, Admin, Property, Status
 from lmtrace.spec.pcie import Direction
 from lmtrace_samples import tlp
 from lmtrace_samples.commands import Controller
-from lmtrace_samples.engine import Command, CompletionQueue
 from lmtrace_samples.enumeration import SRIOV
 from lmtrace_samples.fault import fault, instead
 from lmtrace_samples.function import Function
 from lmtrace_samples.messages import ASSERT, DEASSERT, INTX
+from lmtrace_samples.queues import Command, CompletionQueue
 from lmtrace_samples.resources import ASSIGN, OFFLINE, ONLINE, QUEUE, Resources
 from lmtrace_samples.simulation import US, Steps
 from lmtrace_samples.world import World

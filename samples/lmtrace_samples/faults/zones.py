@@ -8,8 +8,8 @@ from typing import Any
 from lmtrace.spec.nvme import Cns
 from lmtrace.spec.zones import ZONE_DESCRIPTOR, ZONED_FORMATS, ZoneState
 from lmtrace_samples.administration import put
-from lmtrace_samples.engine import Command
 from lmtrace_samples.fault import fault, instead
+from lmtrace_samples.queues import Command
 from lmtrace_samples.world import World
 from lmtrace_samples.zoned import ACTIVE, Zone, ZonedNamespace
 

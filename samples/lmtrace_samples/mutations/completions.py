@@ -6,10 +6,10 @@ from collections.abc import Callable
 
 from lmtrace.spec.migration import HMLM_OPCODES, CdqSelect
 from lmtrace.spec.nvme import CQE_SIZE, SUCCESS, Admin, Feature, Status
-from lmtrace_samples.engine import Command, CompletionQueue
 from lmtrace_samples.fault import instead
 from lmtrace_samples.management import ManagementController
 from lmtrace_samples.mutation import CONTROLLER, Chance, mutation
+from lmtrace_samples.queues import Command, CompletionQueue
 from lmtrace_samples.world import World
 
 Result = tuple[int, int]

@@ -14,10 +14,10 @@ from lmtrace.spec.nvme import (
     Status,
 )
 from lmtrace_samples.commands import Controller
-from lmtrace_samples.engine import Command, Refused
 from lmtrace_samples.fault import instead, reasons
 from lmtrace_samples.management import ManagementController
 from lmtrace_samples.mutation import CONTROLLER, Chance, mutation
+from lmtrace_samples.queues import Command, Refused
 from lmtrace_samples.simulation import Steps
 from lmtrace_samples.world import World
 

@@ -14,10 +14,11 @@ from lmtrace.spec.migration import (
 )
 from lmtrace.spec.nvme import Admin, Feature
 from lmtrace_samples.commands import Controller
-from lmtrace_samples.engine import Command, CompletionQueue, Engine
+from lmtrace_samples.engine import Engine
 from lmtrace_samples.fault import instead
 from lmtrace_samples.management import ManagementController
 from lmtrace_samples.mutation import CONTROLLER, Chance, mutation
+from lmtrace_samples.queues import Command, CompletionQueue
 from lmtrace_samples.simulation import Steps
 from lmtrace_samples.state import HEADER, Transfer
 from lmtrace_samples.world import World

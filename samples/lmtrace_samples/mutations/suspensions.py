@@ -7,10 +7,10 @@ from collections.abc import Callable
 from lmtrace.spec.migration import EntrySequence
 from lmtrace.spec.nvme import CQE_SIZE, SQE_SIZE
 from lmtrace_samples.commands import Controller
-from lmtrace_samples.engine import SubmissionQueue
 from lmtrace_samples.fault import instead
 from lmtrace_samples.management import ManagementController
 from lmtrace_samples.mutation import CONTROLLER, Chance, mutation
+from lmtrace_samples.queues import SubmissionQueue
 from lmtrace_samples.simulation import US, Steps
 from lmtrace_samples.world import World
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from lmtrace.spec.nvme import CAP, CC, Nvm, Property
 from lmtrace_samples.driver import VECTORS_USED, Driver
-from lmtrace_samples.engine import SUBSYSTEM_RESET
 from lmtrace_samples.enumeration import MSIX, set_up
 from lmtrace_samples.function import MASKED, MSIX_TABLE, VECTORS
 from lmtrace_samples.plots import plot
+from lmtrace_samples.properties import SUBSYSTEM_RESET
 from lmtrace_samples.simulation import US, Steps
 from lmtrace_samples.world import Side, World
 
