@@ -29,18 +29,19 @@ reasons: dict[str, Fault] = {}
 
 
 def fault(
-    name: str, rule: str, scenario: str, party: str = "controller", shared: bool = False
+    name: str, rule: str, scenario: str, party: str = "controller", shared: bool = False, info: bool = False
 ) -> Callable[[Change], Change]:
     """Register a function as the fault ``name``; its docstring's first line says what goes wrong.
 
-    ``shared`` says that the other party has to break a rule too, as a host that asks for what must be refused.
+    ``shared`` says that the other party has to break a rule too, as a host that asks for what must be refused;
+    ``info`` that its rule can do no more than mention it.
     """
 
     def add(change: Change) -> Change:
         if name in known:
             raise ValueError(f"two faults are called {name}")
         text = (change.__doc__ or "").strip().splitlines()[0]
-        known[name] = Known(Fault(name, rule, party, text, shared=shared), scenario, change)
+        known[name] = Known(Fault(name, rule, party, text, info=info, shared=shared), scenario, change)
         return change
 
     return add

@@ -5,7 +5,16 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from lmtrace.spec.nvme import ABORT_LIMIT_EXCEEDED, ABORT_REQUESTED, INVALID_OPCODE, SUCCESS, Admin, Nvm, Status
+from lmtrace.spec.nvme import (
+    ABORT_LIMIT_EXCEEDED,
+    ABORT_REQUESTED,
+    CQE_SIZE,
+    INVALID_OPCODE,
+    SUCCESS,
+    Admin,
+    Nvm,
+    Status,
+)
 from lmtrace_samples.fault import fault, instead
 from lmtrace_samples.faults.opcodes import spoils
 from lmtrace_samples.features import HOT, MS, NAMESPACE_CHANGED
@@ -15,6 +24,8 @@ from lmtrace_samples.tlp import PAGE
 from lmtrace_samples.world import World
 
 SCENARIO = "events-and-aborts"
+BLOCK = 512
+POWER_LOSS = Status(0, 5)
 NO_SUCH_NOTICE, ACCESS_CHANGED, SPARE_LOW = 0x040005, 0x0C0302, 0x020001
 """Events: one of no meaning, one that nobody enabled, and one whose critical warning is not enabled."""
 
@@ -136,6 +147,43 @@ def _more_data(world: World) -> Callable[..., Steps[None]]:
 def aborted_read_goes_on(world: World) -> None:
     """A read that was aborted writes its data to the host all the same."""
     instead(world.sides[0].manager.aborts, "afterwards", _more_data(world))
+
+
+@fault("aborted-read-ends-late", "NVM21-5.1.1-n1", SCENARIO)
+def aborted_read_ends_late(world: World) -> None:
+    """The last data of a read cross the link while its Abort has said that it was aborted."""
+
+    def afterwards(original: Callable[[Command], Steps[None]], target: Command) -> Steps[None]:
+        if target.opcode == Nvm.READ and target.queue.qid:
+            yield 5 * US
+            yield from world.sides[0].manager.to_host(target, bytes(BLOCK))
+        yield from original(target)
+
+    instead(world.sides[0].manager.aborts, "afterwards", afterwards)
+
+
+@fault("power-loss-not-to-be-retried", "NVM21-8.2.5-n1", SCENARIO, info=True)
+def power_loss_not_to_be_retried(world: World) -> None:
+    """An aborted command says that the power failed and that it is not to be retried."""
+    aborts, function = world.sides[0].manager.aborts, world.sides[0].manager.function
+    failed: set[int] = set()
+
+    def status(original: Callable[[Command], Status], target: Command) -> Status:
+        right = original(target)
+        if not target.queue.qid:
+            return right
+        failed.add(target.cid)
+        return POWER_LOSS
+
+    def write(original: Callable[[int, bytes], int], address: int, data: bytes) -> int:
+        word = int.from_bytes(data[14:16], "little")
+        mine = int.from_bytes(data[12:14], "little") in failed
+        if len(data) == CQE_SIZE and mine and word >> 1 & 0x7FF == 5:
+            data = data[:14] + (word | 1 << 15).to_bytes(2, "little")
+        return original(address, data)
+
+    instead(aborts, "status", status)
+    instead(function, "write_tlp", write)
 
 
 def _too_many(original: Callable[[], Steps[None]]) -> Steps[None]:

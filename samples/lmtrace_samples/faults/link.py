@@ -11,6 +11,7 @@ from typing import Any
 from lmtrace.spec.pcie import CompletionStatus, Direction
 from lmtrace_samples import tlp
 from lmtrace_samples.fault import fault, instead
+from lmtrace_samples.root import EXPRESS
 from lmtrace_samples.simulation import NS, Steps
 from lmtrace_samples.world import World
 
@@ -71,6 +72,8 @@ _RESERVED_STATUS = _with((DOWN, tlp.completion_without_data(HOST, DEVICE, TAG)),
 _SENT: tuple[tuple[str, str, str, str, tuple[Sent, ...], str], ...] = (
     ("length-without-data", "PCIE-2.2.1-n3", "both", "running", (_read(), _with(_error(CompletionStatus.UR), b3=1)),
      "A completion without data has a length."),
+    ("payload-shorter-than-length", "PCIE-2.2.1-n2", "both", "running", (_with(_write(8), b3=4),),
+     "A write has two dwords where its length says six."),
     ("reserved-bit-set", "PCIE-2.2.1-n4", "both", "running", (_with(_read(), b11=1), _answer()),
      "A read has a reserved bit of its address set."),
     ("long-header", "PCIE-2.2.1-n5", "both", "running", ((UP, _LONG),),
@@ -183,6 +186,10 @@ _SENT: tuple[tuple[str, str, str, str, tuple[Sent, ...], str], ...] = (
 )  # fmt: skip
 
 
+_MENTIONED = frozenset({"payload-shorter-than-length"})
+"""What a file of packets shows no better than a recorder that cut one."""
+
+
 def _sends(name: str, rule: str, party: str, when: str, packets: tuple[Sent, ...], text: str) -> None:
     """Register the fault that sends TLPs in one phase of the scenario."""
 
@@ -197,7 +204,7 @@ def _sends(name: str, rule: str, party: str, when: str, packets: tuple[Sent, ...
         instead(world, "on_the_link", on_the_link)
 
     change.__doc__ = text
-    fault(name, rule, "link", party=party)(change)
+    fault(name, rule, "link", party=party, info=name in _MENTIONED)(change)
 
 
 for _one in _SENT:
@@ -213,6 +220,22 @@ def extended_tag_not_enabled(world: World) -> None:
         yield from original(phase)
         if phase == "running":
             world.sides[0].link.send(*_read(tag=0x40), lambda: None)
+
+    instead(world, "on_the_link", on_the_link)
+
+
+@fault("tags-stay-short", "PCIE-2.2.6.2-n3", "link", party="both")
+def tags_stay_short(world: World) -> None:
+    """The host enables 10-bit tags, and the device goes on with tags below 256."""
+
+    def on_the_link(original: Callable[..., Steps[None]], phase: str) -> Steps[None]:
+        yield from original(phase)
+        if phase == "running":
+            yield from world.sides[0].root.configure(DEVICE, EXPRESS + 0x28, b"\x00\x10")
+            yield 2000 * NS
+            for direction, packet in (_read(), _answer()):
+                world.sides[0].link.send(direction, packet, lambda: None)
+                yield 200 * NS
 
     instead(world, "on_the_link", on_the_link)
 

@@ -16,6 +16,8 @@ SCENARIO = "registers"
 USED = 1
 """The I/O queue, and the controller that has no memory buffer."""
 ENABLED = 1
+ADMIN_ALONE = 7
+"""CC.CSS."""
 READY, FAILED, UNDER_WAY = 1, 2, 1 << 2
 Value = Callable[[Engine, int, int], int]
 """(the controller, what it should tell, how often it told before) to what it tells."""
@@ -223,3 +225,15 @@ def command_while_shutting_down(world: World) -> None:
 def shutdown_with_queues(world: World) -> None:
     """The host leaves its I/O queues where they are when it asks for a shutdown."""
     _use(world, "shutting down", 0)
+
+
+@fault("command-taken-after-shutdown", "NVM21-3.6.1-n5", SCENARIO, shared=True, info=True)
+def command_taken_after_shutdown(world: World) -> None:
+    """The controller takes a command that comes after its shutdown is complete."""
+    _use(world, "shut down", 1)
+
+
+@fault("command-without-command-set", "NVM21-3.1.4.5-n6", SCENARIO, "host")
+def command_without_command_set(world: World) -> None:
+    """The host chooses admin commands alone, and uses an I/O queue all the same."""
+    _driver(world).command_sets = ADMIN_ALONE

@@ -15,11 +15,14 @@ from lmtrace_samples.faults.state_content import put_together, taken_apart
 from lmtrace_samples.manager import Manager
 from lmtrace_samples.queues import Command, Refused
 from lmtrace_samples.simulation import Steps, wait_all
+from lmtrace_samples.state import Transfer
 from lmtrace_samples.world import World
 
 FIRST, MIDDLE, LAST, ONLY = (
     SequenceIndicator.FIRST, SequenceIndicator.MIDDLE, SequenceIndicator.LAST, SequenceIndicator.ONLY,
 )  # fmt: skip
+LARGE = 2 + 6 * 6
+"""NVMECSS of a state with six queues, more than any tenant of these scenarios has."""
 Send = Callable[[Manager, int, bytes, int], Steps[None]]
 
 forgets(
@@ -77,6 +80,26 @@ forgets(
 
 
 # -- the controller ---------------------------------------------------------------------------------------------
+
+
+@fault("shortage-misnamed", "HMLM-5.1.17.1.3-n36", "state-in-one", info=True, shared=True)
+def shortage_misnamed(world: World) -> None:
+    """A state of more queues than the target allocated is refused as if it came out of sequence."""
+
+    def check_parts(original: Callable[..., None], transfer: Transfer, target: Engine) -> None:
+        if transfer.parts[0] >= LARGE:
+            raise Refused(COMMAND_SEQUENCE_ERROR)
+        original(transfer, target)
+
+    def send(manager: Manager, cntlid: int, state: bytes, vendor: int) -> Steps[None]:
+        sqs, cqs, extra = taken_apart(state)
+        more = [dict(sqs[-1], IOSQQID=qid, IOSQPRP1=sqs[-1]["IOSQPRP1"] + (qid << 24)) for qid in range(5, 9)]
+        large = put_together(state, [*sqs, *more], cqs, extra)
+        yield from manager.set(cntlid, ONLY, 0, large, COMMAND_SEQUENCE_ERROR, vendor=vendor)
+        yield from manager.set_state(cntlid, state, 1, vendor)
+
+    instead(world.sides[0].manager, "check_parts", check_parts)
+    _sends(world, send)
 
 
 @fault("new-sequence-refused", "HMLM-5.1.17.1.3-n20", "refusals")

@@ -6,12 +6,13 @@ from collections.abc import Callable
 from typing import Any
 
 from lmtrace.spec.migration import EntrySequence
-from lmtrace.spec.nvme import CONTROLLER_SUSPENDED, INVALID_CONTROLLER_DATA_QUEUE, Property
+from lmtrace.spec.nvme import CONTROLLER_SUSPENDED, INVALID_CONTROLLER_DATA_QUEUE, Admin, Cns, Property
 from lmtrace_samples.commands import Controller
 from lmtrace_samples.fault import fault, forgets, instead
 from lmtrace_samples.manager import Manager
 from lmtrace_samples.queues import Command, CompletionQueue, Refused
 from lmtrace_samples.simulation import US, Steps
+from lmtrace_samples.tlp import PAGE
 from lmtrace_samples.world import World
 
 forgets(
@@ -114,6 +115,18 @@ def host_writes_properties(world: World) -> None:
         manager.side.drivers[cntlid].write(Property.AQA, 0x001F_001F)
 
     instead(world, "while_suspended", modify)
+
+
+@fault("command-posted-to-destination", "HMLM-5.1.17.1.1-n22", "migration", party="host", info=True)
+def command_posted_to_destination(world: World) -> None:
+    """The host posts an admin command to the destination while that is suspended, which is legal."""
+
+    def suspended(original: Callable[..., Steps[None]], manager: Manager, cntlid: int) -> Steps[None]:
+        yield from original(manager, cntlid)
+        driver = manager.side.drivers[cntlid]
+        yield from driver.queues[0].send(Admin.IDENTIFY, 0, driver.buffer().prps(PAGE), {10: Cns.CONTROLLER})
+
+    instead(world, "suspend_destination", suspended)
 
 
 @fault("notification-ends-log", "HMLM-5.1.17.1.1-n12", "migration")
