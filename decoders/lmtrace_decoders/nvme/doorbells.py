@@ -194,7 +194,7 @@ class Doorbells:
                 sq.fetched += 1
                 continue
             sqe, by = found
-            self._run.create(sq, slot, sq.fetched, sqe, time, by, time, [by, tlp])
+            self._run.submissions.create(sq, slot, sq.fetched, sqe, time, by, time, [by, tlp])
 
     def memory_written(self, event: tuple[int, ...]) -> None:
         """The host wrote to the controller's memory, or to its persistent one."""
@@ -227,7 +227,7 @@ class Doorbells:
                 entry = data[place : place + 16] if 0 <= place <= len(data) - 16 else b""
                 if not entry or entry[14] & 1 != cq.due_phase:
                     break
-                self._run.cqe_bytes(cq, cq.due_slot * cq.entry_size, entry, time, self._run.first + row)
+                self._run.completions.take(cq, cq.due_slot * cq.entry_size, entry, time, self._run.first + row)
 
     def head_moved(self, cq: CompletionQueue, value: int, address: int, time: int, tlp: int) -> None:
         """The head of a queue was told at ``address``."""
@@ -253,7 +253,7 @@ class Doorbells:
             index, exposed = sq.position(slot)
             if exposed:
                 sqe, since, request, end, tlps = sq.early.pop(slot)
-                self._run.create(sq, slot, index, sqe, since, request, end, tlps)
+                self._run.submissions.create(sq, slot, index, sqe, since, request, end, tlps)
 
     def rung(self, command: Command, tail: int, address: int, time: int, tlp: int) -> None:
         """The tail at position ``tail``, told at ``address``, exposed a command."""

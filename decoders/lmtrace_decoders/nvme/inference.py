@@ -193,7 +193,7 @@ class Inference:
             return
         run.role(request, _FETCH, sq.text)
         run.role(run.first + row, _FETCH, sq.text)
-        run.sqe_bytes(sq, place + offset, data, since, request, time, run.first + row)
+        run.submissions.take(sq, place + offset, data, since, request, time, run.first + row)
 
     def _restored(self, space: int, address: int) -> SubmissionQueue | None:
         """Return the queue of a committed state that this read shows to belong to the function."""
@@ -278,7 +278,7 @@ class Inference:
         run.queues.add(cq, time, tlp)
         self._reach(cq, address % PAGE // 16 + 1)
         run.role(tlp, _CQE, cq.text)
-        run.cqe_bytes(cq, address - cq.base, data, time, tlp)
+        run.completions.take(cq, address - cq.base, data, time, tlp)
         return True
 
     def strange_host(self, event: tuple[int, ...]) -> None:

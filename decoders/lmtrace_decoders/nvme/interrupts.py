@@ -125,7 +125,7 @@ class Interrupts:
         elif key >= 0:
             self.announcements.posted(cq, command, key, time)
         if len(waiting) > MOST_WAITING:
-            self._run.released(waiting.pop(0), 1)
+            self._run.completions.released(waiting.pop(0), 1)
 
     def pin(self, event: tuple[int, ...]) -> None:
         """An INTx message: every queue of the function shares the pin, which stays asserted until all is consumed."""
@@ -145,7 +145,7 @@ class Interrupts:
                 command.children.append((spool.INTERRUPT_CHILD, time, time, 0, 0, tlp, tlp, 1.0))
                 self._run.output.link((tlp, self._run.output.first_transaction + command.number, spool.INTERRUPT_CHILD))
                 command.touch(tlp)
-                self._run.released(command, 1)
+                self._run.completions.released(command, 1)
 
     def message(self, event: tuple[int, ...]) -> None:
         """An interrupt message, or something else that was written where messages go."""
@@ -215,7 +215,7 @@ class Interrupts:
                     command.interrupt_ps = time
                     self.announcements.arrived(command, time)
                     self._child(command, spool.INTERRUPT_CHILD, time, address, tlp, confidence)
-                    self._run.released(command, 1)
+                    self._run.completions.released(command, 1)
         run = self._run
         key = (function.number, *found)
         text = self._texts.get(key)
@@ -234,7 +234,7 @@ class Interrupts:
         for waiting in function.vectors.waiting.values():
             for command in waiting:
                 self.announcements.gave_up(command, time)
-                self._run.released(command, 3)
+                self._run.completions.released(command, 3)
         function.vectors.waiting.clear()
         self.pins.end(function, time, why)
         function.vectors.controller_reset()

@@ -35,7 +35,7 @@ class Prematures:
         orphan = cq.controller.orphans.get(sqid, {}).get(cid)
         row["sq_deleted"] = orphan is not None
         lost_ps = sq.unseen_since() if sq is not None and sq.cqid == cq.qid else None
-        if sq is None or lost_ps is None or run.misread(sq, lost_ps):
+        if sq is None or lost_ps is None or run.submissions.misread(sq, lost_ps):
             run.output.add_unmatched(row)
             return
         if cid in sq.premature:

@@ -144,7 +144,7 @@ class QueueLives:
             controller.orphans[queue.qid] = dict.fromkeys(queue.outstanding, tlp or 0) if why == "delete" else {}
             for command in list(queue.outstanding.values()):
                 command.waited_ps = max(controller.function.last_cqe_ps - command.fetch_ps, -1)
-                self._run.end(command, outcome)
+                self._run.completions.end(command, outcome)
             queue.outstanding.clear()
         elif isinstance(queue, CompletionQueue):
             controller.cqs.pop(queue.qid, None)
@@ -155,6 +155,6 @@ class QueueLives:
                 self._run.interrupts.announcements.gave_up(
                     command, self._run.capture.duration_ps if time is None else time
                 )
-                self._run.released(command, 3)
+                self._run.completions.released(command, 3)
             queue.posted.clear()
         self._run.output.queue_ended(queue, time, tlp, why)

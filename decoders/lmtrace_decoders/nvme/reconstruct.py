@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 
-from lmtrace.pieces import Pieces
 from lmtrace.spec.nvme import DOORBELL_BASE
 from lmtrace.store import Capture, Store
 from lmtrace.tables import ROLES
@@ -17,6 +16,7 @@ from lmtrace_decoders.nvme import facts, losses, spool
 from lmtrace_decoders.nvme.admin import Admin
 from lmtrace_decoders.nvme.attribution import Walk
 from lmtrace_decoders.nvme.buffers import Buffers
+from lmtrace_decoders.nvme.completions import Completions
 from lmtrace_decoders.nvme.conditions import Conditions
 from lmtrace_decoders.nvme.controller import Function
 from lmtrace_decoders.nvme.discovery import Discovery
@@ -40,18 +40,15 @@ from lmtrace_decoders.nvme.output import Output, Region
 from lmtrace_decoders.nvme.premature import Prematures
 from lmtrace_decoders.nvme.queue_lives import QueueLives
 from lmtrace_decoders.nvme.queue_uses import write_uses
-from lmtrace_decoders.nvme.queues import MOST_READS, Command, CompletionQueue, SubmissionQueue
+from lmtrace_decoders.nvme.queues import Command
 from lmtrace_decoders.nvme.quiet import QuietPeriods
 from lmtrace_decoders.nvme.remainder import Remainder
 from lmtrace_decoders.nvme.reservations import Reservations
 from lmtrace_decoders.nvme.scoreboard import Scoreboard
+from lmtrace_decoders.nvme.submissions import Submissions
 
-FROM_DEVICE = 2
-"""Bits 1:0 of the opcodes of commands that read."""
 ROLE = {name: number for number, name in enumerate(ROLES)}
 _NAMES = {"msix_table": "MSI-X table", "msix_pending": "MSI-X pending bits", "pmr": "PMR"}
-VENDOR = (0xC0, 0x80)
-"""First vendor specific opcode of admin and of I/O commands: what they reach is not known."""
 _SQ_DOORBELL, _CQ_DOORBELL, _UNRELATED = ROLE["sq_doorbell"], ROLE["cq_doorbell"], ROLE["unrelated"]
 
 
@@ -78,6 +75,7 @@ class Reconstruction:
         self.last_ps = 0
         self.rows: np.ndarray = np.zeros(0)
         self.payload: np.ndarray = np.zeros(0, np.uint8)
+        self.submissions, self.completions = Submissions(self), Completions(self)
         self.interrupts = Interrupts(self)
         self.queues = QueueLives(self)
         self.lives = Lives(self)
@@ -190,7 +188,8 @@ class Reconstruction:
     def run(self) -> None:
         """Walk the capture, give every TLP its role, and write the tables."""
         handlers: dict[int, Callable[[tuple[int, ...]], None]] = {
-            at.SQE_BYTES: self._sqe_bytes, at.CQE_WRITE: self._cqe_write, at.LIST_BYTES: self.buffers.list_bytes,
+            at.SQE_BYTES: self.submissions.read, at.CQE_WRITE: self.completions.written,
+            at.LIST_BYTES: self.buffers.list_bytes,
             at.PROPERTY_WRITE: self.lives.property_write, at.PROPERTY_READ: self.lives.property_read,
             at.PROPERTY_VALUE: self.lives.property_value, at.DOORBELL_WRITE: self.doorbells.written,
             at.MSIX_WRITE: self.interrupts.table_write, at.INTERRUPT_WRITE: self.interrupts.message,
@@ -250,124 +249,7 @@ class Reconstruction:
                     best, distance = one, away
         return best
 
-    # -- submission -------------------------------------------------------------------------------------------
-
-    def _sqe_bytes(self, event: tuple[int, ...]) -> None:
-        _, row, owner, _, offset, _, request, time, since, _ = event
-        sq: SubmissionQueue = self.objects[owner]
-        data = self.bytes_of(event)
-        if request not in sq.reads and sq.contiguous and sq.slots and (astray := self._astray(sq, offset, row)):
-            if len(sq.astray) >= MOST_READS:
-                del sq.astray[next(iter(sq.astray))]
-            sq.astray[request] = astray
-        data = data[: max((sq.slots or 1 << 16) * sq.entry_size - offset, 0)]
-        self.sqe_bytes(sq, offset, data, since, request, time, self.first + row)
-
-    def _astray(self, sq: SubmissionQueue, offset: int, row: int) -> str:
-        """Return what a read of entries lacks whose first completion is ``row``: a name of `FACTS`, or nothing."""
-        length = int(self.rows["byte_count"][row])
-        if offset % 64 and length % 64 == 0:
-            return "fetch_aligned"
-        return "fetch_inside" if offset + length > sq.slots * sq.entry_size else ""
-
-    def sqe_bytes(
-        self, sq: SubmissionQueue, offset: int, data: bytes, since: int, request: int, time: int, tlp: int
-    ) -> None:
-        """Take in bytes that the controller read from a queue, ``offset`` from its base."""
-        size, start = sq.entry_size, 0
-        while start < len(data):
-            slot, within = divmod(offset + start, size)
-            count = min(size - within, len(data) - start)
-            piece = data[start : start + count]
-            start += count
-            if count == size:
-                sq.partial.pop(slot, None)
-                self._entry(sq, slot, piece, since, request, time, [tlp])
-                continue
-            pieces, first_ps, first_tlp, tlps = sq.partial.get(slot) or (Pieces(), since, request, [])
-            if pieces.known(within, within + count):  # a new read of the slot starts over
-                pieces, first_ps, first_tlp, tlps = Pieces(), since, request, []
-            pieces.put(within, piece)
-            for one in (request, tlp):
-                if one not in tlps:
-                    tlps.append(one)
-            if pieces.known(0, 64):
-                sq.partial.pop(slot, None)
-                self._entry(sq, slot, bytes(pieces.data), first_ps, first_tlp, time, tlps)
-            else:
-                sq.partial[slot] = (pieces, first_ps, first_tlp, tlps)
-
-    def _entry(
-        self, sq: SubmissionQueue, slot: int, sqe: bytes, since: int, request: int, time: int, tlps: list[int]
-    ) -> None:
-        if sq.controller.sqs.get(sq.qid) is not sq:
-            return  # the queue ended while the entry was on its way
-        index, exposed = sq.position(slot)
-        live = sq.started_exposed(request, exposed)
-        if not exposed and not (sq.controller.shadow and sq.qid):
-            before = sq.by_slot.get(slot)
-            if before is not None and before.cqe is None and before.sqe == sqe:
-                if request != before.fetch_tlp and before.facts:
-                    facts.note(before, "fetched_again", True)
-                self._fetch_links(before, request, tlps)
-                return
-            # a read that begins beyond the tail is no prefetch: its doorbell is late, or was lost
-            if live or not any(sqe) or (before is not None and before.sqe == sqe):
-                sq.early[slot] = (sqe, since, request, time, tlps)
-                return
-        self.create(sq, slot, index, sqe, since, request, time, tlps)
-
-    def _fetch_links(self, command: Command, request: int, tlps: list[int]) -> None:
-        number = self.output.first_transaction + command.number
-        for tlp in {request, *tlps}:
-            self.output.link((tlp, number, spool.SQE_FETCH))
-            command.touch(tlp)
-
-    def create(
-        self, sq: SubmissionQueue, slot: int, index: int, sqe: bytes, since: int, request: int, time: int,
-        tlps: list[int],
-    ) -> Command:  # fmt: skip
-        """A controller fetched an entry: bytes, time and TLP of the read, its end, the TLPs that brought it."""
-        sq.early.pop(slot, None)
-        command = Command(self.next_number, sq, slot, index, sqe)
-        self.next_number += 1
-        if index >= sq.fetched:
-            if index - sq.fetched < 4096:
-                sq.holes.update(dict.fromkeys(range(sq.fetched, index), sq.fetched_ps))
-            sq.fetched, sq.fetched_ps = index + 1, since
-            if sq.tail is not None and sq.tail < sq.fetched and (sq.controller.shadow and sq.qid):
-                sq.tail = sq.fetched
-        else:
-            sq.holes.pop(index, None)
-        command.fetch_ps, command.fetch_tlp = since, request
-        facts.fetched(command, sq, request, since)
-        rung = sq.exposing(index)
-        if rung is not None:
-            self.doorbells.rung(command, *rung)
-        elif sq.tail is not None and index >= sq.exposed and len(sq.unrung) < sq.modulus:
-            sq.unrung[index] = command
-        if sq.premature and rung is not None:
-            self.premature.fetched(command, rung[3])
-        address = sq.base + slot * sq.entry_size if sq.contiguous else 0
-        command.children.append(
-            (spool.SQE_FETCH, since, time, address, sq.entry_size, request, max(tlps), sq.confidence)
-        )
-        self._fetch_links(command, request, tlps)
-        before = sq.outstanding.pop(command.cid, None)
-        if before is not None:
-            command.cid_in_use = True
-            self.end(before, spool.OUTSTANDING)
-        sq.outstanding[command.cid] = command
-        facts.fused(command, sq.by_slot.get((slot - 1) % sq.modulus))
-        sq.by_slot[slot] = command
-        if sq.qid == 0:
-            self.admin.fetched(command)
-        self.buffers.prepare(command)
-        if command.expected is None or not command.data_decoded or command.opcode >= VENDOR[bool(sq.qid)]:
-            sq.controller.undecoded = True
-        if sq.qid:
-            self.scoreboard.began(command)
-        return command
+    # -- counters of the kernel -------------------------------------------------------------------------------
 
     def take_work(self, command: Command, keep: int) -> int:
         """Return a place among the kernel's counters for a command's data."""
@@ -419,127 +301,6 @@ class Reconstruction:
         self.commands[slot] = None
         command.work = -1
         self._free_work.append(slot)
-
-    # -- completion -------------------------------------------------------------------------------------------
-
-    def _cqe_write(self, event: tuple[int, ...]) -> None:
-        _, _, owner, _, offset, _, tlp, time, _, _ = event
-        self.cqe_bytes(self.objects[owner], offset, self.bytes_of(event), time, tlp)
-
-    def cqe_bytes(self, cq: CompletionQueue, offset: int, data: bytes, time: int, tlp: int) -> None:
-        """Take in bytes the controller wrote to a completion queue, ``offset`` from its base."""
-        size, start = cq.entry_size, 0
-        while start < len(data):
-            slot, within = divmod(offset + start, size)
-            count = min(size - within, len(data) - start)
-            piece = data[start : start + count]
-            start += count
-            if within == 0 and count >= 16:
-                cq.partial.pop(slot, None)
-                self._posted(cq, slot, piece[:16], time, tlp, tlp, True)
-                continue
-            pieces, first_tlp = cq.partial.get(slot) or (Pieces(), tlp)
-            pieces.put(within, piece)
-            if pieces.known(0, 16):
-                cq.partial.pop(slot, None)
-                last = within <= 14 < within + count
-                self._posted(cq, slot, bytes(pieces.data[:16]), time, tlp, first_tlp, last)
-            elif within < 16:
-                cq.partial[slot] = (pieces, first_tlp)
-
-    def _posted(
-        self, cq: CompletionQueue, slot: int, cqe: bytes, time: int, tlp: int, first_tlp: int, phase_last: bool
-    ) -> None:  # fmt: skip
-        command, confidence = self._match(cq, cqe)
-        self.premature.posting(cq, slot, bool(cqe[14] & 1), time)
-        room = cq.room()
-        slot_due = cq.due(slot, bool(cqe[14] & 1), time)
-        self.interrupts.announcements.entry(cq)
-        self.queues.posted(cq, room, time)
-        if command is None:
-            if cq.qid:
-                self.scoreboard.zones.stranger(cq.controller.function, tlp)
-            self.premature.unmatched(cq, slot, cqe, time, tlp)
-            return
-        sq = command.sq
-        right = cq.controller.cqs.get(sq.cqid)
-        if right is not None and right is not cq:
-            right.unconsumed += 1  # that this entry is missing there is no loss
-            cq.strangers += 1
-        sq.outstanding.pop(command.cid, None)
-        command.cqe, command.cqe_ps, command.cqe_tlp = cqe, time, tlp
-        command.cq, command.cq_slot = cq, slot
-        command.due = (*slot_due, *sq.sqhd_due(cqe[8] | cqe[9] << 8, command.sq_index))
-        facts.posted(command, cq, phase_last, None if room is None else not room)
-        if sq.beyond_tail >= 0:
-            facts.note(command, "sqhd_beyond_tail", bool(sq.beyond_tail))
-        command.outcome = spool.COMPLETED
-        address = cq.base + slot * cq.entry_size if cq.contiguous else 0
-        command.children.append((spool.CQE_CHILD, time, time, address, 16, first_tlp, tlp, confidence))
-        number = self.output.first_transaction + command.number
-        for one in {first_tlp, tlp}:
-            self.output.link((one, number, spool.CQE_CHILD))
-        self.drop_work(command)
-        command.touch(first_tlp)
-        command.touch(tlp)
-        before = cq.posted.pop(slot, None)
-        if before is not None:
-            self.released(before, 2)
-        cq.posted[slot] = command
-        command.waiting = 2
-        self.interrupts.posted(cq, command, time, tlp)
-        function = cq.controller.function
-        function.last_cqe_ps = time
-        function.alive = (time, tlp)
-        if sq.qid == 0:
-            self.admin.completed(command, time, tlp)
-            return
-        if command.opcode & 3 == FROM_DEVICE and command.succeeded and command.moved[1] < (command.expected or 0):
-            self.queues.uses.late(command, tlp, command.number, True)
-        self.buffers.completed(command)
-        self.scoreboard.completed(command, command.digests, tlp)
-        self.reservations.completed(command, tlp)
-        if function.resumed_as is not None:
-            self.migration.first_completion(function, time, tlp, number)
-
-    def misread(self, sq: SubmissionQueue, since: int) -> bool:
-        """Whether a restored queue was read, but somewhere else than the state says: then no fetch is missing."""
-        return sq.origin == "state data" and self.inference.read_elsewhere(sq.controller.function.space, since)
-
-    def _match(self, cq: CompletionQueue, cqe: bytes) -> tuple[Command | None, float]:
-        """Return (the command that an entry completes, confidence): by SQID and CID, else by CID alone."""
-        sqid, cid = cqe[10] | cqe[11] << 8, cqe[12] | cqe[13] << 8
-        sqs = cq.controller.sqs
-        sq = sqs.get(sqid)
-        if sq is not None and sq.cqid == cq.qid:
-            command = sq.outstanding.get(cid)
-            if command is not None:
-                return command, cq.confidence
-            for slot, (sqe, since, request, end, tlps) in list(sq.early.items()):
-                if int.from_bytes(sqe[2:4], "little") == cid:
-                    index, _ = sq.position(slot)
-                    return self.create(sq, slot, index, sqe, since, request, end, tlps), 0.8
-        if sq is not None and sq.cqid != cq.qid and cid in sq.outstanding:
-            return sq.outstanding[cid], min(cq.confidence, 0.7)
-        others = [one.outstanding[cid] for one in sqs.values() if one.cqid == cq.qid and cid in one.outstanding]
-        return (others[0], min(cq.confidence, 0.7)) if len(others) == 1 else (None, 0.0)
-
-    def released(self, command: Command, bits: int) -> None:
-        """The record of a completed command need not wait any more: 1 the interrupt, 2 the head doorbell."""
-        if command.waiting & bits:
-            command.waiting &= ~bits
-            if not command.waiting:
-                self.output.transaction(command)
-
-    def end(self, command: Command, outcome: int) -> None:
-        """A command's life ends without a completion."""
-        command.outcome = outcome
-        facts.ended(command)
-        self.drop_work(command)
-        if command.sq.qid:
-            self.scoreboard.ended(command)
-            self.reservations.ended(command)
-        self.output.transaction(command)
 
     def _finish(self) -> None:
         self.lives.unanswered()
