@@ -123,6 +123,10 @@ directive_enabled bool The directive type of a Write is enabled; null where it n
 fdp_enabled bool Flexible Data Placement is enabled, of an I/O Management Receive; null while not known.
 protection_enabled bool The namespace has protection information (DPS); null where PRINFO is 0, and while not known.
 reference_fits bool The expected reference tag is that of SLBA, where type 1 has it checked; null elsewhere.
+metadata_made bool With PRACT the controller makes and strips all metadata of its blocks; null while not known.
+guards_fit bool The guards that moved are those of the blocks; null where not all was seen or none are checked.
+application_tags_fit bool The application tags that moved are those it names; null likewise.
+reference_tags_fit bool The reference tags that moved count on from the one it names; null likewise, and for type 3.
 reserved_away bool A reservation of another host stands in its way; null while not known.
 cmb_lacks str Of pointers in the controller memory buffer, the field that does not let them be there, or `nothing`.
 cid_in_use bool Another command of its queue with its identifier was outstanding when it was fetched.

@@ -58,10 +58,12 @@ WORK = np.dtype([
     ("shared", "u1"),
 ])  # fmt: skip
 """What was seen of one command's data. ``keep`` asks for an event with each piece, 2 also to stop after one that was
-read. ``blocks`` of ``1 << shift`` bytes are digested from ``digests`` on where that is not -1, of data that move in the
-direction ``way``. ``places`` adds up the positions in the buffer of every data byte, modulo 2^64; ``outside`` counts
-bytes that lie behind the piece of the buffer that a TLP began in, and in no other. ``shared`` says that some TLP may
-belong to another command, or elsewhere in the buffer: a page may hold the data of many writes."""
+read, `BLOCKS` for one with each piece of metadata too, and not to take them for structures. ``blocks`` of ``1 <<
+shift`` bytes are digested from ``digests`` on where that is not -1, of data that move in the direction ``way``.
+``places`` adds up the positions in the buffer of every data byte, modulo 2^64; ``outside`` counts bytes that lie behind
+the piece of the buffer that a TLP began in, and in no other. ``shared`` says that some TLP may belong to another
+command, or elsewhere in the buffer: a page may hold the data of many writes."""
+BLOCKS = 4
 
 EVENT = np.dtype([
     ("code", "<i8"), ("row", "<i8"), ("owner", "<i8"), ("length", "<i8"), ("offset", "<i8"), ("payload", "<i8"),
@@ -73,8 +75,8 @@ payload and how many, the request (TLP id) it answers and that one's time."""
 (
     SQE_BYTES, CQE_WRITE, LIST_BYTES, PROPERTY_WRITE, PROPERTY_READ, PROPERTY_VALUE, DOORBELL_WRITE, MSIX_WRITE,
     INTERRUPT_WRITE, CDQ_WRITE, DATA_BYTES, SHADOW_BYTES, CONFIG_WRITE, STRANGE_READ, STRANGE_WRITE, STRANGE_HOST,
-    STRANGE_DATA, CMB_WRITE, CMB_DATA, PIN, PENDING_DATA, SHADOW_WRITE, DOORBELL_READ, PMR_READ,
-) = range(24)  # fmt: skip
+    STRANGE_DATA, CMB_WRITE, CMB_DATA, PIN, PENDING_DATA, SHADOW_WRITE, DOORBELL_READ, PMR_READ, METADATA_BYTES,
+) = range(25)  # fmt: skip
 
 _ROLE = {name: number for number, name in enumerate(ROLES)}
 ROLE_OF_KIND = np.full(32, _ROLE["unrelated"], np.uint8)
@@ -96,7 +98,7 @@ _DOWN = int(Direction.DOWNSTREAM)
 _ASSERT = 0x20
 """Message codes of Assert_INTA to Assert_INTD; those of Deassert follow (PCIe Base 5.0, 2.2.8.1)."""
 _SIDE_BAND, _STRUCTURE = Flag.SIDE_BAND, Flag.STRUCTURE
-_STOP = np.zeros(24, np.uint8)
+_STOP = np.zeros(25, np.uint8)
 for _code in (SQE_BYTES, CQE_WRITE, LIST_BYTES, PROPERTY_WRITE, PROPERTY_VALUE, CONFIG_WRITE):
     _STOP[_code] = 1
 
@@ -270,13 +272,17 @@ def _attribute(  # type: ignore[no-untyped-def]
                         _count(work, owner, time, tlp)
                         if what == METADATA:
                             work[owner]["metadata"] += count
+                            if work[owner]["keep"] == BLOCKS:
+                                at = data + lead
+                                _emit(events, ctl, METADATA_BYTES, i, owner, here, place, at, request, time, since, 1)
                         else:
                             work[owner]["to_device"] += count
                             _places(work, owner, place, count)
                             if work[owner]["digests"] >= 0 and work[owner]["way"] == READ:
                                 _digest(work, owner, digests, weights, place, payload, data + lead, here)
                             if work[owner]["keep"]:
-                                rows[i]["flags"] |= _STRUCTURE
+                                if work[owner]["keep"] != BLOCKS:
+                                    rows[i]["flags"] |= _STRUCTURE
                                 _emit(
                                     events,
                                     ctl,
@@ -404,10 +410,13 @@ def _attribute(  # type: ignore[no-untyped-def]
                     if work[owner]["digests"] >= 0 and work[owner]["way"] == WRITE:
                         _digest(work, owner, digests, weights, place, payload, at, have)
                     if work[owner]["keep"]:
-                        rows[i]["flags"] |= _STRUCTURE
+                        if work[owner]["keep"] != BLOCKS:
+                            rows[i]["flags"] |= _STRUCTURE
                         _emit(events, ctl, DATA_BYTES, i, owner, have, place, at, tlp, time, time, 0)
                 elif what == METADATA:
                     work[owner]["metadata"] += count
+                    if work[owner]["keep"] == BLOCKS:
+                        _emit(events, ctl, METADATA_BYTES, i, owner, have, place, at, tlp, time, time, 0)
                 elif have < count:
                     pass  # the recorder cut it; half a value is none
                 elif what == CQ:

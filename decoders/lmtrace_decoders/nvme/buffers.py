@@ -10,9 +10,11 @@ from lmtrace.spec.data_pointers import Flaw
 from lmtrace.spec.nvme import CommandSet
 from lmtrace.tracked_memory import TrackRequest
 from lmtrace_decoders.nvme import facts, spool
+from lmtrace_decoders.nvme.attribution import BLOCKS
 from lmtrace_decoders.nvme.controller_memory import NO_LACK, NO_SPACE
 from lmtrace_decoders.nvme.memory_map import DATA, LIST, METADATA, READ, WRITE
 from lmtrace_decoders.nvme.namespaces import BROADCAST
+from lmtrace_decoders.nvme.protection import ACTION, judge, kept_for
 from lmtrace_decoders.nvme.prp import ListReader, PrpTransfer
 from lmtrace_decoders.nvme.queues import OVERLAPS
 from lmtrace_decoders.nvme.reservations import COMMANDS as RESERVATIONS
@@ -91,12 +93,13 @@ class Buffers:
             if command.csi == CommandSet.KEY_VALUE:
                 command.expected, length = key_value_bytes(entry)
             else:
-                length, command.metadata = io_bytes(entry, block)
+                made = self._made(command, namespace)
+                length, command.metadata = io_bytes(entry, block, made)
                 command.expected = length
                 command.certain = namespace.told or not moves_blocks(command.opcode)
                 self._judge(command, entry, namespace)
                 if length is None and moves_blocks(command.opcode):
-                    length = io_bytes(entry, _ASSUMED_BLOCK)[0]
+                    length = io_bytes(entry, block or _ASSUMED_BLOCK)[0]
         memory = command.controller.function.memory
         if memory.size:
             command.cmb_lacks = memory.lacks(command, length)
@@ -111,6 +114,16 @@ class Buffers:
             self._lay_sgl(command, length, admin, psdt == PSDT_MPTR_SGL)
         else:
             self._lay(command, length, admin)
+
+    def _made(self, command: Command, namespace: Namespace) -> bool | None:
+        """Note whether the controller makes all metadata of a command's blocks; return None if it may."""
+        block = namespace.block
+        if block is None or not block.metadata or not moves_blocks(command.opcode):
+            return False
+        made = command.metadata_made = self._run.conditions.makes_metadata(command, namespace)
+        if made is not None and command.dword(12) & ACTION and namespace.told:
+            facts.note(command, "metadata_made", made)
+        return made
 
     def _judge(self, command: Command, entry: Entry, namespace: Namespace) -> None:
         """Note how an I/O command stands against what Identify told: its namespace, and the largest transfer."""
@@ -151,14 +164,29 @@ class Buffers:
         transfer = command.transfer = PrpTransfer(run.map, space, page, length, ways, work, text)
         if transfer.lay(prp1, prp2):
             transfer.lay_list(0, work, controller.function.list_text)
-        if command.metadata:
-            command.mapped = run.map.add(space, command.qword(16), command.metadata, METADATA, ways, work, text)
+        if metadata := command.metadata or self._none_due(command):
+            command.mapped = run.map.add(space, command.qword(16), metadata, METADATA, ways, work, text)
+
+    def _none_due(self, command: Command) -> int:
+        """Return how much to lay at MPTR to see that no metadata move: not over what is known to lie there."""
+        block = self._run.namespaces.of(command.controller.function, command.dword(1)).block
+        address = command.qword(16)
+        if not command.metadata_made or block is None or block.extended or not address:
+            return 0
+        length = ((command.dword(12) & 0xFFFF) + 1) * block.metadata
+        taken = self._run.map.taken(command.controller.function.space, address, length)
+        return 0 if taken or address + length > 1 << 64 else length
 
     def _start(self, command: Command, length: int | None, admin: bool) -> int:
         """Take a place among the counters: what carries instructions is kept, blocks are digested; return it."""
-        run, block = self._run, self._run.namespaces.of(command.controller.function, command.dword(1)).block
+        run, namespace = self._run, self._run.namespaces.of(command.controller.function, command.dword(1))
+        block = namespace.block
         keep = self._keeps(command, length, admin)
-        work = run.take_work(command, 2 if length is None and _names_ranges(command) else keep)
+        if not admin and not keep:
+            protection = run.conditions.protection(command.controller.function, namespace)
+            command.kept = kept_for(command, protection, block)
+        counts = 2 if length is None and _names_ranges(command) else BLOCKS if command.kept is not None else keep
+        work = run.take_work(command, counts)
         if keep:
             command.buffer = Pieces()
         wanted = None if admin else run.scoreboard.digests_for(command, block)
@@ -318,6 +346,9 @@ class Buffers:
     def data_bytes(self, event: tuple[int, ...]) -> None:
         """Bytes of a buffer that is kept."""
         command = self._run.commands[event[2]]
+        if command is not None and command.kept is not None:
+            self._put(event, command, command.kept.data)
+            return
         if command is None or command.buffer is None:
             return
         read = event[6] != self._run.first + event[1]
@@ -331,6 +362,17 @@ class Buffers:
             self._count_ranges(command)
         if command.sq.qid:
             self._run.scoreboard.ranges_read(command)
+
+    def metadata_bytes(self, event: tuple[int, ...]) -> None:
+        """Bytes of metadata of blocks that are kept."""
+        command = self._run.commands[event[2]]
+        if command is not None and command.kept is not None:
+            self._put(event, command, command.kept.metadata)
+
+    def _put(self, event: tuple[int, ...], command: Command, pieces: Pieces) -> None:
+        read = event[6] != self._run.first + event[1]
+        if command.opcode & 3 != (2 if read else 1) and event[4] >= 0:
+            pieces.put(event[4], self._run.bytes_of(event))
 
     def _count_ranges(self, command: Command) -> None:
         """Learn from the header of a Track Memory Changes structure how long it is.
@@ -354,6 +396,9 @@ class Buffers:
 
     def completed(self, command: Command) -> None:
         """Learn a namespace's block size where Identify did not show it: twice the same, a power of two."""
+        if command.kept is not None:
+            judge(command)
+            command.kept = None
         if not moves_blocks(command.opcode) or not command.succeeded or not command.data_decoded:
             return
         if command.csi == CommandSet.KEY_VALUE:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from lmtrace.spec.nvme import CAP, IDENTIFY_CONTROLLER, Admin, Cns, CommandSet, Feature, Nvm, Property
 from lmtrace_decoders.nvme.facts import note
 from lmtrace_decoders.nvme.namespaces import BROADCAST
+from lmtrace_decoders.nvme.protection import FORMATS, TYPE_1, Protection, protection_of
 
 if TYPE_CHECKING:
     from lmtrace.pieces import Pieces
@@ -99,7 +100,7 @@ class Conditions:
     def _forget(self, command: Command, tlp: int) -> None:
         self._changed = tlp
         for one in self._run.namespaces.all_of(command.controller.function, BROADCAST):
-            one.blocks = one.protection = one.write_protected = one.copy_limits = None
+            one.blocks = one.protection = one.write_protected = one.copy_limits = one.formats = None
             one.reports_unwritten = one.endurance_group = None
 
     def _protect(self, command: Command, protected: bool | None) -> None:
@@ -137,6 +138,10 @@ class Conditions:
                 self._zeroes[function.number] = limits[1]
         elif cns == Cns.NAMESPACE and 0 < command.dword(1) < BROADCAST and command.fetch_tlp > self._changed:
             self._namespace(self._run.namespaces.of(function, command.dword(1)), command, pieces)
+        elif cns == Cns.IO_NAMESPACE and command.dword(11) >> 24 == CommandSet.NVM:
+            data = pieces.bytes(0, FORMATS.stop)
+            if data is not None and command.fetch_tlp > self._changed:
+                self._run.namespaces.of(function, command.dword(1)).formats = data[FORMATS]
 
     def _namespace(self, namespace: Namespace, command: Command, pieces: Pieces) -> None:
         data = pieces.bytes(0, 104)
@@ -144,7 +149,7 @@ class Conditions:
             return
         namespace.blocks = int.from_bytes(data[:8], "little")
         namespace.reports_unwritten = bool(data[24] & 4)
-        namespace.protection = data[29] & 7
+        namespace.protection, namespace.protection_first = data[29] & 7, bool(data[29] & 8)
         limits = int.from_bytes(data[74:76], "little"), int.from_bytes(data[76:80], "little"), data[80] + 1
         namespace.copy_limits = limits if limits[1] else None
         namespace.write_protected = (bool(data[99] & 1), command.controller)
@@ -162,7 +167,7 @@ class Conditions:
             if opcode in WRITERS:
                 self._writes(command, entry, namespace, count)
             if entry.cdw12 & FORMAT_CHECKS and namespace.protection is not None:
-                self._protection(command, entry, namespace.protection)
+                self._protection(command, entry, namespace)
         elif opcode == Nvm.FLUSH and entry.nsid == BROADCAST:
             behavior = self._cache.get(command.controller.function.number, 0) >> 1 & 3
             if behavior >= 2:
@@ -189,11 +194,25 @@ class Conditions:
             if enabled is not None:
                 note(command, "directive_enabled", enabled)
 
-    def _protection(self, command: Command, entry: Entry, kind: int) -> None:
-        note(command, "protection_enabled", kind != 0)
-        extended = self._attributes.get(command.controller.function.number, EXTENDED_FORMATS) & EXTENDED_FORMATS
-        if kind == 1 and entry.cdw12 & REFERENCE_CHECK and not extended:
+    def _protection(self, command: Command, entry: Entry, namespace: Namespace) -> None:
+        note(command, "protection_enabled", namespace.protection != 0)
+        protection = self.protection(command.controller.function, namespace)
+        if protection is None:
+            return
+        if protection.kind == TYPE_1 and entry.cdw12 & REFERENCE_CHECK and protection.whole:
             note(command, "reference_fits", command.dword(14) == entry.cdw10)
+
+    def protection(self, function: Function, namespace: Namespace) -> Protection | None:
+        """Return how a namespace is protected; None while not known."""
+        attributes = self._attributes.get(function.number)
+        return protection_of(namespace, None if attributes is None else bool(attributes & EXTENDED_FORMATS))
+
+    def makes_metadata(self, command: Command, namespace: Namespace) -> bool | None:
+        """Return whether the controller makes all of the metadata that a command's blocks have; None if it may."""
+        if not command.dword(12) & PROTECTION_ACTION:
+            return False
+        protection, block = self.protection(command.controller.function, namespace), namespace.block
+        return None if protection is None or block is None else protection.makes(block)
 
     def _most_zeroes(self, function: Function) -> int | None:
         """Return the most bytes of one Write Zeroes; None where there is no limit, or it is not known."""

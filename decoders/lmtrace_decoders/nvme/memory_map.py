@@ -23,6 +23,8 @@ device (by the host for pieces of a link's own space)."""
     PENDING, PMR,
 ) = range(1, 17)  # fmt: skip
 READ, WRITE = 1, 2
+ANY = (1 << 17) - 1
+"""Every kind, as bits."""
 MOST_SPACES = 2047
 """Spaces that fit a page's key; in others nothing is known."""
 SMALL, LARGE = 12, 24
@@ -78,8 +80,11 @@ def _add_pages(nodes, heads, state, space, pages, page, size, offset, kind, ways
 
 
 @njit(cache=True)
-def _overlapping(nodes, heads, space, start, size, kinds):  # type: ignore[no-untyped-def]
-    """Return the kind of a region that shares bytes with a span, of the bits in ``kinds``; 0 for none."""
+def _overlapping(nodes, heads, space, start, size, kinds, ways):  # type: ignore[no-untyped-def]
+    """Return the kind of a region that shares bytes with a span, of the bits in ``kinds``; 0 for none.
+
+    Of command data, ``ways`` says which count.
+    """
     at = np.uint64(start)
     last = at + np.uint64(size) - np.uint64(1)
     page = at
@@ -90,7 +95,7 @@ def _overlapping(nodes, heads, space, start, size, kinds):  # type: ignore[no-un
             while index >= 0:
                 one = nodes[index]
                 inside = one["key"] == key and one["start"] <= last and one["last"] >= at
-                if inside and kinds >> one["kind"] & 1 and (one["ways"] & WRITE or one["kind"] != DATA):
+                if inside and kinds >> one["kind"] & 1 and (one["ways"] & ways or one["kind"] != DATA):
                     return np.int64(one["kind"])
                 index = one["next"]
         page = (page | np.uint64(0xFFF)) + np.uint64(1)
@@ -198,8 +203,15 @@ class MemoryMap:
         """Return SQ, CQ or DATA if a queue or a buffer that is written lies in a span (of 256 KiB at most), else 0."""
         if size <= 0 or space >= MOST_SPACES or start + size > 1 << 64:
             return 0
-        kinds = 1 << SQ | 1 << CQ | 1 << DATA
-        return int(_overlapping(self.nodes, self.heads, np.int64(space), np.uint64(start), np.int64(size), kinds))
+        return self._overlapping(space, start, size, 1 << SQ | 1 << CQ | 1 << DATA, WRITE)
+
+    def taken(self, space: int, start: int, size: int) -> bool:
+        """Whether anything is known to lie in a span (of 256 KiB at most)."""
+        return size <= 0 or space >= MOST_SPACES or bool(self._overlapping(space, start, size, ANY, READ | WRITE))
+
+    def _overlapping(self, space: int, start: int, size: int, kinds: int, ways: int) -> int:
+        span = np.int64(space), np.uint64(start), np.int64(size)
+        return int(_overlapping(self.nodes, self.heads, *span, kinds, ways))
 
     def remove(self, handle: int) -> None:
         """Take a region out again; -1 is none."""

@@ -33,6 +33,10 @@ class Namespace:
     """NSZE, and what follows of Identify Namespace; None while not known, and after what may have changed it."""
     protection: int | None = None
     """DPS bits 2:0: the type of protection information, 0 for none."""
+    protection_first: bool = False
+    """DPS bit 3: protection information lies before the other metadata."""
+    formats: bytes | None = None
+    """Its extended LBA formats, as Identify of the NVM Command Set told them."""
     write_protected: tuple[bool, Controller] | None = None
     """Whether it is, and the life of a controller that told."""
     reports_unwritten: bool | None = None

@@ -71,7 +71,8 @@ def _pointers(command: Command) -> tuple[int, ...]:
         described = -1 if data.described is None else data.described
         discarded = data.discarded
     seen, outside = command.moved_beside
-    return flaws, command.metadata if command.certain else -1, seen, described, discarded, outside
+    due = command.metadata if command.certain and command.metadata_made is not None else -1
+    return flaws, due, seen, described, discarded, outside
 
 
 class Output:

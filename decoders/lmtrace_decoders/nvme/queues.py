@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     import numpy as np
 
     from lmtrace_decoders.nvme.controller import Controller
+    from lmtrace_decoders.nvme.protection import Kept
     from lmtrace_decoders.nvme.prp import PrpTransfer
     from lmtrace_decoders.nvme.sgl import SglTransfer
 
@@ -57,11 +58,13 @@ class Command:
         "interrupt_mode",
         "interrupt_ps",
         "interrupt_wait_ps",
+        "kept",
         "last_tlp",
         "list_ps",
         "mapped",
         "masked_ps",
         "metadata",
+        "metadata_made",
         "metadata_transfer",
         "moved",
         "moved_beside",
@@ -103,6 +106,10 @@ class Command:
         self.cq: CompletionQueue | None = None
         self.expected: int | None = 0
         self.metadata = 0
+        self.metadata_made: bool | None = False
+        """The controller makes and strips all metadata of its blocks, so that none of them move; None if it may."""
+        self.kept: Kept | None = None
+        """Its blocks, where they are to be compared with their protection information."""
         self.cid_in_use = False
         self.cmb_lacks = -1
         """What its pointers into the controller memory buffer lack there, a number of `LACKS`; -1 without such."""

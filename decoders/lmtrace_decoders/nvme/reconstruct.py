@@ -200,7 +200,7 @@ class Reconstruction:
             at.CMB_WRITE: self.doorbells.memory_written, at.CMB_DATA: self.doorbells.memory_read,
             at.PIN: self.interrupts.pin, at.PENDING_DATA: self.interrupts.announcements.pending_read,
             at.SHADOW_WRITE: self.doorbells.shadow_written, at.DOORBELL_READ: self.doorbells.read,
-            at.PMR_READ: self.doorbells.region_read,
+            at.PMR_READ: self.doorbells.region_read, at.METADATA_BYTES: self.buffers.metadata_bytes,
         }  # fmt: skip
         table = [handlers[code] for code in range(len(handlers))]
         for first, rows in self.store.tlp_chunks(self.capture):

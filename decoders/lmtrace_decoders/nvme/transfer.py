@@ -110,20 +110,20 @@ def key_value_bytes(entry: Entry) -> tuple[int | None, int]:
     return length, length or 0
 
 
-def io_bytes(entry: Entry, block: BlockFormat | None) -> tuple[int | None, int]:
+def io_bytes(entry: Entry, block: BlockFormat | None, made: bool | None = False) -> tuple[int | None, int]:
     """Return (data bytes, separate metadata bytes) of an I/O command; None where its fields do not say.
 
-    ``block`` is the namespace's format, None while not known.
+    ``block`` is the namespace's format, None while not known; ``made`` says that the controller makes and strips all
+    of the metadata, None that it may.
     """
     opcode = entry.opcode
     if opcode in _BLOCK_MOVERS:
         if block is None:
             return None, 0
         count = (entry.cdw12 & 0xFFFF) + 1
-        made = block.metadata in (8, 16) and entry.cdw12 >> 29 & 1
         metadata = 0 if made else block.metadata
         if block.extended:
-            return count * (block.data + metadata), 0
+            return (None if made is None and metadata else count * (block.data + metadata)), 0
         return count * block.data, count * metadata
     if opcode & 3 == NONE:
         return 0, 0
