@@ -106,6 +106,7 @@ bytes_described uint64 Bytes that its SGL accounts for; null unless all of it wa
 bytes_discarded uint64 Bytes of its data that bit buckets take.
 bytes_outside uint64 Bytes written behind its buffer by writes that began in it.
 data_covered bool No byte of its buffer moved more often than others; null unless enough moved for all of them.
+data_lacks_end bool One piece of its buffer did not move: the end, or else one before it; null where more or none.
 buffer_shared bool Some of its TLPs may belong to another command, or elsewhere in its buffer; null where none does.
 over_transfer_limit bool It moves more data than MDTS allows; null while that is not known.
 fuse_paired bool The other command of its fused operation is next to it, for the same namespace; null where open.

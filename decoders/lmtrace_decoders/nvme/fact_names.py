@@ -9,7 +9,7 @@ FACTS = (
     "over_transfer_limit", "data_covered", "buffer_shared", "completed_after_shutdown",
     "beyond_end", "write_protected", "media_read_only", "over_zeroes_limit", "broadcast_supported", "directive_enabled",
     "fdp_enabled", "protection_enabled", "reference_fits", "reserved_away",
-    "metadata_made", "guards_fit", "application_tags_fit", "reference_tags_fit",
+    "metadata_made", "guards_fit", "application_tags_fit", "reference_tags_fit", "data_lacks_end",
 )  # fmt: skip
 """Columns of the table ``transactions``; the position is that of the pair of bits in a record's ``facts``, those beyond
 `IN_FIRST` in its ``more_facts``."""

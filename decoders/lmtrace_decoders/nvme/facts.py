@@ -149,7 +149,18 @@ def covered(command: Command, moved: int, places: int) -> None:
     that, any other sum tells of bytes that moved twice while others did not.
     """
     length = command.expected
-    if not length or moved < length or moved % length or not command.data_decoded:
+    if not length or not command.data_decoded:
         return
-    whole = moved // length * (length * (length - 1) // 2)
-    note(command, "data_covered", (whole - places) % (1 << 64) == 0)
+    if moved < length:
+        _lacks(command, length, length - moved, places)
+    elif moved % length == 0:
+        whole = moved // length * (length * (length - 1) // 2)
+        note(command, "data_covered", (whole - places) % (1 << 64) == 0)
+
+
+def _lacks(command: Command, length: int, missing: int, places: int) -> None:
+    """Note where the one piece of a buffer that did not move lies, by the positions of all bytes that did."""
+    gone = (length * (length - 1) // 2 - places) % (1 << 64)
+    start, rest = divmod(gone - missing * (missing - 1) // 2, missing)
+    if not rest and 0 <= start <= length - missing:
+        note(command, "data_lacks_end", start + missing == length)

@@ -293,4 +293,6 @@ def _moved(command: Command) -> int | None:
         return None
     if command.opcode == KeyValue.STORE:
         return command.moved[0]
-    return command.moved[1] - command.moved_beside[1] if command.opcode == KeyValue.RETRIEVE else None
+    if command.opcode != KeyValue.RETRIEVE or facts.known(command, "data_lacks_end") is False:
+        return None  # a piece that is missing before the end may not have been recorded
+    return command.moved[1] - command.moved_beside[1]

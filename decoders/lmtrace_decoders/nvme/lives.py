@@ -137,8 +137,10 @@ class Lives:
                 self._run.quiet.begin(function, time, tlp)
             if ready:
                 function.alive = (time, tlp)
-            if value >> 2 & 3 == SHUTDOWN_COMPLETE and function.controller.shut_down is None:
-                function.controller.shut_down = tlp
+            life = function.controller
+            # while a reset is under way CSTS may still tell of the shutdown before it
+            if value >> 2 & 3 == SHUTDOWN_COMPLETE and life.shut_down is None and life.enabled is not False:
+                life.shut_down = tlp
         elif place == Property.CC and not value & 1 and controller.enabled:
             function.registers[place] = value
             self.reset(function, BEHAVED, time, tlp)

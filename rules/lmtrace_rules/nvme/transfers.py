@@ -80,15 +80,16 @@ def data_moved_the_wrong_way(batch: pa.RecordBatch) -> Broken:
     "NVM21-Xlen-n1", table="transactions",
     columns=(
         "sqid", "opcode", "csi", "sct", "sc", "bytes_expected", "bytes_to_device", "bytes_from_device", "data_decoded",
-        "bytes_described", "bytes_discarded", "bytes_outside", "buffer_shared",
+        "bytes_described", "bytes_discarded", "bytes_outside", "buffer_shared", "data_lacks_end",
     ),
     spec="NVM Command Set 1.2, Read, Write, Compare", party="controller", local=False,
 )  # fmt: skip
 def other_length_moved(batch: pa.RecordBatch) -> Broken:
     """A read, write, compare or append that succeeded has moved exactly the data of its blocks.
 
-    What is missing was taken from or left in the buffer as it was; what is too much belongs to somebody else. Where a
-    read lacks no more than one TLP carries, the recorder may have lost it without a trace, and the rule only warns.
+    What is missing was taken from or left in the buffer as it was. Where a read lacks no more than one TLP carries, or
+    one piece that is not the end, the recorder may have lost it without a trace, and the rule only warns; so it does of
+    what moved again.
     What bit buckets take does not move. Of a page that several commands read, it is open for which one that was.
     SGLs that are too short, and buffers that move as a whole several times, have rules of their own.
 
@@ -138,11 +139,13 @@ def other_length_moved(batch: pa.RecordBatch) -> Broken:
         & there(batch, "bytes_expected") & ~shared & ~_again(moved, expected)
         & ~(there(batch, "bytes_described") & (numbers(batch, "bytes_described").astype(np.int64) < wanted))
     )  # fmt: skip
-    one_tlp = (numbers(batch, "bytes_to_device") == 0) & (moved < expected) & (expected - moved <= LARGEST_TLP)
+    one_tlp = (numbers(batch, "bytes_to_device") == 0) & (expected - moved <= LARGEST_TLP)
+    piece = there(batch, "data_lacks_end") & (numbers(batch, "data_lacks_end") == 0)
+    doubtful = one_tlp | piece | (moved > expected)
     answer = found(
         applies, moved != expected, lambda row: f"{moved[row]:,} bytes moved where its blocks have {expected[row]:,}"
     )
-    return replace(answer, severity=lambda row: "warning" if one_tlp[row] else "error")
+    return replace(answer, severity=lambda row: "warning" if doubtful[row] else "error")
 
 
 @column_rule(

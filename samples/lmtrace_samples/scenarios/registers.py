@@ -62,6 +62,8 @@ def registers(world: World) -> Steps[None]:
     yield from begin(driver, world)
     yield from work(driver)
     yield from shut_down(driver, world)
+    yield from begin(driver, world)
+    yield from work(driver)
 
 
 def look_around(side: Side) -> Steps[None]:
