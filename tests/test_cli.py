@@ -278,8 +278,8 @@ def test_a_defect_of_ours_is_no_verdict(plain: Path, tmp_path: Path) -> None:
 def test_a_terminal_gets_colours_and_a_bar_only_when_it_takes_long(tmp_path: Path) -> None:
     program = (
         "import sys, time\n"
-        "from lmtrace.cli import _progress\n"
-        "with _progress() as tell:\n"
+        "from lmtrace.cli.terminal import ProgressBar\n"
+        "with ProgressBar() as tell:\n"
         "    for at in range(int(sys.argv[1])):\n"
         "        tell('reading a.vcd', at, 30); time.sleep(0.06)\n"
     )

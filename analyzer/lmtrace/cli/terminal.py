@@ -1,0 +1,98 @@
+"""What commands print, in which colours, and how far they are."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING, Any
+
+from lmtrace.errors import UsageError
+
+if TYPE_CHECKING:
+    from lmtrace.run import Run
+
+
+def say(text: str, end: str = "\n") -> bool:
+    """Print; once nobody reads any more, do nothing and return False."""
+    try:
+        print(text, end=end, flush=not end or not text)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return False
+    return True
+
+
+def complain(error: object) -> int:
+    """Print an error of the user's and return the exit status for it."""
+    print(f"lmtrace: {error}", file=sys.stderr)
+    return 2
+
+
+def parsed_time(text: str | None) -> int | None:
+    """Return a time with its unit in picoseconds, None where none is given. Raises UsageError for what is no time."""
+    from lmtrace.units import parse_time
+
+    try:
+        return None if text is None else parse_time(text)
+    except ValueError as error:
+        raise UsageError(str(error)) from None
+
+
+def _colour() -> bool:
+    return sys.stdout.isatty() and "NO_COLOR" not in os.environ
+
+
+def paint() -> Callable[[str, str], str]:
+    """Return what colours a word, where the output takes colours."""
+    from lmtrace.report import text
+
+    return text.coloured if _colour() else text.plain
+
+
+def print_lines(lines: Iterable[str]) -> None:
+    """Print lines until nobody reads them any more."""
+    for line in lines:
+        if not say(line):
+            break
+
+
+def print_report(run: Run, format: str) -> None:
+    """Print a run's report, and after a text where the rest of it lies."""
+    say(run.report(format, colour=format == "text" and _colour()), end="")
+    if format == "text":
+        say(f"\nTables and reports: {run.folder}")
+
+
+class ProgressBar:
+    """A progress bar on stderr, only on a terminal and only once the work takes over a second."""
+
+    AFTER_S = 1.0
+
+    def __enter__(self) -> Callable[[str, int, int], None] | None:
+        self._bar: Any = None
+        if not sys.stderr.isatty():
+            return None
+        from time import monotonic
+
+        self._clock, self._start = monotonic, monotonic()
+        return self._told
+
+    def _told(self, what: str, done: int, total: int) -> None:
+        if self._bar is None:
+            if self._clock() - self._start < self.AFTER_S:
+                return
+            from rich.console import Console
+            from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+            self._bar = Progress(
+                TextColumn("{task.description}", markup=False), BarColumn(), TimeRemainingColumn(),
+                console=Console(stderr=True), transient=True,
+            )  # fmt: skip
+            self._task = self._bar.add_task(what, total=None)
+            self._bar.start()
+        self._bar.update(self._task, description=what, completed=done, total=total or None)
+
+    def __exit__(self, *_: object) -> None:
+        if self._bar is not None:
+            self._bar.stop()
