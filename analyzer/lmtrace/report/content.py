@@ -47,6 +47,12 @@ class Finding:
             about.append(tlp_words(self.tlp))
         return ", ".join(about) or f"link {self.row['link']}"
 
+    def span(self) -> tuple[int, int]:
+        """From when to when the log tells of it: the life of its command, else the moment itself."""
+        row: Mapping[str, Any] = self.command or {}
+        times = [row[name] for name in ("sq_doorbell_ps", "fetch_ps", "cqe_ps", "cq_doorbell_ps") if row.get(name)]
+        return min([*times, self.row["time_ps"]]), max([*times, self.row["time_ps"]])
+
 
 @dataclass(slots=True)
 class Group:
@@ -58,6 +64,7 @@ class Group:
     party: str
     spec: str
     text: str
+    why: str
     waived: str | None
     count: int = 0
     findings: list[Finding] = field(default_factory=list)
@@ -77,6 +84,11 @@ class Content:
     """(reason, rules) of what was not observable, most rules first."""
     listed: int
     """Requirements that no rule judges; 0 when only some rules were asked for."""
+
+    def offset_words(self, row: Mapping[str, Any]) -> str:
+        """What the offset of a row counts in its capture: bytes, lines or packets."""
+        form = next((one["format"] for one in self.summary["captures"] if one["file"] == row.get("capture")), "")
+        return {"pcap": "packet", "pcapng": "packet", "vcd": "byte", "fst": "byte"}.get(form, "offset")
 
     @property
     def several(self) -> bool:
@@ -118,7 +130,7 @@ def _groups(violations: list[Row], outcomes: list[Row]) -> tuple[list[Group], in
         if group is None:
             group = groups[key] = Group(
                 row["rule"], row["name"], row["severity"], row["party"], row["spec"],
-                texts.get(row["rule"], ""), row["waived"],
+                *texts.get(row["rule"], ("", "")), row["waived"],
             )  # fmt: skip
         group.count += 1
         unlisted[row["rule"]] -= 1
@@ -130,10 +142,11 @@ def _groups(violations: list[Row], outcomes: list[Row]) -> tuple[list[Group], in
     return ordered[:MOST_GROUPS], max(0, len(ordered) - MOST_GROUPS)
 
 
-def _rule_texts() -> dict[str, str]:
+def _rule_texts() -> dict[str, tuple[str, str]]:
+    """Return what each rule wants, and why."""
     from lmtrace.rule import rules
 
-    return {one.id: one.text for one in rules()}
+    return {one.id: (one.text, " ".join(one.why.split())) for one in rules()}
 
 
 def _listed(summary: Mapping[str, Any]) -> int:

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
+from shlex import quote
 from typing import Any
 
 from lmtrace import describe
-from lmtrace.report.content import Finding, gather, waiver_lines
+from lmtrace.report.content import Content, Finding, Group, gather, waiver_lines
 from lmtrace.report.numbers import BLACKOUT, blackout_words, detail_lines, migration_route, several_lines
 from lmtrace.report.phases import Chart, blackouts, charts
 from lmtrace.report.structures import sections
@@ -34,7 +35,7 @@ from lmtrace.units import count, exact, short, size
 MOST_LISTED = 200
 MOST_LINES = 5
 MOST_MIGRATIONS = 100
-PAYLOAD_SHOWN = 32
+PAYLOAD_SHOWN = 16
 
 
 def render(run: Run) -> str:
@@ -54,7 +55,8 @@ def render(run: Run) -> str:
         controllers=controllers[:MOST_LISTED], controllers_in_all=len(controllers),
         queues=queues[:MOST_LISTED], queues_in_all=len(queues), waiver_lines=waiver_lines(summary),
         parties=PARTIES, listed=listed_words(content.listed) if content.listed else "",
-        leftover_title=leftover_title(summary),
+        leftover_title=leftover_title(summary), colour=_colour(summary), rule_commands=_rule_commands,
+        log_command=_log_command,
     )  # fmt: skip
     return page
 
@@ -102,6 +104,28 @@ def _template() -> Any:
         leftover_sender=leftover_sender, leftover_span=leftover_span, leftover_nearest=leftover_nearest,
     )  # fmt: skip
     return environment.get_template("template.html")
+
+
+def _colour(summary: Mapping[str, Any]) -> str:
+    """Return the colour of the verdict: that of a warning where nothing worse was found."""
+    if not summary["settings"]["judged"]:
+        return "plain"
+    verdict = summary["verdict"].split(" ")[0]
+    return "warned" if verdict == "held" and summary["counts"]["violations"]["warning"] else str(verdict)
+
+
+def _rule_commands(content: Content, group: Group) -> list[str]:
+    """Return what to type to read the rule's page, and to judge that rule alone again."""
+    files = " ".join(quote(clean(one["file"])) for one in content.summary["captures"])
+    return [f"lmtrace rules {group.rule}", f"lmtrace check {files} --select {group.rule}"]
+
+
+def _log_command(finding: Finding) -> str:
+    """Return what to type to read the log around a violation."""
+    first, last = finding.span()
+    row = finding.row
+    whose = "" if row["controller"] is None else f" --controller {row['controller']}"
+    return f"lmtrace log {quote(clean(row['capture']))}{whose} --from {exact(first)} --to {exact(last)}"
 
 
 def _by_outcome(outcomes: list[dict[str, Any]]) -> dict[str, list[dict[str, Any]]]:

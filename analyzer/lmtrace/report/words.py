@@ -26,6 +26,8 @@ def headline(summary: Mapping[str, Any]) -> str:
     if counts["waived"]:
         found.append(f"{counts['waived']} waived")
     verdict = summary["verdict"]
+    if verdict == "held" and found and not counts["violations"]["error"]:
+        found.insert(0, "no error")
     if verdict == "nothing judged":
         return "nothing judged: no rule applied to what the capture shows"
     rules = counts["outcomes"]
