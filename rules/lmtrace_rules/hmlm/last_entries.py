@@ -8,7 +8,7 @@ from lmtrace.events import CdqEntry, DeleteCdq, EndOfCapture, LogUserDataChanges
 from lmtrace.rule import Verdict, broken, held, not_observable, rule
 from lmtrace.session import DataQueue, Session
 from lmtrace.spec.migration import CDQ_ENTRY_SIZE, EntrySequence
-from lmtrace_rules.hmlm.logging_periods import log_of, weight
+from lmtrace_rules.hmlm.log_starts import log_of, weight
 
 SECTION = "6.7 LBA Migration Queue entries"
 PROFILE = "tracking"

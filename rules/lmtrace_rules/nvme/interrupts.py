@@ -10,7 +10,6 @@ from lmtrace_rules.columns import found, numbers, there, words
 
 SECTION = "G11 Interrupts"
 PROFILE = "nvme"
-
 SPEC = "NVMe over PCIe Transport 1.1"
 SETTLED_PS = 10_000_000
 """How long (10 us) a message may still come that was on its way when the host changed what would hold it back."""
@@ -20,8 +19,6 @@ BUDGET_PS = 1_000_000_000_000
 """How long (1 s) an entry may wait for its interrupt while others come."""
 IDLE_PS = 10_000_000_000
 """How long (10 ms) a pin may stay asserted with nothing left to consume."""
-MARGIN_PS = 1_000_000_000
-"""How much later (1 ms) than the aggregation time a message may come."""
 
 
 def held_back(batch: pa.RecordBatch, column: str, applies: np.ndarray, what: str) -> Broken:
@@ -316,98 +313,6 @@ def pin_stays_asserted(batch: pa.RecordBatch) -> Broken:
     return found(
         there(batch, "idle_ps"), idle > IDLE_PS,
         lambda row: f"the pin stayed asserted for {idle[row] / 1e9:,.0f} ms with nothing left to consume",
-    )  # fmt: skip
-
-
-def _delays(batch: pa.RecordBatch, column: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return (which messages had an entry wait while coalescing was set up, how long it did, aggregation time)."""
-    known = there(batch, "mechanism", "vector", column, "coalescing_ps")
-    return known & (numbers(batch, "coalescing_ps") > 0), numbers(batch, column), numbers(batch, "coalescing_ps")
-
-
-@column_rule(
-    "NVM21-5.1.25.2.2-n1", table="interrupts",
-    columns=("vector", "mechanism", "delay_ps", "coalescing_ps", "coalescing_off"), spec="NVMe Base 2.1, 5.1.25.2.2",
-    party="controller", severity="warning", local=False,
-)  # fmt: skip
-def coalesced_too_long(batch: pa.RecordBatch) -> Broken:
-    """Coalescing delays a message by no more than the aggregation time.
-
-    The last entry of a burst would else wait for the next burst.
-
-    Holds::
-
-        1us interrupts vector=1 mechanism=MSI-X delay_ps=90000000 coalescing_ps=100000000 coalescing_off=no
-
-    Breaks::
-
-        1us interrupts vector=1 mechanism=MSI-X delay_ps=9000000000 coalescing_ps=100000000 coalescing_off=no
-
-    Silent::
-
-        1us interrupts vector=1 mechanism=MSI-X delay_ps=9000000000
-    """
-    known, delay, limit = _delays(batch, "delay_ps")
-    vector = numbers(batch, "vector")
-    return found(
-        known & (numbers(batch, "coalescing_off") == 0), delay > limit + MARGIN_PS,
-        lambda row: f"a message of vector {vector[row]} came {delay[row] / 1e6:,.0f} us after its first entry, the "
-        f"aggregation time is {limit[row] / 1e6:,.0f} us",
-    )  # fmt: skip
-
-
-@column_rule(
-    "NVM21-5.1.25.2.2-n2", table="interrupts", columns=("vector", "mechanism", "admin_delay_ps", "coalescing_ps"),
-    spec="NVMe Base 2.1, 5.1.25.2.2", party="controller", severity="warning", local=False,
-)  # fmt: skip
-def admin_entry_coalesced(batch: pa.RecordBatch) -> Broken:
-    """The messages of the Admin Completion Queue are not delayed by coalescing.
-
-    It does not apply to that queue.
-
-    Holds::
-
-        1us interrupts vector=0 mechanism=MSI-X admin_delay_ps=2000000 coalescing_ps=100000000
-
-    Breaks::
-
-        1us interrupts vector=0 mechanism=MSI-X admin_delay_ps=100000000 coalescing_ps=100000000
-
-    Silent::
-
-        1us interrupts vector=0 mechanism=MSI-X admin_delay_ps=100000000 coalescing_ps=0
-    """
-    known, delay, limit = _delays(batch, "admin_delay_ps")
-    return found(
-        known, delay >= limit,
-        lambda row: f"the message of an admin entry came after {delay[row] / 1e6:,.0f} us, the aggregation time is "
-        f"{limit[row] / 1e6:,.0f} us",
-    )  # fmt: skip
-
-
-@column_rule(
-    "NVM21-5.1.25.2.3-n1", table="interrupts",
-    columns=("vector", "mechanism", "delay_ps", "coalescing_ps", "coalescing_off"), spec="NVMe Base 2.1, 5.1.25.2.3",
-    party="controller", severity="info", local=False,
-)  # fmt: skip
-def coalesced_in_spite_of_vector(batch: pa.RecordBatch) -> Broken:
-    """A vector whose coalescing is disabled is not coalesced.
-
-    Its messages come at once, whatever the aggregation time says for the others.
-
-    Holds::
-
-        1us interrupts vector=1 mechanism=MSI-X delay_ps=2000000 coalescing_ps=100000000 coalescing_off=yes
-
-    Breaks::
-
-        1us interrupts vector=1 mechanism=MSI-X delay_ps=100000000 coalescing_ps=100000000 coalescing_off=yes
-    """
-    known, delay, limit = _delays(batch, "delay_ps")
-    vector = numbers(batch, "vector")
-    return found(
-        known & (numbers(batch, "coalescing_off") != 0), delay >= limit,
-        lambda row: f"a message of vector {vector[row]}, which is not coalesced, came after {delay[row] / 1e6:,.0f} us",
     )  # fmt: skip
 
 

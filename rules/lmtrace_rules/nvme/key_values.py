@@ -1,4 +1,4 @@
-"""nvme-checklist G24: keys and values of Key Value namespaces, by what is known of each key."""
+"""nvme-checklist G24: commands of the Key Value Command Set but Store, by what is known of each key."""
 
 from __future__ import annotations
 
@@ -12,9 +12,7 @@ from lmtrace.rule import Broken, column_rule
 from lmtrace.spec.nvme import (
     INVALID_KEY_SIZE,
     INVALID_OPCODE,
-    INVALID_VALUE_SIZE,
     KEY_DOES_NOT_EXIST,
-    KEY_EXISTS,
     KeyValue,
     Nvm,
     Status,
@@ -43,22 +41,24 @@ NOT_SHARED = (
 OVERLAPPING = "whether the key existed is not known, or other commands on it were in flight"
 
 
-def _is(batch: pa.RecordBatch, *opcodes: int) -> np.ndarray:
+def is_command(batch: pa.RecordBatch, *opcodes: int) -> np.ndarray:
+    """Return which rows are one of those commands."""
     return np.isin(numbers(batch, "opcode"), np.array(opcodes))
 
 
-def _ended(batch: pa.RecordBatch, *statuses: Status) -> np.ndarray:
+def ended_with(batch: pa.RecordBatch, *statuses: Status) -> np.ndarray:
     """Return the commands that ended with one of these; none means success."""
     sct, sc = numbers(batch, "sct"), numbers(batch, "sc")
     wanted = np.array([one.sct << 8 | one.sc for one in statuses or (Status(0, 0),)])
     return np.isin(sct << 8 | sc, wanted)
 
 
-def _existed(batch: pa.RecordBatch, wanted: bool) -> np.ndarray:
+def key_existed(batch: pa.RecordBatch, wanted: bool) -> np.ndarray:
+    """Return which rows are known to name a key that existed, or that did not if ``wanted`` is false."""
     return np.asarray(there(batch, "existed") & ((numbers(batch, "existed") != 0) == wanted))
 
 
-def _name(batch: pa.RecordBatch, row: int) -> str:
+def name_of(batch: pa.RecordBatch, row: int) -> str:
     """Return which command a row is, for people."""
     key = batch.column("key")[row].as_py()
     name = command_name(1, int(numbers(batch, "opcode")[row]), 1)
@@ -70,15 +70,17 @@ def _status(batch: pa.RecordBatch, row: int) -> str:
     return "succeeded" if status.ok else f"ended with {status.name}"
 
 
-def _ends(batch: pa.RecordBatch, applies: np.ndarray, bad: np.ndarray, why: Callable[[int], str] | str) -> Broken:
+def ends_wrongly(
+    batch: pa.RecordBatch, applies: np.ndarray, bad: np.ndarray, why: Callable[[int], str] | str
+) -> Broken:
     """Return the commands that ended as they must not; ``why`` says what forbids it."""
     return found(
         applies, bad,
-        lambda row: f"{_name(batch, row)} {_status(batch, row)}, though {why if isinstance(why, str) else why(row)}",
+        lambda row: f"{name_of(batch, row)} {_status(batch, row)}, though {why if isinstance(why, str) else why(row)}",
     )  # fmt: skip
 
 
-def _by_key(batch: pa.RecordBatch, asked: np.ndarray, applies: np.ndarray, bad: np.ndarray, what: str) -> Broken:
+def by_key(batch: pa.RecordBatch, asked: np.ndarray, applies: np.ndarray, bad: np.ndarray, what: str) -> Broken:
     """Return the commands that ended as their key does not allow; ``asked`` are all whose end depends on it.
 
     What is known only because another command said so may have been changed through another port: that is a warning.
@@ -89,7 +91,7 @@ def _by_key(batch: pa.RecordBatch, asked: np.ndarray, applies: np.ndarray, bad: 
         known = there(batch, "writer_id")[row]
         return what + (f", by transaction {writer[row]}" if known else "")
 
-    answer = _ends(batch, applies, bad, why)
+    answer = ends_wrongly(batch, applies, bad, why)
     unseen = int((asked & ~there(batch, "existed")).sum())
     return replace(answer, severity=lambda row: "warning" if told[row] else "error", unseen=unseen, reason=OVERLAPPING)
 
@@ -142,231 +144,15 @@ def key_size_taken(batch: pa.RecordBatch) -> Broken:
     length, longest = numbers(batch, "key_length"), numbers(batch, "longest_key")
     known = there(batch, "longest_key")
     most = np.where(known, np.minimum(longest, LARGEST_KEY), LARGEST_KEY)
-    keyed = _is(batch, *KEYED)
+    keyed = is_command(batch, *KEYED)
     wrong = (length > most) | ((length == 0) & keyed)
     right = known & ~wrong
-    refused = _ended(batch, INVALID_KEY_SIZE)
-    applies = (keyed | _is(batch, KeyValue.LIST)) & (wrong | right)
-    return _ends(
-        batch, applies, (wrong & _ended(batch)) | (right & refused & keyed),
+    refused = ended_with(batch, INVALID_KEY_SIZE)
+    applies = (keyed | is_command(batch, KeyValue.LIST)) & (wrong | right)
+    return ends_wrongly(
+        batch, applies, (wrong & ended_with(batch)) | (right & refused & keyed),
         lambda row: f"its key has {length[row]} bytes of at most {most[row]}",
     )  # fmt: skip
-
-
-@column_rule(
-    "NVM21-K3.2.5-n1", table=TABLE, columns=(*WHAT, "host_bytes", "longest_value"), spec="KV Command Set 1.1, 3.2.5",
-    party="controller", local=False,
-)  # fmt: skip
-def value_size_taken(batch: pa.RecordBatch) -> Broken:
-    """A value that is longer than the namespace's format allows is not stored.
-
-    No command could read it back.
-
-    Holds::
-
-        1us key_value_commands opcode=1 key=6b31 host_bytes=8192 longest_value=4096 sc=0x85
-
-    Holds::
-
-        1us key_value_commands opcode=1 key=6b31 host_bytes=4096 longest_value=4096 sc=0
-
-    Breaks::
-
-        1us key_value_commands opcode=1 key=6b31 host_bytes=8192 longest_value=4096 sc=0
-
-    Breaks::
-
-        1us key_value_commands opcode=1 key=6b31 host_bytes=4096 longest_value=4096 sc=0x85
-
-    Silent::
-
-        1us key_value_commands opcode=1 key=6b31 host_bytes=8192 sc=0
-
-    Silent::
-
-        1us key_value_commands opcode=1 key=6b31 host_bytes=8192 longest_value=4096 sc=0x86
-    """
-    size, longest = numbers(batch, "host_bytes"), numbers(batch, "longest_value")
-    wrong = size > longest
-    return _ends(
-        batch, _is(batch, KeyValue.STORE) & there(batch, "longest_value"),
-        np.where(wrong, _ended(batch), _ended(batch, INVALID_VALUE_SIZE)),
-        lambda row: f"its value has {size[row]:,} bytes of at most {longest[row]:,}",
-    )  # fmt: skip
-
-
-@column_rule(
-    "NVM21-K3.2.5-n2", table=TABLE, columns=(*KNOWN, "options"), spec="KV Command Set 1.1, 3.2.5", party="controller",
-    local=False,
-)  # fmt: skip
-def absent_key_overwritten(batch: pa.RecordBatch) -> Broken:
-    """A Store that wants the key to exist is refused where it does not, and not for that where it does.
-
-    The host relies on it to change what is there and create nothing.
-
-    Holds::
-
-        1us key_value_commands opcode=1 key=6b31 options=1 existed=no basis=deleted sc=0x87
-
-    Holds::
-
-        1us key_value_commands opcode=1 key=6b31 options=1 existed=yes basis=stored sc=0
-
-    Breaks::
-
-        1us key_value_commands opcode=1 key=6b31 options=1 existed=no basis=deleted writer_id=4 sc=0
-
-    Breaks::
-
-        1us key_value_commands opcode=1 key=6b31 options=1 existed=yes basis=stored writer_id=4 sc=0x87
-
-    Silent::
-
-        1us key_value_commands opcode=1 key=6b31 options=1 sc=0
-
-    Silent::
-
-        1us key_value_commands opcode=1 key=6b31 options=3 existed=no basis=deleted sc=0
-
-    Silent::
-
-        1us key_value_commands opcode=1 key=6b31 options=0 existed=no basis=deleted sc=0
-    """
-    asked = _is(batch, KeyValue.STORE) & (numbers(batch, "options") & 3 == MUST_EXIST)
-    existed = numbers(batch, "existed") != 0
-    bad = np.where(existed, _ended(batch, KEY_DOES_NOT_EXIST), _ended(batch))
-    return _by_key(batch, asked, asked & there(batch, "existed"), bad, "it was to replace a value and the key is known")
-
-
-@column_rule(
-    "NVM21-K3.2.5-n3", table=TABLE, columns=(*KNOWN, "options"), spec="KV Command Set 1.1, 3.2.5", party="controller",
-    local=False,
-)  # fmt: skip
-def existing_key_overwritten(batch: pa.RecordBatch) -> Broken:
-    """A Store that wants no such key is refused where there is one, and not for that where there is none.
-
-    Two hosts that want the same name would both believe that they have it.
-
-    Holds::
-
-        1us key_value_commands opcode=1 key=6b31 options=2 existed=yes basis=stored sc=0x89
-
-    Holds::
-
-        1us key_value_commands opcode=1 key=6b31 options=2 existed=no basis=deleted sc=0
-
-    Breaks::
-
-        1us key_value_commands opcode=1 key=6b31 options=2 existed=yes basis=stored writer_id=4 sc=0
-
-    Breaks::
-
-        1us key_value_commands opcode=1 key=6b31 options=2 existed=no basis=deleted writer_id=4 sc=0x89
-
-    Silent::
-
-        1us key_value_commands opcode=1 key=6b31 options=2 sc=0
-
-    Silent::
-
-        1us key_value_commands opcode=1 key=6b31 options=3 existed=yes basis=stored sc=0
-    """
-    asked = _is(batch, KeyValue.STORE) & (numbers(batch, "options") & 3 == MUST_NOT_EXIST)
-    existed = numbers(batch, "existed") != 0
-    bad = np.where(existed, _ended(batch), _ended(batch, KEY_EXISTS))
-    return _by_key(batch, asked, asked & there(batch, "existed"), bad, "it was to make a new key and the key is known")
-
-
-@column_rule(
-    "NVM21-K3.2.5-n4", table=TABLE, columns=(*KNOWN, "host_bytes", "moved"), spec="KV Command Set 1.1, 3.2.5",
-    party="controller", local=False,
-)  # fmt: skip
-def value_not_stored(batch: pa.RecordBatch) -> Broken:
-    """A Store that succeeds has read the whole value once, and the key is there for Retrieve and Delete.
-
-    A value that is taken in part, or under a name that nothing finds, is lost. One that is read twice as a whole is
-    not; that is a warning.
-
-    Holds::
-
-        1us key_value_commands opcode=1 key=6b31 host_bytes=1000 moved=1000 sc=0
-        2us key_value_commands opcode=2 key=6b31 host_bytes=4096 existed=yes basis=stored sc=0
-
-    Breaks::
-
-        1us key_value_commands opcode=1 key=6b31 host_bytes=1000 moved=512 sc=0
-
-    Breaks::
-
-        1us key_value_commands opcode=2 key=6b31 host_bytes=4096 existed=yes basis=stored writer_id=4 sc=0x87
-
-    Breaks::
-
-        1us key_value_commands opcode=0x10 key=6b31 existed=yes basis=stored writer_id=4 sc=0x87
-
-    Silent::
-
-        1us key_value_commands opcode=1 key=6b31 host_bytes=1000 sc=0
-
-    Silent::
-
-        1us key_value_commands opcode=1 key=6b31 host_bytes=1000 moved=0 sc=0x89
-
-    Silent::
-
-        1us key_value_commands opcode=2 key=6b31 host_bytes=4096 sc=0x87
-
-    Silent::
-
-        1us key_value_commands opcode=2 key=6b31 host_bytes=4096 existed=yes basis=refused sc=0x87
-    """
-    size, moved = numbers(batch, "host_bytes"), numbers(batch, "moved").astype(np.int64)
-    stored = _is(batch, KeyValue.STORE) & there(batch, "moved") & _ended(batch)
-    kept = ~words(batch, "basis", ("refused",))
-    asked = _is(batch, KeyValue.RETRIEVE, KeyValue.DELETE) & _existed(batch, True) & kept
-    gone = _by_key(batch, asked, asked, _ended(batch, KEY_DOES_NOT_EXIST), "the key is known to exist")
-    answer = found(
-        stored | asked, np.where(stored, moved != size, _ended(batch, KEY_DOES_NOT_EXIST)),
-        lambda row: (
-            f"{_name(batch, row)} moved {moved[row]:,} bytes of a value of {size[row]:,}"
-            if stored[row] else gone.message(row)
-        ),
-    )  # fmt: skip
-    again = stored & (size > 0) & (moved > size) & (moved % np.maximum(size, 1) == 0)
-    known = gone.severity
-    assert known is not None
-    return replace(answer, severity=lambda row: "warning" if again[row] else known(row))
-
-
-@column_rule(
-    "NVM21-K3.2.5-n5", table=TABLE, columns=KNOWN, spec="KV Command Set 1.1, 3.2.5", party="controller", local=False,
-)  # fmt: skip
-def key_changed_by_refused_store(batch: pa.RecordBatch) -> Broken:
-    """A Store that is refused for want of capacity leaves the key as it was: there, or not.
-
-    The host still has the value that did not fit, and counts on the one before it.
-
-    Holds::
-
-        1us key_value_commands opcode=2 key=6b31 existed=yes basis=refused writer_id=4 sc=0
-
-    Breaks::
-
-        1us key_value_commands opcode=2 key=6b31 existed=yes basis=refused writer_id=4 sc=0x87
-
-    Breaks::
-
-        1us key_value_commands opcode=0x14 key=6b31 existed=no basis=refused writer_id=4 sc=0
-
-    Silent::
-
-        1us key_value_commands opcode=2 key=6b31 existed=yes basis=stored sc=0x87
-    """
-    asked = _is(batch, KeyValue.RETRIEVE, KeyValue.EXIST) & words(batch, "basis", ("refused",))
-    asked |= _is(batch, KeyValue.DELETE) & words(batch, "basis", ("refused",)) & _existed(batch, True)
-    existed = numbers(batch, "existed") != 0
-    bad = np.where(existed, _ended(batch, KEY_DOES_NOT_EXIST), _ended(batch))
-    return _by_key(batch, asked, asked & there(batch, "existed"), bad, "a Store was refused for want of capacity")
 
 
 @column_rule(
@@ -393,8 +179,8 @@ def absent_key_retrieved(batch: pa.RecordBatch) -> Broken:
 
         1us key_value_commands opcode=2 key=6b31 existed=no basis=emptied sc=0x86
     """
-    asked = _is(batch, KeyValue.RETRIEVE) & ~words(batch, "basis", ("deleted", "refused"))
-    return _by_key(batch, asked, asked & _existed(batch, False), _ended(batch), "the key is known not to exist")
+    asked = is_command(batch, KeyValue.RETRIEVE) & ~words(batch, "basis", ("deleted", "refused"))
+    return by_key(batch, asked, asked & key_existed(batch, False), ended_with(batch), "the key is known not to exist")
 
 
 @column_rule(
@@ -443,7 +229,7 @@ def other_value_size_returned(batch: pa.RecordBatch) -> Broken:
     room, moved, whole = (numbers(batch, name).astype(np.int64) for name in ("host_bytes", "moved", "dw0"))
     value = numbers(batch, "value_bytes").astype(np.int64)
     wanted = np.minimum(room, whole)
-    read = _is(batch, KeyValue.RETRIEVE) & _ended(batch) & (numbers(batch, "options") & RAW == 0)
+    read = is_command(batch, KeyValue.RETRIEVE) & ended_with(batch) & (numbers(batch, "options") & RAW == 0)
     sized, counted = there(batch, "value_bytes"), there(batch, "moved")
     other = sized & (whole != value)
     short, long = counted & (moved < wanted), counted & (moved > wanted + -wanted % 4)
@@ -451,9 +237,9 @@ def other_value_size_returned(batch: pa.RecordBatch) -> Broken:
     answer = found(
         read & (sized | counted), other | short | long,
         lambda row: (
-            f"{_name(batch, row)} tells {whole[row]:,} bytes of the {value[row]:,} that were stored"
+            f"{name_of(batch, row)} tells {whole[row]:,} bytes of the {value[row]:,} that were stored"
             if other[row]
-            else f"{_name(batch, row)} moved {moved[row]:,} bytes of a value of {whole[row]:,} into {room[row]:,}"
+            else f"{name_of(batch, row)} moved {moved[row]:,} bytes of a value of {whole[row]:,} into {room[row]:,}"
         ),
     )  # fmt: skip
     return replace(answer, severity=lambda row: "warning" if lost[row] else "error")
@@ -484,10 +270,14 @@ def absent_key_deleted(batch: pa.RecordBatch) -> Broken:
 
         1us key_value_commands opcode=0x10 key=6b31 existed=no basis=deleted delete_errors=no sc=0
     """
-    asked = _is(batch, KeyValue.DELETE)
+    asked = is_command(batch, KeyValue.DELETE)
     wanted = there(batch, "delete_errors") & (numbers(batch, "delete_errors") != 0)
-    answer = _by_key(
-        batch, asked & wanted, asked & wanted & _existed(batch, False), _ended(batch), "the key is known not to exist"
+    answer = by_key(
+        batch,
+        asked & wanted,
+        asked & wanted & key_existed(batch, False),
+        ended_with(batch),
+        "the key is known not to exist",
     )
     unseen = int((asked & ~there(batch, "delete_errors")).sum())
     if not unseen:
@@ -519,8 +309,8 @@ def deleted_key_still_there(batch: pa.RecordBatch) -> Broken:
 
         1us key_value_commands opcode=0x14 key=6b31 existed=no basis=emptied writer_id=4 sc=0
     """
-    asked = _is(batch, KeyValue.RETRIEVE, KeyValue.EXIST) & words(batch, "basis", ("deleted",))
-    return _by_key(batch, asked, asked & _existed(batch, False), _ended(batch), "the key was deleted")
+    asked = is_command(batch, KeyValue.RETRIEVE, KeyValue.EXIST) & words(batch, "basis", ("deleted",))
+    return by_key(batch, asked, asked & key_existed(batch, False), ended_with(batch), "the key was deleted")
 
 
 @column_rule(
@@ -552,10 +342,10 @@ def existence_told_wrongly(batch: pa.RecordBatch) -> Broken:
 
         1us key_value_commands opcode=0x14 key=6b31 existed=yes basis=stored sc=0x83
     """
-    asked = _is(batch, KeyValue.EXIST) & ~words(batch, "basis", ("deleted", "refused"))
+    asked = is_command(batch, KeyValue.EXIST) & ~words(batch, "basis", ("deleted", "refused"))
     existed = numbers(batch, "existed") != 0
-    bad = np.where(existed, _ended(batch, KEY_DOES_NOT_EXIST), _ended(batch))
-    return _by_key(batch, asked, asked & there(batch, "existed"), bad, "the opposite is known of the key")
+    bad = np.where(existed, ended_with(batch, KEY_DOES_NOT_EXIST), ended_with(batch))
+    return by_key(batch, asked, asked & there(batch, "existed"), bad, "the opposite is known of the key")
 
 
 FLAWS = {
@@ -598,11 +388,11 @@ def keys_listed_wrongly(batch: pa.RecordBatch) -> Broken:
 
         1us key_value_commands opcode=6 sc=0
     """
-    asked = _is(batch, KeyValue.LIST) & _ended(batch)
+    asked = is_command(batch, KeyValue.LIST) & ended_with(batch)
     unsure = (numbers(batch, "list_told") != 0) | words(batch, "list_flaw", ("counted",))
     answer = found(
         asked & there(batch, "keys_listed"), there(batch, "list_flaw"),
-        lambda row: f"{_name(batch, row)} {FLAWS[batch.column('list_flaw')[row].as_py()]}",
+        lambda row: f"{name_of(batch, row)} {FLAWS[batch.column('list_flaw')[row].as_py()]}",
         lambda row: "warning" if unsure[row] else "error",
     )  # fmt: skip
     unseen = int((asked & ~there(batch, "keys_listed")).sum())
@@ -637,8 +427,8 @@ def block_command_taken(batch: pa.RecordBatch) -> Broken:
 
         1us key_value_commands opcode=0 sc=0
     """
-    done = _ended(batch) | (numbers(batch, "sct") == 2)
-    return _ends(
-        batch, _is(batch, *NOT_SHARED), done,
+    done = ended_with(batch) | (numbers(batch, "sct") == 2)
+    return ends_wrongly(
+        batch, is_command(batch, *NOT_SHARED), done,
         f"the namespace has the Key Value Command Set, where that is {INVALID_OPCODE.name}",
     )  # fmt: skip
