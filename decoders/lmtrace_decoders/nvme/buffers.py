@@ -11,14 +11,14 @@ from lmtrace.spec.nvme import CommandSet
 from lmtrace.tracked_memory import TrackRequest
 from lmtrace_decoders.nvme import facts, spool
 from lmtrace_decoders.nvme.attribution import BLOCKS
-from lmtrace_decoders.nvme.controller_memory import NO_LACK, NO_SPACE
+from lmtrace_decoders.nvme.controller_memory import INSIDE, LIST_INSIDE, WITHHELD, pointers
 from lmtrace_decoders.nvme.memory_map import DATA, LIST, METADATA, READ, WRITE
 from lmtrace_decoders.nvme.namespaces import BROADCAST
 from lmtrace_decoders.nvme.protection import ACTION, judge, kept_for
 from lmtrace_decoders.nvme.prp import ListReader, PrpTransfer
 from lmtrace_decoders.nvme.queues import OVERLAPS
 from lmtrace_decoders.nvme.reservations import COMMANDS as RESERVATIONS
-from lmtrace_decoders.nvme.sgl import DESCRIPTOR, FIRST_METADATA_SEGMENT, SglTransfer
+from lmtrace_decoders.nvme.sgl import DESCRIPTOR, FIRST_METADATA_SEGMENT, MOST_OWN, SglTransfer
 from lmtrace_decoders.nvme.transfer import BlockFormat, Entry, admin_bytes, io_bytes, key_value_bytes, moves_blocks
 
 if TYPE_CHECKING:
@@ -30,6 +30,8 @@ PSDT_MPTR_SGL, RESERVED_PSDT = 2, 3
 """PSDT: SGL with MPTR to a descriptor, and no value at all; 0 is PRPs, 1 SGL with MPTR to metadata (4.1.1)."""
 MOST_KEPT = 1 << 26
 """Buffers of admin commands and of range lists up to this size are kept byte for byte."""
+MOST_OWN_LISTS = 1 << 10
+"""Pages of one list that are taken from the controller's memory one behind the other."""
 MOST_DESCRIPTORS = 1 << 16
 """Bytes of a host memory buffer's descriptor list that are looked at."""
 _WAYS = (0, READ, WRITE, READ | WRITE)
@@ -102,18 +104,30 @@ class Buffers:
                     length = io_bytes(entry, block or _ASSUMED_BLOCK)[0]
         memory = command.controller.function.memory
         if memory.size:
-            command.cmb_lacks = memory.lacks(command, length)
+            if command.controller.misplaced and admin:
+                command.controller.misplaced, command.places = False, WITHHELD
+            self._place(command, *pointers(command, length))
         if length == 0 and not command.metadata:
             return
         psdt = command.sqe[1] >> 6
-        if command.cmb_lacks > NO_SPACE or command.cmb_lacks == NO_LACK:
-            command.data_decoded = False
-        if psdt == RESERVED_PSDT or (not psdt and memory.holds(command.qword(24))):
+        if psdt == RESERVED_PSDT:
             command.data_decoded = False
         elif psdt:
             self._lay_sgl(command, length, admin, psdt == PSDT_MPTR_SGL)
         else:
             self._lay(command, length, admin)
+
+    def _place(self, command: Command, data: list[int], lists: list[int]) -> None:
+        """Note where data and lists of a command lie, of a controller that has memory of its own.
+
+        What moves inside the controller is not seen, and lists there may have been written by others than the host.
+        """
+        memory = command.controller.function.memory
+        command.places |= memory.places(data, lists)
+        command.cmb_lacks = memory.lacks(command, command.places)
+        if command.places & (INSIDE | LIST_INSIDE):
+            command.data_decoded = False
+            command.controller.undecoded = True
 
     def _made(self, command: Command, namespace: Namespace) -> bool | None:
         """Note whether the controller makes all metadata of a command's blocks; return None if it may."""
@@ -161,11 +175,41 @@ class Buffers:
             if not kind and first < length <= first + page:
                 kind = run.map.overlapped(space, prp2, length - first)
             command.overlaps = OVERLAPS.index("buffer" if kind == DATA else "queue") if kind else -1
-        transfer = command.transfer = PrpTransfer(run.map, space, page, length, ways, work, text)
-        if transfer.lay(prp1, prp2):
-            transfer.lay_list(0, work, controller.function.list_text)
+        transfer = PrpTransfer(run.map, space, page, length, ways, work, text)
+        self._lay_prps(command, transfer)
         if metadata := command.metadata or self._none_due(command):
             command.mapped = run.map.add(space, command.qword(16), metadata, METADATA, ways, work, text)
+
+    def _lay_prps(self, command: Command, transfer: PrpTransfer) -> None:
+        memory = command.controller.function.memory
+        transfer.own = memory if memory.size else None
+        command.transfer = transfer
+        if transfer.lay(command.qword(24), command.qword(32)):
+            self._follow(command, transfer, 0, transfer.work)
+
+    def _follow(self, command: Command, transfer: PrpTransfer, index: int, work: int) -> None:
+        """Expect the controller to read a page of a list, or take it from its memory, and those that follow there."""
+        assert transfer.list is not None
+        for place in range(index, index + MOST_OWN_LISTS):
+            address, own = transfer.list.list_pages[place][0], transfer.own
+            if own is None or not own.holds(address):
+                transfer.lay_list(place, work, command.controller.function.list_text)
+                return
+            held = own.read(address, transfer.list.size(place))
+            if held is None or not self._listed(command, transfer, *transfer.list.take(place, 0, held[0])):
+                return
+
+    def _listed(
+        self, command: Command, transfer: PrpTransfer, found: list[tuple[int, int]], following: int | None
+    ) -> bool:  # fmt: skip
+        """Lay the pages that entries of a list name; return whether the list goes on elsewhere."""
+        if found:
+            transfer.lay_entries(found)
+        if following is not None:
+            transfer.flaws |= Flaw.CHAIN_OFFSET if following % transfer.page else 0
+        if transfer.own is not None:
+            self._place(command, [one for _, one in found], [] if following is None else [following])
+        return following is not None
 
     def _none_due(self, command: Command) -> int:
         """Return how much to lay at MPTR to see that no metadata move: not over what is known to lie there."""
@@ -182,7 +226,7 @@ class Buffers:
         run, namespace = self._run, self._run.namespaces.of(command.controller.function, command.dword(1))
         block = namespace.block
         keep = self._keeps(command, length, admin)
-        if not admin and not keep:
+        if namespace.protection and not admin and not keep:
             protection = run.conditions.protection(command.controller.function, namespace)
             command.kept = kept_for(command, protection, block)
         counts = 2 if length is None and _names_ranges(command) else BLOCKS if command.kept is not None else keep
@@ -200,12 +244,15 @@ class Buffers:
         space, ways = function.space, _WAYS[command.opcode & 3] or READ | WRITE
         work = self._start(command, length, admin)
         texts, discards = (function.data_text, function.list_text), command.opcode & 3 == 2
+        own = function.memory if function.memory.size else None
         command.transfer = SglTransfer(run.map, space, DATA, ways, work, texts, discards, length=command.expected)
+        command.transfer.own = own
         command.transfer.take(command.sqe[24:40])
         if command.metadata and metadata_list:
             command.metadata_transfer = SglTransfer(
                 run.map, space, METADATA, ways, work, texts, discards, FIRST_METADATA_SEGMENT, command.metadata
             )
+            command.metadata_transfer.own = own
             command.metadata_transfer.read(command.qword(16), DESCRIPTOR)
         elif command.metadata:
             command.mapped = run.map.add(
@@ -216,6 +263,9 @@ class Buffers:
     def _decoded(self, command: Command) -> None:
         """Note whether every descriptor so far was understood."""
         for transfer in (command.transfer, command.metadata_transfer):
+            if isinstance(transfer, SglTransfer) and transfer.own is not None and any(transfer.named):
+                self._place(command, *transfer.named)
+                transfer.named = ([], [])
             if isinstance(transfer, SglTransfer) and not transfer.understood:
                 command.data_decoded = False
                 command.controller.undecoded = True
@@ -272,11 +322,26 @@ class Buffers:
         run, controller = self._run, command.controller
         address = self.queue_lists[command].list.list_pages[index][0]
         size = controller.page - address % controller.page
+        memory = controller.function.memory
+        if memory.holds(address):
+            self._own_queue_list(command, index, work)
+            return
         text = controller.function.list_text
         command.mapped = run.map.add(
             controller.function.space, address, size, LIST, READ, work, text, offset=index << 32,
             sibling=command.mapped,
         )  # fmt: skip
+
+    def _own_queue_list(self, command: Command, index: int, work: int) -> None:
+        """Take a page of a queue's list from the controller's memory."""
+        found = self.queue_lists[command]
+        held = command.controller.function.memory.read(found.list.list_pages[index][0], found.list.size(index))
+        if held is None or index >= MOST_OWN:
+            return
+        pages, following = found.list.take(index, 0, held[0])
+        found.pages.update(pages)
+        if following is not None:
+            self._lay_queue_list(command, index + 1, work)
 
     def queue_pages(self, command: Command) -> list[int] | None:
         """Return the pages of a queue that the command creates, None unless all were read; the list is dropped."""
@@ -337,11 +402,9 @@ class Buffers:
             if following is not None:
                 self._lay_queue_list(command, index + 1, owner)
         elif transfer is not None:
-            if found:
-                transfer.lay_entries(found)
-            if following is not None:
-                transfer.flaws |= Flaw.CHAIN_OFFSET if following % transfer.page else 0
-                transfer.lay_list(index + 1, owner, command.controller.function.list_text)
+            assert isinstance(transfer, PrpTransfer)
+            if self._listed(command, transfer, found, following):
+                self._follow(command, transfer, index + 1, owner)
 
     def data_bytes(self, event: tuple[int, ...]) -> None:
         """Bytes of a buffer that is kept."""
@@ -388,11 +451,8 @@ class Buffers:
         before = command.transfer
         if isinstance(before, PrpTransfer) and size > before.first + command.controller.page:
             before.drop()
-            transfer = command.transfer = PrpTransfer(
-                self._run.map, before.space, before.page, size, READ, before.work, before.text
-            )
-            if transfer.lay(command.qword(24), command.qword(32)):
-                transfer.lay_list(0, before.work, command.controller.function.list_text)
+            transfer = PrpTransfer(self._run.map, before.space, before.page, size, READ, before.work, before.text)
+            self._lay_prps(command, transfer)
 
     def completed(self, command: Command) -> None:
         """Learn a namespace's block size where Identify did not show it: twice the same, a power of two."""

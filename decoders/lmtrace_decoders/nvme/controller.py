@@ -52,6 +52,8 @@ class Controller:
     vectors_sure: bool = True
     """Every completion queue of this life was seen being created."""
     highest_doorbell: int = 0
+    misplaced: bool = False
+    """Its admin queues are to lie in its memory buffer, which is not enabled; until a command told."""
     undecoded: bool = False
     """A command of this life may reach memory that is not known."""
     acre: bool | None = None

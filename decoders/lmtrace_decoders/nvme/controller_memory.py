@@ -23,14 +23,17 @@ CMBSZ_UNIT = 4096
 CAP_CMBS = 1 << 57
 LISTS, READS, WRITES = 1 << 2, 1 << 3, 1 << 4
 """CMBSZ: what may lie there besides queues."""
-INDEPENDENT, MIXED = 1 << 6, 1 << 7
-"""CMBLOC: lists of commands that are not there, and only part of the data and metadata of a command, may lie there."""
-LACKS = ("nothing", "CMSE", "RDS", "WDS", "LISTS", "CDPCILS", "CDMMMS")
+MIXED_LISTS, INDEPENDENT, MIXED = 1 << 5, 1 << 6, 1 << 7
+"""CMBLOC: only part of a list, lists of commands that are not there, and only part of the data and metadata of a
+command may lie there."""
+LACKS = ("nothing", "CMSE", "RDS", "WDS", "LISTS", "CDPCILS", "CDMMMS", "CDPMLS")
 """What does not let pointers of a command lie where they do: a field of CMBMSC, CMBSZ or CMBLOC."""
-NO_LACK, NO_SPACE, NO_READS, NO_WRITES, NO_LISTS, NO_INDEPENDENCE, NO_MIXTURE = range(len(LACKS))
+NO_LACK, NO_SPACE, NO_READS, NO_WRITES, NO_LISTS, NO_INDEPENDENCE, NO_MIXTURE, NO_LIST_MIXTURE = range(len(LACKS))
+INSIDE, OUTSIDE, LIST_INSIDE, LIST_OUTSIDE, WITHHELD = 1, 2, 4, 8, 16
+"""Where the data and metadata of a command lie, and its lists; where they would if their host had enabled that."""
 TO_DEVICE, FROM_DEVICE = 1, 2
 _CREATORS = (Admin.CREATE_IO_SQ, Admin.CREATE_IO_CQ)
-_SEGMENTS = (2, 3)
+_BIT_BUCKET, _SEGMENTS = 1, (2, 3)
 """Types of SGL descriptors that point to further ones."""
 
 
@@ -63,7 +66,7 @@ def keep(blocks: dict[int, Block], offset: int, data: bytes, tlp: int) -> set[in
     return changed
 
 
-def _pointers(command: Command, length: int | None) -> tuple[list[int], list[int]]:
+def pointers(command: Command, length: int | None) -> tuple[list[int], list[int]]:
     """Return the addresses of data and metadata that an entry names, and those of its lists."""
     first, second = command.qword(24), command.qword(32)
     if command.sq.qid == 0 and command.opcode in _CREATORS:
@@ -74,7 +77,8 @@ def _pointers(command: Command, length: int | None) -> tuple[list[int], list[int
     if psdt:
         if length == 0:
             return data, lists
-        (lists if command.sqe[39] >> 4 in _SEGMENTS else data).append(first)
+        if (kind := command.sqe[39] >> 4) != _BIT_BUCKET:
+            (lists if kind in _SEGMENTS else data).append(first)
     elif length != 0:
         page = command.controller.page
         data.append(first)
@@ -120,32 +124,42 @@ class ControllerMemory:
         start = self.start
         return start is not None and start <= address < start + self.size
 
-    def _withheld(self, address: int) -> bool:
+    def withholds(self, address: int) -> bool:
         """Whether an address would be one of this memory, had its host enabled that (CMBMSC.CMSE)."""
         control, capabilities = self._function.qword(Property.CMBMSC), self._function.qword(Property.CAP)
         if control is None or control & CMBMSC_CMSE or capabilities is None or not capabilities & CAP_CMBS:
             return False
         return any(start and start <= address < start + self.size for start in (self.bar, control & ~0xFFF))
 
-    def lacks(self, command: Command, length: int | None) -> int:
+    def places(self, data: list[int], lists: list[int]) -> int:
+        """Return where the data and the lists at some addresses lie, as bits."""
+        found = 0
+        for address in data:
+            found |= INSIDE if self.holds(address) else OUTSIDE
+        for address in lists:
+            found |= LIST_INSIDE if self.holds(address) else LIST_OUTSIDE
+        return found | (WITHHELD if any(self.withholds(one) for one in (*data, *lists)) else 0)
+
+    def lacks(self, command: Command, places: int) -> int:
         """Return what the pointers of a command into this memory lack, a number of `LACKS`; -1 without such."""
-        data, lists = _pointers(command, length)
-        if any(self._withheld(one) for one in (*data, *lists)):
+        if places & WITHHELD:
             return NO_SPACE
-        inside, listed = [self.holds(one) for one in data], any(self.holds(one) for one in lists)
-        if not any(inside) and not listed:
+        inside, listed = places & INSIDE, places & LIST_INSIDE
+        if not inside and not listed:
             return -1
         size, where = self._function.dword(Property.CMBSZ) or 0, self._function.dword(Property.CMBLOC)
         way = 0 if command.sq.qid == 0 and command.opcode in _CREATORS else command.opcode & 3
-        if any(inside) and way == FROM_DEVICE and not size & READS:
+        if inside and way == FROM_DEVICE and not size & READS:
             return NO_READS
-        if any(inside) and way == TO_DEVICE and not size & WRITES:
+        if inside and way == TO_DEVICE and not size & WRITES:
             return NO_WRITES
         if listed and way and not size & LISTS:
             return NO_LISTS
         if listed and way and where is not None and not where & INDEPENDENT and not command.sq.in_cmb:
             return NO_INDEPENDENCE
-        mixed = any(inside) and not all(inside)
+        if listed and places & LIST_OUTSIDE and way and where is not None and not where & MIXED_LISTS:
+            return NO_LIST_MIXTURE
+        mixed = inside and places & OUTSIDE
         return NO_MIXTURE if mixed and where is not None and not where & MIXED else NO_LACK
 
     def write(self, offset: int, data: bytes, tlp: int) -> None:

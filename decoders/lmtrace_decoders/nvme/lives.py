@@ -223,7 +223,8 @@ class Lives:
             self._run.walk.watch[function.space] = 1
             return
         asq, sq_slots, acq, cq_slots = found
-        holds = function.memory.holds
+        holds, withholds = function.memory.holds, function.memory.withholds
+        controller.misplaced = bool(function.memory.size) and (withholds(asq) or withholds(acq))
         sure = (spool.SEEN, 1.0) if function.facts.stride_known else (spool.INFERRED, STRIDE_ASSUMED)
         cq = CompletionQueue(controller, 0, acq, cq_slots, 16, "admin", *sure, in_cmb=holds(acq))
         sq = SubmissionQueue(controller, 0, asq, sq_slots, 64, "admin", *sure, in_cmb=holds(asq))

@@ -10,6 +10,7 @@ from lmtrace.spec.data_pointers import Flaw
 from lmtrace_decoders.nvme.memory_map import DATA, LIST, READ, WRITE
 
 if TYPE_CHECKING:
+    from lmtrace_decoders.nvme.controller_memory import ControllerMemory
     from lmtrace_decoders.nvme.memory_map import MemoryMap
 
 
@@ -80,13 +81,15 @@ class PrpTransfer:
     """One command's data buffer, laid into the memory map as its pages become known."""
 
     __slots__ = (
-        "address", "first", "flaws", "handle", "length", "list", "map", "page", "pages", "space", "text", "ways",
+        "address", "first", "flaws", "handle", "length", "list", "map", "own", "page", "pages", "space", "text", "ways",
         "work",
     )  # fmt: skip
 
     def __init__(self, memory: MemoryMap, space: int, page: int, length: int, ways: int, work: int, text: int) -> None:
         self.map, self.space, self.page = memory, space, page
         self.length, self.ways, self.work, self.text = length, ways, work, text
+        self.own: ControllerMemory | None = None
+        """Memory of the controller; what lies there moves across no link."""
         self.handle = -1
         self.address: int | None = None
         self.first = 0
@@ -114,6 +117,8 @@ class PrpTransfer:
         return True
 
     def _lay(self, address: int, size: int, offset: int) -> None:
+        if self.own is not None and self.own.holds(address):
+            return
         self.handle = self.map.add(
             self.space, address, size, DATA, self.ways, self.work, self.text, offset=offset, sibling=self.handle
         )
@@ -130,6 +135,8 @@ class PrpTransfer:
     def lay_entries(self, entries: list[tuple[int, int]]) -> None:
         """Lay the pages that list entries name; ``entries`` are (position, address)."""
         self._judge([address for _, address in entries])
+        if self.own is not None:
+            entries = [one for one in entries if not self.own.holds(one[1])]
         at = 0
         while at < len(entries):
             end = at + 1

@@ -73,6 +73,7 @@ class Command:
         "outcome",
         "overlaps",
         "partner",
+        "places",
         "rounds_missed",
         "sq",
         "sq_doorbell_ps",
@@ -113,6 +114,8 @@ class Command:
         self.cid_in_use = False
         self.cmb_lacks = -1
         """What its pointers into the controller memory buffer lack there, a number of `LACKS`; -1 without such."""
+        self.places = 0
+        """Where its data and lists lie, if the controller has memory of its own: bits of `controller_memory`."""
         self.facts = 0
         """Pairs of bits, see `facts`."""
         self.rounds_missed = self.abort_ps = self.waited_ps = -1

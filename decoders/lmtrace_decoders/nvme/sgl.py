@@ -9,6 +9,7 @@ from lmtrace.spec.data_pointers import Flaw
 from lmtrace_decoders.nvme.memory_map import METADATA, READ, SEGMENT
 
 if TYPE_CHECKING:
+    from lmtrace_decoders.nvme.controller_memory import ControllerMemory
     from lmtrace_decoders.nvme.memory_map import MemoryMap
 
 DESCRIPTOR = 16
@@ -16,6 +17,8 @@ VENDOR_TYPE = 0xF
 """SGL Descriptor Type of vendors, of which nothing is known."""
 MOST_PENDING = 1 << 16
 """Bytes of one segment that are held while those before them have not arrived."""
+MOST_OWN = 64
+"""Segments of one transfer up to which they are taken from the controller's memory."""
 FIRST_METADATA_SEGMENT = 1 << 20
 """Segments of a command's metadata are counted from here, those of its data from 0."""
 
@@ -71,7 +74,7 @@ class SglTransfer:
 
     __slots__ = (
         "_discards", "_first", "_kind", "_length", "_list_text", "_map", "_space", "_text", "_ways", "_work",
-        "address", "discarded", "flaws", "handle", "laid", "segments", "understood",
+        "address", "discarded", "flaws", "handle", "laid", "named", "own", "segments", "understood",
     )  # fmt: skip
 
     def __init__(
@@ -92,6 +95,10 @@ class SglTransfer:
         """Bytes of the transfer that descriptors accounted for."""
         self.segments: list[Segment] = []
         self.understood = True
+        self.own: ControllerMemory | None = None
+        """Memory of the controller; what lies there moves across no link."""
+        self.named: tuple[list[int], list[int]] = ([], [])
+        """Where data and segments lie that descriptors named, if there is such memory, until somebody asks."""
 
     def segment(self, index: int) -> Segment | None:
         """Return a segment by the index its reads carry, None for none of this transfer."""
@@ -108,6 +115,9 @@ class SglTransfer:
         """Expect the device to read a segment of ``size`` bytes."""
         index = self._first + len(self.segments)
         self.segments.append(Segment(address, size, last))
+        if self.own is not None and self.own.holds(address):
+            self._read_own(self.segments[-1])
+            return
         self.handle = self._map.add(
             self._space, address, size, SEGMENT, READ, self._work, self._list_text, offset=index << 32,
             sibling=self.handle,
@@ -129,10 +139,7 @@ class SglTransfer:
             elif kind == SglType.DATA_BLOCK:
                 if self.address is None and length:
                     self.address = address
-                self.handle = self._map.add(
-                    self._space, address, length, self._kind, self._ways, self._work, self._text, offset=self.laid,
-                    sibling=self.handle,
-                )  # fmt: skip
+                self._lay(address, length)
                 self.laid += length
             elif kind == SglType.BIT_BUCKET:
                 if self._discards:
@@ -140,9 +147,31 @@ class SglTransfer:
                     self.discarded += min(length, left)
                     self.laid += length
             elif kind in (SglType.SEGMENT, SglType.LAST_SEGMENT):
+                if self.own is not None:
+                    self.named[1].append(address)
                 self.read(address, length, kind == SglType.LAST_SEGMENT)
             else:
                 self.understood = False
+
+    def _lay(self, address: int, length: int) -> None:
+        if self.own is not None:
+            self.named[0].append(address)
+            if self.own.holds(address):
+                return
+        self.handle = self._map.add(
+            self._space, address, length, self._kind, self._ways, self._work, self._text, offset=self.laid,
+            sibling=self.handle,
+        )  # fmt: skip
+
+    def _read_own(self, segment: Segment) -> None:
+        """Take a segment from the controller's memory, as the host wrote it there."""
+        found = None
+        if self.own is not None and segment.size <= MOST_PENDING and len(self.segments) <= MOST_OWN:
+            found = self.own.read(segment.address, segment.size)
+        if found is None:
+            self.understood = False
+        else:
+            self.take(segment.take(0, found[0]), segment)
 
     def _judge(self, address: int, length: int, kind: int, subtype: int, segment: Segment | None) -> None:
         """Note what a descriptor is found to be. What a transfer does not need any more is not looked at."""

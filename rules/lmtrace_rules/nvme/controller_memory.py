@@ -45,7 +45,7 @@ def _refused(batch: pa.RecordBatch, lacks: tuple[str, ...], what: str) -> Broken
 def buffer_used_while_disabled(batch: pa.RecordBatch) -> Broken:
     """A host uses the controller memory buffer for queues and data only while CMBMSC.CMSE is set.
 
-    The controller takes the addresses for host memory otherwise.
+    The controller takes the addresses for host memory otherwise. The first admin command stands for ASQ and ACQ too.
 
     Holds::
 
@@ -146,8 +146,9 @@ def entry_in_own_memory_sent(batch: pa.RecordBatch) -> Broken:
 def parts_in_different_memories(batch: pa.RecordBatch) -> Broken:
     """The parts of a command lie in the controller memory buffer and outside only where CMBLOC lets them.
 
-    Without CDMMMS its data and metadata are all there or all elsewhere, and without CDPCILS a list is there only if
-    the submission queue is.
+    Without CDMMMS its data and metadata are all there or all elsewhere, without CDPMLS the pages of its list or the
+    segments of its SGL are, and without CDPCILS a list is there only if the submission queue is. What a list names
+    counts as soon as the list was read, or was written into the buffer by the host.
 
     Holds::
 
@@ -161,13 +162,17 @@ def parts_in_different_memories(batch: pa.RecordBatch) -> Broken:
 
         1us transactions sqid=1 cid=5 cmb_lacks=CDPCILS
 
+    Breaks::
+
+        1us transactions sqid=1 cid=5 cmb_lacks=CDPMLS
+
     Silent::
 
         1us transactions sqid=1 cid=5
     """
     field = batch.column("cmb_lacks")
     return found(
-        words(batch, "cmb_lacks", ("nothing", "CDMMMS", "CDPCILS")), ~words(batch, "cmb_lacks", ("nothing",)),
+        words(batch, "cmb_lacks", ("nothing", "CDMMMS", "CDPCILS", "CDPMLS")), ~words(batch, "cmb_lacks", ("nothing",)),
         lambda row: f"{name(batch, row)} has parts in the controller memory buffer and parts elsewhere without "
         f"{field[row].as_py()}",
     )  # fmt: skip

@@ -16,7 +16,7 @@ from lmtrace_samples.tlp import PAGE
 from lmtrace_samples.world import World
 
 SCENARIO = "controller-memory"
-PLACE, DATA, REGION = 0x5_0000_0000, 8 * PAGE, 0xFC00_0000
+BUFFER, PLACE, DATA, REGION = 0xFD00_0000, 0x5_0000_0000, 8 * PAGE, 0xFC00_0000
 INSIDE = 2
 MS = 1000 * US
 
@@ -71,6 +71,70 @@ def data_half_in_buffer(world: World) -> None:
     """The first page of some data is in the buffer, the second is not."""
     driver = world.sides[0].drivers[0]
     _at(world, "data", lambda: _sends(world, lambda: (PLACE + DATA, driver.memory.allocate()), 2 * PAGE))
+
+
+def _listed(world: World, place: Callable[[list[int]], int]) -> Steps[None]:
+    """Write four pages, three of which are in a list that ``place`` puts somewhere."""
+    memory = world.sides[0].drivers[0].memory
+    pages = [memory.allocate() for _ in range(4)]
+    yield from _sends(world, lambda: (pages[0], place(pages[1:])), 4 * PAGE)
+
+
+def _entries(addresses: list[int]) -> bytes:
+    return b"".join(one.to_bytes(8, "little") for one in addresses)
+
+
+@fault("listed-data-half-in-buffer", "NVM21-8.2.1-n8", SCENARIO, party="host")
+def listed_data_half_in_buffer(world: World) -> None:
+    """A list in host memory names a page in the buffer besides those in host memory."""
+    memory = world.sides[0].drivers[0].memory
+
+    def place(pages: list[int]) -> int:
+        address = memory.allocate()
+        memory.write(address, _entries([pages[0], PLACE + DATA, pages[2]]))
+        return address
+
+    _at(world, "data", lambda: _listed(world, place))
+
+
+@fault("list-half-in-buffer", "NVM21-8.2.1-n8", SCENARIO, party="host")
+def list_half_in_buffer(world: World) -> None:
+    """A list begins in the buffer and goes on in host memory, though CMBLOC has no CDPMLS."""
+    driver = world.sides[0].drivers[0]
+
+    def place(pages: list[int]) -> int:
+        rest, start = driver.memory.allocate(), 15 * PAGE - 16
+        driver.memory.write(rest, _entries(pages[1:]))
+        driver.root.write(BUFFER + start, _entries([pages[0], rest]))
+        return PLACE + start
+
+    _at(world, "data", lambda: _listed(world, place))
+
+
+@fault("queue-in-buffer-without-cqs", "NVM21-8.2.1-n3", SCENARIO, party="host", shared=True)
+def queue_in_buffer_without_cqs(world: World) -> None:
+    """A completion queue is in a buffer without CQS, and the controller takes it."""
+
+    def offer(original: Callable[..., None], pages: int, uses: int, mixtures: int) -> None:
+        original(pages, uses & ~2, mixtures)
+
+    instead(_manager(world), "offer_buffer", offer)
+
+
+@fault("admin-queue-in-disabled-buffer", "NVM21-8.2.1-n4", SCENARIO, party="host")
+def admin_queue_in_disabled_buffer(world: World) -> None:
+    """ACQ is in the buffer while CMSE is 0."""
+    driver = world.sides[0].drivers[0]
+
+    def write(original: Callable[..., None], offset: int, value: int, *size: int) -> None:
+        original(offset, PLACE if offset == Property.ACQ else value, *size)
+
+    def happens() -> Steps[None]:
+        driver.write(Property.CMBMSC, PLACE | 1, 8)
+        instead(driver, "write", write)
+        yield 2 * US
+
+    _at(world, "disabled", happens)
 
 
 @fault("buffer-used-while-disabled", "NVM21-8.2.1-n4", SCENARIO, party="host")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from lmtrace.spec.nvme import CQE_SIZE, SQE_SIZE, Admin, Nvm, Property
 from lmtrace_samples.controller_memory import NOT_READY, PersistentRegion, Window
+from lmtrace_samples.data_pointers import DATA_BLOCK, LAST_SEGMENT, SGLS_OFFERED, descriptor
 from lmtrace_samples.driver import Driver, HostQueue
 from lmtrace_samples.enumeration import enumerate_functions, place
 from lmtrace_samples.plots import plot
@@ -24,8 +25,10 @@ EVERYTHING = 0b11111
 INDEPENDENT_LISTS = 1 << 6
 """CMBLOC.CDPCILS."""
 INSIDE, ENTRIES = 2, 8
-SQ, CQ, WRITTEN, READ, LARGE, LIST = 0, PAGE, 8 * PAGE, 9 * PAGE, 10 * PAGE, 13 * PAGE
+SQ, CQ, WRITTEN, READ, LARGE, LIST, SEGMENTS = 0, PAGE, 8 * PAGE, 9 * PAGE, 10 * PAGE, 13 * PAGE, 14 * PAGE
 """What lies where in the buffer."""
+USES_SGL = 1 << 6
+"""PSDT: SGLs, and MPTR to metadata."""
 STEP = 128
 MOST_LOOKS = 100
 MS = 1000 * US
@@ -86,6 +89,7 @@ def controller_memory(world: World) -> Steps[None]:
         yield from driver.read(offset, size)
     for block in range(BLOCKS):
         yield from side.root.read(REGION + 64 * block, 64)
+    yield from world.moment("disabled")
     yield from driver.enable()
     yield from driver.introduce(1)
     yield from _use_queue(driver)
@@ -95,6 +99,7 @@ def _offer(side: Side, driver: Driver) -> None:
     """Give the physical function two BARs with the memories behind them."""
     function, manager = driver.function, side.manager
     buffer, memory = (Window(function.number, base, SIZE) for base in (BUFFER, REGION))
+    manager.sgls = SGLS_OFFERED
     manager.offer_buffer(PAGES, EVERYTHING, INDEPENDENT_LISTS)
     manager.fill_buffer(buffer)
     manager.offer_persistent_region(PersistentRegion(side.world.clock, memory))
@@ -133,11 +138,25 @@ def _use_data(driver: Driver, queue: HostQueue) -> Steps[None]:
     pages = [PLACE + LARGE + PAGE * index for index in range(3)]
     write_inside(driver, LIST, b"".join(page.to_bytes(8, "little") for page in pages[1:]))
     yield from transfer(driver, queue, Nvm.READ, (pages[0], PLACE + LIST), 3 * PAGE // size)
+    blocks = [driver.memory.allocate() for _ in range(4)]
+    for page in blocks:
+        driver.memory.write(page, driver.rng.randbytes(PAGE))
+    write_inside(driver, LIST, b"".join(page.to_bytes(8, "little") for page in blocks[1:]))
+    for opcode in (Nvm.WRITE, Nvm.READ):
+        yield from transfer(driver, queue, opcode, (blocks[0], PLACE + LIST), 4 * PAGE // size)
+    listed = b"".join(descriptor(DATA_BLOCK, page, PAGE) for page in reversed(blocks))
+    write_inside(driver, SEGMENTS, listed)
+    pointer = descriptor(LAST_SEGMENT, PLACE + SEGMENTS, len(listed))
+    sgl = int.from_bytes(pointer[:8], "little"), int.from_bytes(pointer[8:], "little")
+    for opcode in (Nvm.WRITE, Nvm.READ):
+        yield from transfer(driver, queue, opcode, sgl, 4 * PAGE // size, USES_SGL)
 
 
-def transfer(driver: Driver, queue: HostQueue, opcode: int, prps: tuple[int, int], blocks: int) -> Steps[None]:
+def transfer(
+    driver: Driver, queue: HostQueue, opcode: int, prps: tuple[int, int], blocks: int, flags: int = 0
+) -> Steps[None]:  # fmt: skip
     """Move blocks and wait for it."""
-    ticket = yield from queue.send(opcode, 1, prps, {12: blocks - 1})
+    ticket = yield from queue.send(opcode, 1, prps, {12: blocks - 1}, flags)
     yield from ticket.wait()
     yield 2 * US
 
