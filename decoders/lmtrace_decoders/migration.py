@@ -28,8 +28,8 @@ from lmtrace_decoders.nvme import losses, spool
 from lmtrace_decoders.nvme.queues import CompletionQueue, SubmissionQueue
 
 if TYPE_CHECKING:
+    from lmtrace_decoders.nvme.command import Command
     from lmtrace_decoders.nvme.controller import Controller, Function
-    from lmtrace_decoders.nvme.queues import Command
     from lmtrace_decoders.nvme.reconstruct import Reconstruction
 
 MOST_LINGERING = 64

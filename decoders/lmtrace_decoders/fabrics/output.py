@@ -15,8 +15,8 @@ from lmtrace_decoders.fabrics import records
 from lmtrace_decoders.fabrics.state import Association, Command, Connection
 from lmtrace_decoders.nvme import spool
 from lmtrace_decoders.nvme.announcements import MECHANISMS
+from lmtrace_decoders.nvme.command import OVERLAPS
 from lmtrace_decoders.nvme.controller_memory import LACKS
-from lmtrace_decoders.nvme.queues import OVERLAPS
 from lmtrace_decoders.nvme.spool import Spill, write_batches
 
 CHILD_KINDS = (*spool.CHILD_KINDS, "capsule", "r2t", "response")

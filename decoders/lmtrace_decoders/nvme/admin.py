@@ -38,9 +38,9 @@ from lmtrace_decoders.nvme.zone_model import ZonedFacts
 
 if TYPE_CHECKING:
     from lmtrace.pieces import Pieces
+    from lmtrace_decoders.nvme.command import Command
     from lmtrace_decoders.nvme.controller import Function
     from lmtrace_decoders.nvme.namespaces import Namespace
-    from lmtrace_decoders.nvme.queues import Command
     from lmtrace_decoders.nvme.reconstruct import Reconstruction
 
 MOST_HOST_MEMORY = 1 << 32

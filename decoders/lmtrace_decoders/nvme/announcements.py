@@ -8,8 +8,9 @@ from lmtrace_decoders.nvme import spool
 from lmtrace_decoders.nvme.msix import SETTLING_PS, Announced, Vectors
 
 if TYPE_CHECKING:
+    from lmtrace_decoders.nvme.command import Command
     from lmtrace_decoders.nvme.controller import Controller, Function
-    from lmtrace_decoders.nvme.queues import Command, CompletionQueue
+    from lmtrace_decoders.nvme.queues import CompletionQueue
     from lmtrace_decoders.nvme.reconstruct import Reconstruction
 
 RIGHT_BEHIND_PS = 1_000_000

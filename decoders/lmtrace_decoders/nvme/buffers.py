@@ -11,19 +11,19 @@ from lmtrace.spec.nvme import CommandSet
 from lmtrace.tracked_memory import TrackRequest
 from lmtrace_decoders.nvme import facts, spool
 from lmtrace_decoders.nvme.attribution import BLOCKS
+from lmtrace_decoders.nvme.command import OVERLAPS
 from lmtrace_decoders.nvme.controller_memory import INSIDE, LIST_INSIDE, WITHHELD, pointers
 from lmtrace_decoders.nvme.memory_map import DATA, LIST, METADATA, READ, WRITE
 from lmtrace_decoders.nvme.namespaces import BROADCAST
 from lmtrace_decoders.nvme.protection import ACTION, judge, kept_for
 from lmtrace_decoders.nvme.prp import ListReader, PrpTransfer
-from lmtrace_decoders.nvme.queues import OVERLAPS
 from lmtrace_decoders.nvme.reservations import COMMANDS as RESERVATIONS
 from lmtrace_decoders.nvme.sgl import DESCRIPTOR, FIRST_METADATA_SEGMENT, MOST_OWN, SglTransfer
 from lmtrace_decoders.nvme.transfer import BlockFormat, Entry, admin_bytes, io_bytes, key_value_bytes, moves_blocks
 
 if TYPE_CHECKING:
+    from lmtrace_decoders.nvme.command import Command
     from lmtrace_decoders.nvme.namespaces import Namespace
-    from lmtrace_decoders.nvme.queues import Command
     from lmtrace_decoders.nvme.reconstruct import Reconstruction
 
 PSDT_MPTR_SGL, RESERVED_PSDT = 2, 3

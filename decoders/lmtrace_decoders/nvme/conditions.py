@@ -15,9 +15,9 @@ from lmtrace_decoders.nvme.protection import FORMATS, TYPE_1, Protection, protec
 
 if TYPE_CHECKING:
     from lmtrace.pieces import Pieces
+    from lmtrace_decoders.nvme.command import Command
     from lmtrace_decoders.nvme.controller import Controller, Function
     from lmtrace_decoders.nvme.namespaces import Namespace
-    from lmtrace_decoders.nvme.queues import Command
     from lmtrace_decoders.nvme.reconstruct import Reconstruction
     from lmtrace_decoders.nvme.transfer import Entry
 

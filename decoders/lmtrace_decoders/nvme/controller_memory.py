@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, NamedTuple
 from lmtrace.spec.nvme import Admin, Property
 
 if TYPE_CHECKING:
+    from lmtrace_decoders.nvme.command import Command
     from lmtrace_decoders.nvme.controller import Function
-    from lmtrace_decoders.nvme.queues import Command
 
 BLOCK = 64
 WHOLE = (1 << BLOCK) - 1

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING
 from lmtrace.spec.nvme import DOORBELL_BASE, Admin, doorbell
 from lmtrace.tables import ROLES
 from lmtrace_decoders.nvme import facts, losses, spool
+from lmtrace_decoders.nvme.command import Command
 from lmtrace_decoders.nvme.persistent_memory import PersistentMemory
-from lmtrace_decoders.nvme.queues import Command, CompletionQueue, EarlyHead, Queue, SubmissionQueue
+from lmtrace_decoders.nvme.queues import CompletionQueue, EarlyHead, Queue, SubmissionQueue
 from lmtrace_decoders.nvme.spool import MISSING
 
 if TYPE_CHECKING:

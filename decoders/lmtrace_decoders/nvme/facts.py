@@ -8,7 +8,8 @@ from lmtrace_decoders.nvme.fact_names import FACTS
 from lmtrace_decoders.nvme.spool import SEEN
 
 if TYPE_CHECKING:
-    from lmtrace_decoders.nvme.queues import Command, CompletionQueue, SubmissionQueue
+    from lmtrace_decoders.nvme.command import Command
+    from lmtrace_decoders.nvme.queues import CompletionQueue, SubmissionQueue
 
 SKEW_PS = 1_000_000
 """What two directions of a link may differ by where they are recorded apart."""

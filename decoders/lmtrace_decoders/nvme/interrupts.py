@@ -13,8 +13,9 @@ from lmtrace_decoders.nvme.msix import MOST_WAITING
 from lmtrace_decoders.nvme.pins import Pins
 
 if TYPE_CHECKING:
+    from lmtrace_decoders.nvme.command import Command
     from lmtrace_decoders.nvme.controller import Function
-    from lmtrace_decoders.nvme.queues import Command, CompletionQueue
+    from lmtrace_decoders.nvme.queues import CompletionQueue
     from lmtrace_decoders.nvme.reconstruct import Reconstruction
 
 

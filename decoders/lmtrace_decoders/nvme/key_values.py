@@ -19,9 +19,9 @@ from lmtrace_decoders.nvme import facts, spool
 from lmtrace_decoders.nvme.sgl import SglTransfer
 
 if TYPE_CHECKING:
+    from lmtrace_decoders.nvme.command import Command
     from lmtrace_decoders.nvme.controller import Controller, Function
     from lmtrace_decoders.nvme.namespaces import Namespace
-    from lmtrace_decoders.nvme.queues import Command
     from lmtrace_decoders.nvme.reconstruct import Reconstruction
 
 MOST_KEYS = 1 << 18

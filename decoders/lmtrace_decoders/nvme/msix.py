@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from lmtrace_decoders.nvme.queues import Command
+    from lmtrace_decoders.nvme.command import Command
 
 ENTRY = 16
 MOST_WAITING = 1024

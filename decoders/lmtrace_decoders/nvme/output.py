@@ -15,12 +15,13 @@ from lmtrace.stage import Flag
 from lmtrace.store import Capture, Store
 from lmtrace_decoders.nvme import spool
 from lmtrace_decoders.nvme.announcements import MECHANISMS
+from lmtrace_decoders.nvme.command import OVERLAPS, Command
 from lmtrace_decoders.nvme.config_space import ConfigSpaces
 from lmtrace_decoders.nvme.controller import Controller, Function
 from lmtrace_decoders.nvme.controller_memory import LACKS
 from lmtrace_decoders.nvme.fact_names import IN_FIRST
 from lmtrace_decoders.nvme.facts import note
-from lmtrace_decoders.nvme.queues import OVERLAPS, Command, CompletionQueue, Queue, SubmissionQueue
+from lmtrace_decoders.nvme.queues import CompletionQueue, Queue, SubmissionQueue
 from lmtrace_decoders.nvme.sgl import SglTransfer
 from lmtrace_decoders.nvme.spool import Spill, write_batches
 

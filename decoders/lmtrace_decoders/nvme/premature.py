@@ -12,7 +12,7 @@ from lmtrace_decoders.nvme import facts, losses
 from lmtrace_decoders.nvme.queues import CompletionQueue, EarlyHead, Premature, SubmissionQueue
 
 if TYPE_CHECKING:
-    from lmtrace_decoders.nvme.queues import Command
+    from lmtrace_decoders.nvme.command import Command
     from lmtrace_decoders.nvme.reconstruct import Reconstruction
 
 MOST_PREMATURE = 64

@@ -16,8 +16,8 @@ from lmtrace.spec.nvme import CommandSet, Nvm
 from lmtrace_decoders.nvme.facts import known, note
 
 if TYPE_CHECKING:
+    from lmtrace_decoders.nvme.command import Command
     from lmtrace_decoders.nvme.namespaces import Namespace
-    from lmtrace_decoders.nvme.queues import Command
     from lmtrace_decoders.nvme.transfer import BlockFormat
 
 TYPE_1, TYPE_3 = 1, 3

@@ -15,7 +15,8 @@ from lmtrace.spec.nvme import CQE_SIZE, SQE_SIZE
 from lmtrace.spec.pcie import Direction, Kind
 from lmtrace.tables import ROLES
 from lmtrace_decoders.nvme import spool
-from lmtrace_decoders.nvme.queues import Command, CompletionQueue, Queue, SubmissionQueue
+from lmtrace_decoders.nvme.command import Command
+from lmtrace_decoders.nvme.queues import CompletionQueue, Queue, SubmissionQueue
 
 if TYPE_CHECKING:
     from lmtrace_decoders.nvme.reconstruct import Reconstruction

@@ -8,7 +8,7 @@ from lmtrace.spec.nvme import Nvm
 from lmtrace_decoders.nvme import spool
 
 if TYPE_CHECKING:
-    from lmtrace_decoders.nvme.queues import Command
+    from lmtrace_decoders.nvme.command import Command
     from lmtrace_decoders.nvme.reconstruct import Reconstruction
 
 ENTRY_BYTES = {0: 32, 1: 40, 2: 32, 3: 40}

@@ -16,6 +16,7 @@ from lmtrace_decoders.nvme import facts, losses, spool
 from lmtrace_decoders.nvme.admin import Admin
 from lmtrace_decoders.nvme.attribution import Walk
 from lmtrace_decoders.nvme.buffers import Buffers
+from lmtrace_decoders.nvme.command import Command
 from lmtrace_decoders.nvme.completions import Completions
 from lmtrace_decoders.nvme.conditions import Conditions
 from lmtrace_decoders.nvme.controller import Function
@@ -40,7 +41,6 @@ from lmtrace_decoders.nvme.output import Output, Region
 from lmtrace_decoders.nvme.premature import Prematures
 from lmtrace_decoders.nvme.queue_lives import QueueLives
 from lmtrace_decoders.nvme.queue_uses import write_uses
-from lmtrace_decoders.nvme.queues import Command
 from lmtrace_decoders.nvme.quiet import QuietPeriods
 from lmtrace_decoders.nvme.remainder import Remainder
 from lmtrace_decoders.nvme.reservations import Reservations

@@ -15,9 +15,9 @@ from lmtrace_decoders.nvme import spool
 from lmtrace_decoders.nvme.facts import note
 
 if TYPE_CHECKING:
+    from lmtrace_decoders.nvme.command import Command
     from lmtrace_decoders.nvme.controller import Controller
     from lmtrace_decoders.nvme.namespaces import Namespace
-    from lmtrace_decoders.nvme.queues import Command
     from lmtrace_decoders.nvme.reconstruct import Reconstruction
 
 CHANGERS = frozenset({Nvm.RESERVATION_REGISTER, Nvm.RESERVATION_ACQUIRE, Nvm.RESERVATION_RELEASE})

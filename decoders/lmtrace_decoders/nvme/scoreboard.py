@@ -20,8 +20,8 @@ from lmtrace_decoders.nvme.shadow import BASES, OTHERS, Basis, Shadow, by, trans
 from lmtrace_decoders.nvme.zones import Zones
 
 if TYPE_CHECKING:
+    from lmtrace_decoders.nvme.command import Command
     from lmtrace_decoders.nvme.namespaces import Namespace
-    from lmtrace_decoders.nvme.queues import Command
     from lmtrace_decoders.nvme.reconstruct import Reconstruction
     from lmtrace_decoders.nvme.transfer import BlockFormat
 

@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING
 
 from lmtrace.pieces import Pieces
 from lmtrace_decoders.nvme import facts, spool
-from lmtrace_decoders.nvme.queues import MOST_READS, Command, SubmissionQueue
+from lmtrace_decoders.nvme.command import Command
+from lmtrace_decoders.nvme.queues import MOST_READS, SubmissionQueue
 
 if TYPE_CHECKING:
     from lmtrace_decoders.nvme.reconstruct import Reconstruction

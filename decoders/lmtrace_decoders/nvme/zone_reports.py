@@ -10,7 +10,7 @@ from lmtrace_decoders.nvme import facts, spool
 from lmtrace_decoders.nvme.zone_model import ACTIVE, ANY_STATE, OPENED, REPORTED, WITH_WRITE_POINTER, Zone
 
 if TYPE_CHECKING:
-    from lmtrace_decoders.nvme.queues import Command
+    from lmtrace_decoders.nvme.command import Command
     from lmtrace_decoders.nvme.reconstruct import Reconstruction
     from lmtrace_decoders.nvme.zones import Place
 

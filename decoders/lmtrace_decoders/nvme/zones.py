@@ -37,9 +37,9 @@ from lmtrace_decoders.nvme.zone_model import (
 from lmtrace_decoders.nvme.zone_reports import Report
 
 if TYPE_CHECKING:
+    from lmtrace_decoders.nvme.command import Command
     from lmtrace_decoders.nvme.controller import Controller, Function
     from lmtrace_decoders.nvme.namespaces import Namespace
-    from lmtrace_decoders.nvme.queues import Command
     from lmtrace_decoders.nvme.reconstruct import Reconstruction
 
 WRITES = (Nvm.WRITE, Nvm.WRITE_ZEROES, Nvm.ZONE_APPEND)
