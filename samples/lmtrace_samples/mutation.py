@@ -3,7 +3,7 @@
 A run is rehearsed first. Wherever the model is about to do something that matters, a *mutation* offers to do it
 wrongly, and nothing happens; the offers are counted. Then the seed draws one of them, and in the run itself, which is
 the same up to there, the offer with that number is taken. So a random fault always strikes, and it is known
-beforehand what it will be.
+beforehand what it will be. Where what comes later decides whether it breaks anything, that is asked of both.
 """
 
 from __future__ import annotations
@@ -32,8 +32,10 @@ class Plan:
         self.taken = taken
         self.count = 0
         self.offers: list[tuple[str, Fault, Proof | None]] = []
+        self.proof: Proof | None = None
+        """Of the offer that was taken."""
 
-    def drawn(self) -> int:
+    def drawn(self, without: set[int]) -> int:
         """Draw an offer: a group, then a kind within it, then an occasion, so that what is rare is not left out.
 
         Raises UsageError when nothing was offered.
@@ -41,7 +43,7 @@ class Plan:
         rng = Random(self.seed)
         found: dict[str, dict[str, list[int]]] = defaultdict(lambda: defaultdict(list))
         for number, (group, one, proof) in enumerate(self.offers):
-            if proof is None or proof():
+            if number not in without and (proof is None or proof()):
                 found[group][one.name].append(number)
         if not found:
             raise UsageError("this scenario does nothing that a random fault could spoil")
@@ -67,14 +69,16 @@ class Chance:
         """Offer a fault and return whether it happens.
 
         ``rules`` are the requirements it breaks, the nearest first, with spaces between them; ``info`` and
-        ``shared`` are as in :class:`~lmtrace.scenario.Fault`. ``proof`` is asked when the rehearsal has ended
-        whether it really breaks them, where that depends on what came later.
+        ``shared`` are as in :class:`~lmtrace.scenario.Fault`. ``proof`` is asked when the rehearsal has ended, and
+        when a run with the fault has, whether it really breaks them, where that depends on what comes later.
         """
         plan = self._plan
         number, plan.count = plan.count, plan.count + 1
         if plan.taken is None:
             first, *also = rules.split()
             plan.offers.append((self._group, Fault(kind, first, party, text, tuple(also), info, shared), proof))
+        if number == plan.taken:
+            plan.proof = proof
         return number == plan.taken
 
 

@@ -47,11 +47,11 @@ class Plot:
         }
         return captures, record
 
-    def rehearse(self, options: Options) -> Plan:
-        """Play without fault and return everything that could have gone wrong."""
+    def rehearse(self, options: Options, taken: int | None = None) -> Plan:
+        """Play without fault, or with an offer ``taken``, and return everything that could have gone wrong."""
         every = tuple(dict.fromkeys(link for shown in self.captures.values() for link in shown))
-        world = World(self.name, replace(options, fault=None), every, self.controllers, Record())
-        plan = Plan(self.name, options.seed)
+        world = World(self.name, replace(options, fault=None if taken is None else RANDOM), every, self.controllers, Record())
+        plan = Plan(self.name, options.seed, taken)
         offer(world, plan)
         for _ in world.play(self.script(world)):
             pass
@@ -64,9 +64,14 @@ plots: dict[str, Plot] = {}
 @lru_cache(maxsize=64)
 def _drawn(name: str, options: Options) -> tuple[int, Fault]:
     """Return the random fault of a run: the number of its offer, and what it is."""
-    plan = plots[name].rehearse(options)
-    number = plan.drawn()
-    return number, plan.offers[number][1]
+    plan, harmless = plots[name].rehearse(options), set[int]()
+    while True:
+        number = plan.drawn(harmless)
+        _, fault, proof = plan.offers[number]
+        again = None if proof is None else plots[name].rehearse(options, number).proof
+        if again is None or again():
+            return number, fault
+        harmless.add(number)
 
 
 def plot(

@@ -94,9 +94,10 @@ def _serving(chance: Chance) -> Callable[..., None]:
             "completion-out-of-place", CONTROLLER, "NVM21-4.2.1-n1 HMLM-5.1.17.1.2-n8",
             f"The completion of {name} is posted one slot late.",
         ):  # fmt: skip
-            queue.base += CQE_SIZE
+            base, late = queue.base, (queue.tail + 1) % queue.size - queue.tail
+            queue.base += CQE_SIZE * late
             original(queue, command, status, result)
-            queue.base -= CQE_SIZE
+            queue.base = base
             return
         if queue.qid and chance.strikes(
             "head-pointer", CONTROLLER, "NVM21-4.2.1-n6", f"The completion of {name} tells a head that is beyond.",

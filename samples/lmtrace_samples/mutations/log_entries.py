@@ -36,37 +36,52 @@ def written(world: World, chance: Chance) -> None:
 def _made(world: World, chance: Chance) -> Callable[..., DataQueue]:
     def made(original: Callable[..., DataQueue], *given: Any) -> DataQueue:
         queue = original(*given)
-        instead(queue, "write", _write(queue, world, chance))
+        ranges = Ranges(queue)
+        instead(queue, "changed", ranges.change)
+        instead(queue, "write", _write(queue, world, chance, ranges))
         return queue
 
     return made
 
 
 class Ranges:
-    """What the entries of one queue name, to tell whether what one of them lacks is in another."""
+    """What the entries of one queue name, to tell whether what one of them lacks is a loss that shows."""
 
-    def __init__(self) -> None:
+    def __init__(self, queue: DataQueue) -> None:
+        self.queue = queue
         self.blocks: list[range] = []
+        self.kinds: list[int] = []
+        self.changed: list[range] = []
+
+    def change(self, original: Callable[..., None], nsid: int, first: int, count: int, *rest: Any) -> None:
+        """Note blocks that change while they are logged, before they are rounded or put together with others."""
+        if self.queue.logging and not self.queue.closed:
+            self.changed.append(range(first, first + count))
+        original(nsid, first, count, *rest)
 
     def add(self, entry: bytes) -> int:
         """Note the range of an entry, and return its number."""
         first, count = CDQ_ENTRY["SLBA"].of(entry), CDQ_ENTRY["NLB"].of(entry) + 1
         self.blocks.append(range(first, first + count if CDQ_ENTRY["LBACIR"].of(entry) == 0 else first))
+        self.kinds.append(CDQ_ENTRY["ESA"].of(entry))
         return len(self.blocks) - 1
 
-    def only_here(self, number: int, blocks: range) -> Proof:
-        """Return whether some of these blocks are named by no entry but the one of this number."""
+    def lacks(self, number: int, blocks: range) -> Proof:
+        """Return whether some of these blocks changed and are named by no entry but the one of this number.
+
+        Nobody can tell unless the log is ended in order: what a reset or a full queue ends has no last entry.
+        """
 
         def proof() -> bool:
+            end = next((kind for kind in self.kinds[number + 1 :] if kind in CLOSING), None)
             others = [one for index, one in enumerate(self.blocks) if index != number]
-            return any(all(block not in one for one in others) for block in blocks)
+            changed = [block for block in blocks if any(block in one for one in self.changed)]
+            return end in (STOPPED, SUSPENDED) and any(all(block not in one for one in others) for block in changed)
 
         return proof
 
 
-def _write(queue: DataQueue, world: World, chance: Chance) -> Callable[..., None]:
-    ranges = Ranges()
-
+def _write(queue: DataQueue, world: World, chance: Chance, ranges: Ranges) -> Callable[..., None]:
     def write(original: Callable[..., None], slot: int, entry: bytes, function: Function) -> None:
         number = ranges.add(entry)
         kind = EntrySequence(CDQ_ENTRY["ESA"].of(entry))
@@ -82,7 +97,7 @@ def _write(queue: DataQueue, world: World, chance: Chance) -> Callable[..., None
         if changed is not None:
             original(slot, changed, function)
         elif not _placed(
-            original, queue, slot, entry, function, chance, ranges.only_here(number, ranges.blocks[number])
+            original, queue, slot, entry, function, chance, ranges.lacks(number, ranges.blocks[number])
         ):
             original(slot, entry, function)
 
@@ -154,7 +169,7 @@ def _range(queue: DataQueue, world: World, entry: bytes, chance: Chance, ranges:
         return _with(entry, LBACIR=1)
     if chance.strikes("range-without-range", CONTROLLER, "HMLM-NCS.5.6-n5", "An entry with a range says it has none."):
         return _with(entry, LBACIR=NO_RANGE)
-    alone = ranges.only_here(number, ranges.blocks[number])
+    alone = ranges.lacks(number, ranges.blocks[number])
     moved = (fields["SLBA"] + rng.choice((-16, -9, 9, 16, 33))) % (namespace.blocks - fields["NLB"])
     if abs(moved - fields["SLBA"]) > fields["NLB"]:
         text = f"An entry names blocks from {moved} on instead of those from {fields['SLBA']} on, which changed."
@@ -162,7 +177,7 @@ def _range(queue: DataQueue, world: World, entry: bytes, chance: Chance, ranges:
             return _with(entry, SLBA=moved)
     text = "An entry leaves out the last of the blocks that changed."
     last = ranges.blocks[number][-1:]
-    proof = ranges.only_here(number, last)
+    proof = ranges.lacks(number, last)
     if fields["NLB"] and chance.strikes("range-too-short", CONTROLLER, "HMLM-NCS.4.1.8-n5", text, proof=proof):
         return _with(entry, NLB=fields["NLB"] - 1)
     return None
