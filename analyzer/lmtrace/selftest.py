@@ -230,7 +230,7 @@ def _against(job: Job, name: str, before: Counter[Said], folder: Path) -> Played
     innocent = {
         rule
         for rule, severity, _, party in new
-        if severity == "error" and party not in (fault.party, "both") and not fault.shared
+        if severity == "error" and party not in (fault.party, "both") and not (fault.shared or fault.party == "both")
     }
     told, wrongly = (tuple(sorted(one, key=natural)) for one in (others, innocent))
     return Played(*about, by, told, wrongly)

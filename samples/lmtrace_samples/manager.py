@@ -38,6 +38,8 @@ class Manager:
         self.driver = side.drivers[0]
         self.queue: HostQueue | None = None
         self._buffer: Buffer | None = None
+        self.refused = False
+        """The last Resume was."""
 
     def start(self, depth: int = 8) -> Steps[None]:
         """Enable the managing controller, learn its limits, and create a queue to copy with."""
@@ -199,7 +201,8 @@ class Manager:
 
     def resume(self, cntlid: int, expect: Status = SUCCESS) -> Steps[None]:
         """Resume a controller."""
-        yield from self.send(Admin.MIGRATION_SEND, {10: MigrationSelect.RESUME, 11: cntlid}, expect)
+        ticket = yield from self.send(Admin.MIGRATION_SEND, {10: MigrationSelect.RESUME, 11: cntlid}, expect)
+        self.refused = ticket.status != SUCCESS
         self.world.note("resume", self.side, cntlid)
 
     def get(

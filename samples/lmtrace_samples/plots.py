@@ -50,7 +50,9 @@ class Plot:
     def rehearse(self, options: Options, taken: int | None = None) -> Plan:
         """Play without fault, or with an offer ``taken``, and return everything that could have gone wrong."""
         every = tuple(dict.fromkeys(link for shown in self.captures.values() for link in shown))
-        world = World(self.name, replace(options, fault=None if taken is None else RANDOM), every, self.controllers, Record())
+        world = World(
+            self.name, replace(options, fault=None if taken is None else RANDOM), every, self.controllers, Record()
+        )
         plan = Plan(self.name, options.seed, taken)
         offer(world, plan)
         for _ in world.play(self.script(world)):

@@ -214,6 +214,7 @@ class Tracker:
         yield manager.rng.randrange(1, 4) * US
         changes: list[tuple[int, int]] = []
         more, exponent = False, 0
+        before = {} if tracking is None else dict(tracking.changed)
         if tracking is not None:
             exponent = tracking.exponent
             changes, more = tracking.take(self.room(length), suspended)
@@ -222,7 +223,12 @@ class Tracker:
                 manager.record.changes += [(cntlid, start, count * size) for start, count in changes]
         still = suspended and tracking is not None and tracking.target.suspended_by is not None
         data = self.report(cntlid, exponent, changes, more, self.says_suspended(still))
-        yield from manager.to_host(command, data[:length])
+        try:
+            yield from manager.to_host(command, data[:length])
+        except Refused:
+            if tracking is not None:
+                tracking.changed = before | tracking.changed
+            raise
         return None
 
     def room(self, length: int) -> int:

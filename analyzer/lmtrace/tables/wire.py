@@ -291,7 +291,7 @@ entries uint32 Entries of the queue; null while not known.
 moved uint32 Entries that the tail or head moved over; null while not known.
 room uint32 Entries that a tail could move over by the last SQHD; null while not known, and for heads.
 size uint16 Bytes accessed.
-missing str Why there is no such queue: `never` created, `deleted`, or `creating` it is still under way.
+missing str Why there is no such queue: `never` created, `deleted`, still `creating`, or `not in the state` restored.
 after_report bool An event told before of an invalid value for this queue, and the host had taken it.
 read bool A read.
 early_ps int64 Time from a head to the posting of the first entry that it consumed, where that came later.

@@ -29,6 +29,7 @@ from lmtrace_decoders.both_ends.copies import (
 from lmtrace_decoders.both_ends.digests import digest_of
 from lmtrace_decoders.both_ends.ends import NEVER, End, Handover, numbers
 from lmtrace_decoders.both_ends.states import identify
+from lmtrace_decoders.dirty_log.periods import logs_of
 
 TOO_MANY = "more was moved than is followed one by one"
 MOST_NAMESPACES, MOST_ROWS = 64, 4096
@@ -341,7 +342,9 @@ def _log(handover: Handover, source: End, nsid: int, suspended: int) -> Log:
     table = handover.store.read("cdq_entries", names, terms)
     rows = {name: numbers(table, name) for name in names}
     started, since_full = _starts(handover, source, suspended, rows["last_tlp_id"][rows["esa"] == EntrySequence.FULL])
-    keep = (rows["lbacir"] == 0) & (rows["nsid"] == nsid) & (rows["slba"] >= 0) & (rows["slba"] < 1 << 62)
+    hidden = [one.hidden for one in logs_of(handover.store, source.link.where) if one.target == source.cntlid]
+    keep = np.isin(rows["id"], sorted(frozenset().union(*hidden)), invert=True)
+    keep &= (rows["lbacir"] == 0) & (rows["nsid"] == nsid) & (rows["slba"] >= 0) & (rows["slba"] < 1 << 62)
     count = np.where(keep, rows["nlb"] + 1, 0)
     if count.sum() > MOST_BLOCKS or count.max(initial=0) > MOST_BLOCKS:
         count[:] = 0

@@ -63,6 +63,8 @@ def _judge(sheet: Sheet, migration: _Migration, store: Store, place: Where) -> N
             continue
         for entry in period.entries:
             told = extent(entry)
+            if entry["id"] in sheet.log.hidden:
+                continue
             if told is not None and not entry["dlba"] and told != (0, END):
                 asked.append((period, entry, told))
     asked = [one for one in asked if migration.sharing.shares(one[1]["nsid"]) is not True]

@@ -62,6 +62,8 @@ class QueueLog:
     slots: int
     created: tuple[int, int]
     periods: list[Period] = field(default_factory=list)
+    hidden: frozenset[int] = frozenset()
+    """Numbers of the entries that its host does not find: it waits for another slot, or another phase."""
 
 
 @dataclass(slots=True)
@@ -102,9 +104,23 @@ def logs_of(store: Store, place: Where) -> list[QueueLog]:
         mine = sorted(entries[key], key=_posted)
         first = bisect_right(mine, log.created[0], key=_posted)
         entries[key], mine = mine[:first], mine[first:]
+        log.hidden = frozenset(_hidden(log.slots, mine))
         moments = sorted(_moments(log, about, lives), key=lambda one: one.fetched)
         _divide(log, [one for one in moments if log.created[0] < one.fetched < until], _Entries(mine))
     return logs
+
+
+def _hidden(slots: int, entries: list[dict[str, Any]]) -> set[int]:
+    """Return the entries that a host which takes one slot after the other never comes to, or takes for old ones."""
+    slot, phase = 0, True
+    waiting: dict[tuple[int, bool], int] = {}
+    for row in entries:
+        waiting[row["slot"], bool(row["cdqp"])] = row["id"]
+        while waiting.pop((slot, phase), None) is not None:
+            slot += 1
+            if slot == slots:
+                slot, phase = 0, not phase
+    return set(waiting.values())
 
 
 def _posted(row: dict[str, Any]) -> int:

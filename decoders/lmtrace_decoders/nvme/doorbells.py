@@ -46,13 +46,17 @@ def _move(controller: Controller, queue: Queue | None, value: int) -> tuple[int,
 
 
 def _missing(controller: Controller, is_cq: bool, qid: int) -> int:
-    """Return why there is no queue, as a number of `MISSING`: being created, deleted, or never created."""
+    """Return why there is no queue, as a number of `MISSING`: being created, deleted, not restored, never created."""
     admin = controller.sqs.get(0)
     opcode = Admin.CREATE_IO_CQ if is_cq else Admin.CREATE_IO_SQ
     for one in admin.outstanding.values() if admin is not None else ():
         if one.opcode == opcode and one.dword(10) & 0xFFFF == qid:
             return MISSING.index("creating")
-    return MISSING.index("deleted" if (is_cq, qid) in controller.gone else "never")
+    if (is_cq, qid) in controller.gone:
+        return MISSING.index("deleted")
+    # Whoever made the state may have left it out; its host goes on with what it had.
+    restored = any(one.origin == "state data" for one in (*controller.sqs.values(), *controller.cqs.values()))
+    return MISSING.index("not in the state" if restored else "never")
 
 
 class Doorbells:

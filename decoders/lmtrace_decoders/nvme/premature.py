@@ -31,6 +31,9 @@ class Prematures:
         run = self._run
         sqid, cid = cqe[10] | cqe[11] << 8, cqe[12] | cqe[13] << 8
         sq = cq.controller.sqs.get(sqid)
+        if sq is not None and sq.doubled.get(cid):
+            sq.doubled[cid] -= 1  # that of the other command with this identifier, whichever came first
+            return
         row = run.output.unmatched_completion(cq, slot, cqe, time, tlp)
         orphan = cq.controller.orphans.get(sqid, {}).get(cid)
         row["sq_deleted"] = orphan is not None

@@ -120,6 +120,8 @@ class SubmissionQueue(Queue):
     """A Delete I/O Submission Queue for it was fetched."""
     premature: dict[int, Premature] = field(default_factory=dict)
     """By CID, completions of entries that were submitted and not fetched yet."""
+    doubled: dict[int, int] = field(default_factory=dict)
+    """By CID, commands that were outstanding when another one with it came: their completions are still due."""
 
     def begin(self) -> None:
         """Start to follow SQHD where the queue's start is known."""

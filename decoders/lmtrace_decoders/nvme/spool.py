@@ -38,7 +38,7 @@ COMPLETED, OUTSTANDING, RESET, DELETED = range(len(OUTCOMES))
 LEARNT = ("seen", "inferred", "given")
 SEEN, INFERRED, GIVEN = range(len(LEARNT))
 QUEUE_KINDS = ("SQ", "CQ")
-MISSING = ("never", "deleted", "creating")
+MISSING = ("never", "deleted", "creating", "not in the state")
 """Why there is no queue whose doorbell is written."""
 _FABRICS = 1 << 30
 """Marks the code of a Fabrics command's name, which is that of its type."""

@@ -127,7 +127,11 @@ class Submissions:
         self._fetch_links(command, request, tlps)
         before = sq.outstanding.pop(command.cid, None)
         if before is not None:
-            command.cid_in_use = True
+            # A host that was given a completion has the identifier back; what was read before its doorbell is old.
+            told = bool(facts.known(before, "cqe_before_fetch"))
+            command.cid_in_use = rung is not None and not told
+            if command.cid_in_use:
+                sq.doubled[command.cid] = sq.doubled.get(command.cid, 0) + 1
             run.completions.end(before, spool.OUTSTANDING)
         sq.outstanding[command.cid] = command
         facts.fused(command, sq.by_slot.get((slot - 1) % sq.modulus))

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from lmtrace.events import SetControllerState
 from lmtrace.known import Known
 from lmtrace.rule import Verdict, rule
-from lmtrace.session import Session
+from lmtrace.session import Phase, Session
 from lmtrace.spec.nvme import INVALID_FIELD
 from lmtrace_rules.hmlm.causes import cause, refused
 from lmtrace_rules.hmlm.get_state import NO_FORMATS
@@ -54,10 +54,20 @@ def state_of_unsupported_version_set(command: SetControllerState, session: Sessi
     yield from refused(command, session, "HMLM-5.1.17.1.3-n26", other=None, condition=condition)
 
 
+def _of_two_formats(command: SetControllerState, session: Session, name: str) -> bool:
+    """Whether the first part of a sequence named another format: which of them counts is not specified."""
+    if command.opens or session.phase(command) is not Phase.OPEN:
+        return False
+    first = session.transfer(command.function, command.target).commands[0]
+    return first.field(name) != command.field(name)
+
+
 @cause("HMLM-5.1.17.1.3-n27", SetControllerState, INVALID_FIELD, unseen=NO_SENT_HEADER)
 def _version_part_without_version(command: SetControllerState, session: Session) -> Known:
     if command.csvi:
         return Known.NO
+    if _of_two_formats(command, session, "CSVI"):
+        return Known.UNKNOWN
     dwords = sent_with(command, session).state.header("NVMECSS")
     return at_commit(command, Known.of(None if dwords is None else dwords != 0))
 
@@ -77,6 +87,12 @@ def version_part_set_without_version(command: SetControllerState, session: Sessi
 
         5us set_controller_state target=2 csvi=0 csuuidi=1 seqind=3
             vendor dwords=4
+
+    Silent::
+
+        3us set_controller_state target=2 csvi=1 csuuidi=1 seqind=1
+            nvme niosq=0
+        5us set_controller_state target=2 csvi=0 csuuidi=1 seqind=2 csol=56 numd=0 status=0/00h
 
     Breaks::
 
@@ -126,6 +142,8 @@ def state_of_unsupported_uuid_set(command: SetControllerState, session: Session)
 def _vendor_part_without_uuid(command: SetControllerState, session: Session) -> Known:
     if command.csuuidi:
         return Known.NO
+    if _of_two_formats(command, session, "CSUUIDI"):
+        return Known.UNKNOWN
     dwords = sent_with(command, session).state.header("VSS")
     return at_commit(command, Known.of(None if dwords is None else dwords != 0))
 
@@ -147,6 +165,13 @@ def vendor_part_set_without_uuid(command: SetControllerState, session: Session) 
         5us set_controller_state target=2 csvi=1 csuuidi=1 seqind=3
             nvme niosq=0
             vendor dwords=4
+
+    Silent::
+
+        3us set_controller_state target=2 csvi=1 csuuidi=1 seqind=1
+            nvme niosq=0
+            vendor dwords=4
+        5us set_controller_state target=2 csvi=1 csuuidi=0 seqind=2 csol=72 numd=0 status=0/00h
 
     Breaks::
 

@@ -178,6 +178,10 @@ def doorbell_of_no_queue(batch: pa.RecordBatch) -> Broken:
     Silent::
 
         1us doorbells kind=SQ qid=7 exists=no missing=deleted
+
+    Silent::
+
+        1us doorbells kind=SQ qid=7 exists=no missing="not in the state"
     """
     qid, tails = numbers(batch, "qid"), _of(batch, "SQ")
     return found(

@@ -51,7 +51,7 @@ def _unsupported(cc: dict[str, int], cap: dict[str, int] | None) -> str | None:
         return f"CSS is {cc['CSS']}, AMS {cc['AMS']}, and one of them is reserved"
     if cap is None:
         return None
-    if not cap["CSS"] & sets[cc["CSS"]]:
+    if cap["CSS"] and not cap["CSS"] & sets[cc["CSS"]]:  # a controller that offers none leaves no right choice
         return f"CSS is {cc['CSS']}, CAP.CSS {cap['CSS']:02X}h"
     if not cap["MPSMIN"] <= cc["MPS"] <= cap["MPSMAX"]:
         return f"MPS is {cc['MPS']}, the controller takes {cap['MPSMIN']} to {cap['MPSMAX']}"
@@ -92,6 +92,11 @@ def enabled_with_what_is_not_supported(event: PropertyAccess, session: Session) 
     Silent::
 
         2us property_access write=yes property=CC value=0x460061
+
+    Silent::
+
+        1us property_access property=CAP value=0x004000000f0107ff
+        2us property_access write=yes property=CC value=0x460001
 
     Silent::
 
@@ -147,6 +152,13 @@ def queue_created_without_entry_size(command: CreateIoQueue, session: Session) -
     Silent::
 
         2us create_io_sq
+
+    Silent::
+
+        0us property_access write=yes property=CC value=0x460001
+        1us identify_controller
+            data sqes=0x77 cqes=0x44
+        2us create_io_sq
     """
     name, offered = ("IOSQES", "SQES") if command.kind == "SQ" else ("IOCQES", "CQES")
     seen = session.registers.of(command.function).latest(Property.CC)
@@ -155,6 +167,9 @@ def queue_created_without_entry_size(command: CreateIoQueue, session: Session) -
         return
     size, told = fields_of(seen.value)[name], session.of_function(command.function).limit(offered)
     least, most = (told & 0xF, told >> 4) if told else (LEAST_ENTRY[name], 15)
+    if size == LEAST_ENTRY[name] < least:
+        yield not_observable("the controller offers only sizes that entries do not have", command)
+        return
     yield expect(
         least <= size <= most, f"CC.{name} is {size} when {command.queue} is created, of {least} to {most}", command
     )

@@ -34,8 +34,9 @@ def _offset(driver: Driver, qid: int, completion: bool) -> int:
 
 
 def _rings(
-    name: str, rule: str, text: str, completion: bool, change: Callable[[Driver, Callable[..., None], int], Any]
-) -> None:
+    name: str, rule: str, text: str, completion: bool, change: Callable[[Driver, Callable[..., None], int], Any],
+    shared: bool = False,
+) -> None:  # fmt: skip
     """Register the fault of a host that writes one doorbell of its queue wrongly: ``change(driver, ring, value)``."""
 
     def apply(world: World) -> None:
@@ -52,7 +53,7 @@ def _rings(
         instead(driver, "ring", ring)
 
     apply.__doc__ = text
-    fault(name, rule, SCENARIO, party="host")(apply)
+    fault(name, rule, SCENARIO, party="host", shared=shared)(apply)
 
 
 def _twice(driver: Driver, ring: Callable[[int], None], value: int) -> None:
@@ -74,7 +75,8 @@ def _elsewhere(driver: Driver, ring: Callable[[int], None], value: int) -> None:
     driver.root.write(_offset(driver, 6, False), bytes((1, 0, 0, 0)))
 
 
-_rings("tail-beyond-queue", "NVM21-3.3.1.2-n1", "A tail is written that the queue does not have.", False, _beyond)
+_rings("tail-beyond-queue", "NVM21-3.3.1.2-n1", "A tail is written that the queue lacks, and the controller goes on.",
+       False, _beyond, shared=True)  # fmt: skip
 _rings("head-beyond-queue", "NVM21-3.3.1.2-n2", "A head is written that the queue does not have.", True, _beyond)
 _rings("tail-written-again", "NVM21-3.3.1.2-n3", "A tail is written twice.", False, _twice)
 _rings("head-written-again", "NVM21-3.3.1.2-n4", "A head is written twice.", True, _twice)
@@ -160,9 +162,9 @@ def tail_beyond(world: World) -> None:
     instead(driver, "ring", ring)
 
 
-@fault("invalid-doorbell-ignored", "NVM21-3.3.1.2-n10", SCENARIO, party="host")
+@fault("invalid-doorbell-ignored", "NVM21-3.3.1.2-n10", SCENARIO, party="host", shared=True)
 def invalid_doorbell_ignored(world: World) -> None:
-    """The host is told that a tail was invalid, and goes on with the queue."""
+    """The host is told that a tail was invalid, and goes on with the queue, as does the controller."""
     tail_beyond(world)
     controller = _controller(world)
 

@@ -213,7 +213,10 @@ def completion_of_deleted_queue(world: World) -> None:
 # -- how queues are created ---------------------------------------------------------------------------------------
 
 
-def _asks(name: str, rule: str, text: str, opcode: int, change: Callable[[Driver, dict[str, Any]], None]) -> None:
+def _asks(
+    name: str, rule: str, text: str, opcode: int, change: Callable[[Driver, dict[str, Any]], None],
+    shared: bool = False,
+) -> None:  # fmt: skip
     """Register the fault of a host that creates its queue with something else; the controller takes it."""
 
     def apply(world: World) -> None:
@@ -232,7 +235,7 @@ def _asks(name: str, rule: str, text: str, opcode: int, change: Callable[[Driver
         instead(driver, "command", command)
 
     apply.__doc__ = text
-    fault(name, rule, SCENARIO, party="host")(apply)
+    fault(name, rule, SCENARIO, party="host", shared=shared)(apply)
 
 
 def _more_entries(driver: Driver, named: dict[str, Any]) -> None:
@@ -248,7 +251,7 @@ def _urgent(driver: Driver, named: dict[str, Any]) -> None:
 
 
 _asks("queue-larger-than-allowed", "NVM21-5.2.1-n4", "The host creates a queue with more entries than CAP.MQES.",
-      Admin.CREATE_IO_CQ, _more_entries)  # fmt: skip
+      Admin.CREATE_IO_CQ, _more_entries, shared=True)  # fmt: skip
 _asks("queue-within-a-page", "NVM21-5.2.1-n6", "The host puts the beginning of a queue within a page.",
       Admin.CREATE_IO_CQ, _misplaced)  # fmt: skip
 _asks("priority-with-round-robin", "NVM21-5.2.2-n5", "The host gives a queue a priority, with round robin.",
@@ -261,7 +264,7 @@ def misaligned_queue_created(world: World) -> None:
     known["queue-within-a-page"].change(world)
 
 
-@fault("submission-queue-first", "NVM21-5.2.2-n6", SCENARIO, party="host")
+@fault("submission-queue-first", "NVM21-5.2.2-n6", SCENARIO, party="host", shared=True)
 def submission_queue_first(world: World) -> None:
     """The host creates a submission queue before its completion queue, and the controller bears it."""
     driver, controller = _driver(world), _controller(world)

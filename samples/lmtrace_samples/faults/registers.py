@@ -31,7 +31,7 @@ def _controller(world: World) -> Engine:
     return world.sides[0].manager
 
 
-def _tells(name: str, rule: str, text: str, place: int, value: Value, of: int = 0, size: int = 4) -> None:
+def _tells(name: str, rule: str, text: str, place: int, value: Value, of: int = 0, shared: bool = False) -> None:
     """Register the fault of a controller that tells something else in a property."""
 
     def change(world: World) -> None:
@@ -50,7 +50,7 @@ def _tells(name: str, rule: str, text: str, place: int, value: Value, of: int = 
         instead(controller, "read", read)
 
     change.__doc__ = text
-    fault(name, rule, SCENARIO)(change)
+    fault(name, rule, SCENARIO, shared=shared)(change)
 
 
 def _writes(name: str, rule: str, text: str, place: int, value: Callable[[int, int], int | None]) -> None:
@@ -105,8 +105,6 @@ for _name, _rule, _text, _place, _value in (
      lambda controller, right, told: right - told % 2),
     ("ready-without-being-enabled", "NVM21-3.1.4.6-n1", "A disabled controller becomes ready again.", Property.CSTS,
      lambda controller, right, told: right | (told % 2 and not controller.enabled)),
-    ("never-ready", "NVM21-3.5.3-n1", "A controller does not become ready.", Property.CSTS,
-     lambda controller, right, told: right & ~READY),
     ("ready-for-ever", "NVM21-3.1.4.6-n2", "A disabled controller stays ready.", Property.CSTS,
      lambda controller, right, told: right | READY if told and not controller.enabled else right),
     ("shutdown-status-reserved", "NVM21-3.1.4.6-n3", "SHST is 3 while the controller shuts down.", Property.CSTS,
@@ -123,6 +121,8 @@ for _name, _rule, _text, _place, _value in (
      lambda controller, right, told: right & ~0xC | UNDER_WAY if right & 0xC else right),
 ):  # fmt: skip
     _tells(_name, _rule, _text, int(_place), _value)
+_tells("never-ready", "NVM21-3.5.3-n1", "A controller does not become ready, and the host goes on.", int(Property.CSTS),
+       lambda controller, right, told: right & ~READY, shared=True)  # fmt: skip
 _tells("buffer-not-offered", "NVM21-3.1.4.11-n1", "CMBSZ has a size though CAP.CMBS is 0.", int(Property.CMBSZ),
        lambda controller, right, told: 0x4018, of=USED)  # fmt: skip
 

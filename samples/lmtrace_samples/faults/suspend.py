@@ -192,9 +192,9 @@ def data_queue_deleted_unasked(world: World) -> None:
     instead(world.sides[0].manager, "suspend_ended", ended)
 
 
-@fault("suspend-wants-data-queue", "HMLM-5.1.17.1.1-n18", "refusals")
+@fault("suspend-wants-data-queue", "HMLM-5.1.17.1.1-n18", "refusals", shared=True)
 def suspend_wants_data_queue(world: World) -> None:
-    """Suspend with DUDMQ is refused because the controller has no data queue."""
+    """Suspend with DUDMQ is refused because the controller has no data queue, and the host goes on."""
     side = world.sides[0]
 
     def silence(original: Callable[[Controller], Steps[None]], target: Controller) -> Steps[None]:

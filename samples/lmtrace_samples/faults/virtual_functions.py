@@ -194,7 +194,7 @@ _forgets("more-resources-than-possible", "NVM21-5.2.6-n3", "assign-many",
          "A controller is assigned more resources than it may have.")  # fmt: skip
 
 
-@fault("resources-of-running-controller", "NVM21-5.2.6-n1", SCENARIO, party="host")
+@fault("resources-of-running-controller", "NVM21-5.2.6-n1", SCENARIO, party="host", shared=True)
 def resources_of_running_controller(world: World) -> None:
     """The host assigns resources to a controller that is online, and the controller lets it."""
     world.sides[0].manager.forgotten.add("assign-online")
@@ -207,9 +207,9 @@ def _acts(world: World, change: Callable[[Callable[[Command], Any], Command], An
     manager.admin[Admin.VIRTUALIZATION_MANAGEMENT] = lambda command: change(original, command)
 
 
-@fault("controller-without-resources-online", "NVM21-5.2.6-n4", SCENARIO)
+@fault("controller-without-resources-online", "NVM21-5.2.6-n4", SCENARIO, shared=True)
 def controller_without_resources_online(world: World) -> None:
-    """A controller whose queue resources were all taken away goes online."""
+    """A controller whose queue resources were all taken away goes online, and its host uses queues it was refused."""
     manager = world.sides[0].manager
     manager.forgotten.add("online-without")
 

@@ -37,7 +37,10 @@ def _managing(manager: ManagementController, chance: Chance) -> Callable[..., No
         if command.queue.qid == 0 and status == SUCCESS:
             result = _told(manager, command, result, chance)
         text = "A completion has a reserved status code type."
-        if command.queue.qid == 0 and chance.strikes("status-code-type", CONTROLLER, "NVM21-4.2.3-n1", text):
+        if command.queue.qid == 0 and chance.strikes(
+            "status-code-type", CONTROLLER, "NVM21-4.2.3-n1", text, shared=True,
+        ):  # fmt: skip
+            # Its host goes on as if the command had succeeded.
             status = Status(chance.rng().choice((4, 5, 6)), status.sc)
         original(queue, command, status, result)
 

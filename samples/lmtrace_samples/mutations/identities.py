@@ -78,7 +78,7 @@ def _data(chance: Chance) -> Callable[..., bytes]:
         if chance.strikes("formats-do-not-fit", CONTROLLER, "HMLM-5.1.13.2.21-n1", text):
             return bytes([rng.randrange(1, 256), 255]) + made[2:]
         text = f"The controller lists state version {version:X}h."
-        if chance.strikes("version-unknown", CONTROLLER, "HMLM-5.1.13.2.21-n2", text, info=True):
+        if chance.strikes("version-unknown", CONTROLLER, "HMLM-5.1.13.2.21-n2", text, info=True, shared=True):
             return made[:2] + version.to_bytes(2, "little") + made[4:]
         text = f"Byte {place}, which is behind the lists of state formats, is not zero."
         if chance.strikes("formats-trailed", CONTROLLER, "HMLM-5.1.13.2.21-n1", text, info=True):

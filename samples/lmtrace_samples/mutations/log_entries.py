@@ -96,9 +96,7 @@ def _write(queue: DataQueue, world: World, chance: Chance, ranges: Ranges) -> Ca
         )
         if changed is not None:
             original(slot, changed, function)
-        elif not _placed(
-            original, queue, slot, entry, function, chance, ranges.lacks(number, ranges.blocks[number])
-        ):
+        elif not _placed(original, queue, slot, entry, function, chance, ranges.lacks(number, ranges.blocks[number])):
             original(slot, entry, function)
 
     return write
@@ -138,7 +136,9 @@ def _sequence(kind: EntrySequence, entry: bytes, chance: Chance) -> bytes | None
         if kind != end and kind != FIRST:
             text = f"An entry that is {kind.name.lower()} says {end.name.lower()}."
             rules = f"{rule} {MISSING[kind]}" if kind in MISSING else rule
-            if chance.strikes(f"{kind.name.lower()}-as-{end.name.lower()}", CONTROLLER, rules, text):
+            # A host that reads of a full log has to copy all anew, and does not.
+            shared = end == FULL
+            if chance.strikes(f"{kind.name.lower()}-as-{end.name.lower()}", CONTROLLER, rules, text, shared=shared):
                 return _with(entry, ESA=end)
     if kind != ORDINARY:
         text = f"An entry that is {kind.name.lower()} says that it is an ordinary one."

@@ -110,13 +110,16 @@ class Migration:
         self.world.note("set", self.destination, self.target)
 
     def start_destination(self) -> Steps[None]:
-        """Map the tenant's memory at the destination, resume there, and let the tenant run."""
+        """Map the tenant's memory at the destination, resume there, and let the tenant run, unless that is refused."""
         receiver = self.destination.drivers[self.target]
         receiver.memory.adopt(self.tenant.driver.memory)
         old = self.tenant.driver
         self.tenant.move(receiver)
         receiver.freeze()
         yield from self.world.resume_destination(self.there, self.target)
+        if self.there.refused:
+            self.tenant.stop()
+            return
         for qid in [qid for qid in old.queues if qid]:
             del old.queues[qid]
         yield 40 * US
