@@ -14,8 +14,7 @@ from lmtrace_decoders.fabrics.state import Association, Command
 from lmtrace_decoders.migration_match import Read
 from lmtrace_decoders.migration_record import Source, Steps
 from lmtrace_decoders.migration_states import States
-from lmtrace_decoders.nvme.protection import ACTION
-from lmtrace_decoders.nvme.transfer import BlockFormat, Entry, admin_bytes, io_bytes, moves_blocks
+from lmtrace_decoders.nvme.transfer import PROTECTION_ACTION, BlockFormat, Entry, admin_bytes, io_bytes, moves_blocks
 
 if TYPE_CHECKING:
     from lmtrace_decoders.fabrics.decode import Fabrics
@@ -43,7 +42,7 @@ def expected_bytes(command: Command) -> int | None:
     block = None
     if connection.association is not None and moves_blocks(command.opcode):
         block = connection.association.blocks.get(nsid)
-    return io_bytes(entry, block, None if entry.cdw12 & ACTION else False)[0]
+    return io_bytes(entry, block, None if entry.cdw12 & PROTECTION_ACTION else False)[0]
 
 
 class Admin:

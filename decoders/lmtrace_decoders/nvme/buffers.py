@@ -15,11 +15,19 @@ from lmtrace_decoders.nvme.command import OVERLAPS
 from lmtrace_decoders.nvme.controller_memory import INSIDE, LIST_INSIDE, WITHHELD, pointers
 from lmtrace_decoders.nvme.memory_map import DATA, LIST, METADATA, READ, WRITE
 from lmtrace_decoders.nvme.namespaces import BROADCAST
-from lmtrace_decoders.nvme.protection import ACTION, judge, kept_for
+from lmtrace_decoders.nvme.protection import judge, kept_for
 from lmtrace_decoders.nvme.prp import ListReader, PrpTransfer
 from lmtrace_decoders.nvme.reservations import COMMANDS as RESERVATIONS
 from lmtrace_decoders.nvme.sgl import DESCRIPTOR, FIRST_METADATA_SEGMENT, MOST_OWN, SglTransfer
-from lmtrace_decoders.nvme.transfer import BlockFormat, Entry, admin_bytes, io_bytes, key_value_bytes, moves_blocks
+from lmtrace_decoders.nvme.transfer import (
+    PROTECTION_ACTION,
+    BlockFormat,
+    Entry,
+    admin_bytes,
+    io_bytes,
+    key_value_bytes,
+    moves_blocks,
+)
 
 if TYPE_CHECKING:
     from lmtrace_decoders.nvme.command import Command
@@ -135,7 +143,7 @@ class Buffers:
         if block is None or not block.metadata or not moves_blocks(command.opcode):
             return False
         made = command.metadata_made = self._run.conditions.makes_metadata(command, namespace)
-        if made is not None and command.dword(12) & ACTION and namespace.told:
+        if made is not None and command.dword(12) & PROTECTION_ACTION and namespace.told:
             facts.note(command, "metadata_made", made)
         return made
 

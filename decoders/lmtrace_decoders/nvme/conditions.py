@@ -12,6 +12,7 @@ from lmtrace.spec.nvme import CAP, IDENTIFY_CONTROLLER, Admin, Cns, CommandSet, 
 from lmtrace_decoders.nvme.facts import note
 from lmtrace_decoders.nvme.namespaces import BROADCAST
 from lmtrace_decoders.nvme.protection import FORMATS, TYPE_1, Protection, protection_of
+from lmtrace_decoders.nvme.transfer import PROTECTION_ACTION
 
 if TYPE_CHECKING:
     from lmtrace.pieces import Pieces
@@ -33,8 +34,8 @@ SMART, READ_ONLY = 2, 1 << 3
 """The log page with the critical warnings, and the one of them that all media are read only."""
 MULTIPLE_PORTS, EXTENDED_FORMATS, PLACEMENT, DIRECTIVES = 1 << 0, 1 << 15, 1 << 19, 1 << 5
 """Bits of CMIC, CTRATT (ELBAS and FDPS) and OACS."""
-FORMAT_CHECKS, REFERENCE_CHECK, PROTECTION_ACTION = 0xF << 26, 1 << 26, 1 << 29
-"""PRINFO in CDW12: all of it, the check of the reference tag, and PRACT."""
+FORMAT_CHECKS, REFERENCE_CHECK = 0xF << 26, 1 << 26
+"""PRINFO in CDW12: all of it, and the check of the reference tag."""
 ENABLE_DIRECTIVE, STREAMS = 1, 1
 UNWRITTEN_ERRORS = 1 << 16
 """DULBE in CDW11 of Error Recovery."""

@@ -14,6 +14,7 @@ from numba import njit
 from lmtrace.pieces import Pieces
 from lmtrace.spec.nvme import CommandSet, Nvm
 from lmtrace_decoders.nvme.facts import known, note
+from lmtrace_decoders.nvme.transfer import PROTECTION_ACTION
 
 if TYPE_CHECKING:
     from lmtrace_decoders.nvme.command import Command
@@ -28,8 +29,6 @@ MOST_KEPT = 1 << 22
 """Bytes of one command's data that are kept to be compared with their tags."""
 POLYNOMIAL = 0x8BB7
 """That of the CRC of T10 DIF, most significant bit first, which starts with 0."""
-ACTION = 1 << 29
-"""PRACT in CDW12."""
 NO_CHECK, NO_REFERENCE = 0xFFFF, 0xFFFFFFFF
 """Application tag of blocks that are not checked; with type 3 the reference tag has to be this one too."""
 _ELBAF, _MOST_FORMATS = 12, 64
@@ -95,7 +94,7 @@ def kept_for(command: Command, protection: Protection | None, block: BlockFormat
     """Return what is to hold the blocks of a command that moves protection information, None for another one."""
     if protection is None or block is None or not protection.kind or not protection.short:
         return None
-    if command.opcode not in MOVERS or command.csi == CommandSet.KEY_VALUE or command.dword(12) & ACTION:
+    if command.opcode not in MOVERS or command.csi == CommandSet.KEY_VALUE or command.dword(12) & PROTECTION_ACTION:
         return None
     if command.expected is None or not 0 < command.expected <= MOST_KEPT:
         return None

@@ -84,6 +84,8 @@ def _feature_bytes(entry: Entry) -> int | None:
 
 
 _BLOCK_MOVERS = frozenset({Nvm.WRITE, Nvm.READ, Nvm.COMPARE, Nvm.ZONE_APPEND})
+PROTECTION_ACTION = 1 << 29
+"""PRACT in CDW12: the controller makes protection information, and strips it."""
 SET_ZONE_DESCRIPTOR = 0x10
 """ZSA of Zone Management Send."""
 _COPY_RANGE = {0: 32, 1: 40, 2: 32, 3: 40}

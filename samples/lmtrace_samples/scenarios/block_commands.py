@@ -29,6 +29,8 @@ PLAIN, GUARDED, OTHER, BROADCAST = 1, 2, 3, 0xFFFFFFFF
 """Namespaces: a plain one, one with protection information, and one with larger blocks."""
 BLOCK, LARGER, BLOCKS = 512, 4096, 1024
 REFERENCE, STREAM, DIRECTIVE = 1 << 26, 1 << 20, 1 << 16
+WRITTEN, NEVER_WRITTEN, RELEASED, ZEROED, SHARED = range(300, 400, 20)
+"""First blocks of what is read again."""
 ENABLE_STREAMS = 1 << 8 | 1
 EXCLUSIVE_WRITE, EXCLUSIVE_REGISTRANTS = 1, 4
 
@@ -99,6 +101,7 @@ def block_commands(world: World) -> Steps[None]:
     yield from _limits(host)
     yield from _contents(host)
     yield from _copies(host)
+    yield from _read_again(*hosts)
     yield from _protection(host, shared)
     yield from _reservations(*hosts)
     yield 20 * US
@@ -172,6 +175,22 @@ def _copies(host: Host) -> Steps[None]:
     yield from host.send(Nvm.COPY, 68, 1, OVERLAPPING, data=_source(64, 8))
     yield from host.send(Nvm.COPY, 256, 1, data=_source(64, 8, PLAIN), bits=2 << 8)
     yield from host.send(Nvm.COPY, 256, 1, INCOMPATIBLE, data=_source(64, 8, OTHER), bits=2 << 8)
+
+
+def _read_again(host: Host, other: Host) -> Steps[None]:
+    """Read what was written, zeroed, deallocated, never written, and written through the other controller."""
+    yield from host.send(Nvm.WRITE, WRITTEN, 8)
+    yield from host.send(Nvm.READ, WRITTEN, 8)
+    for _ in range(2):
+        yield from host.send(Nvm.READ, NEVER_WRITTEN, 4)
+    yield from host.send(Nvm.WRITE, RELEASED, 8)
+    yield from host.send(Nvm.DATASET_MANAGEMENT, 0, 1, data=_range(RELEASED, 4), dw11=4)
+    yield from host.send(Nvm.READ, RELEASED, 8)
+    yield from host.send(Nvm.WRITE, ZEROED, 8)
+    yield from host.send(Nvm.WRITE_ZEROES, ZEROED, 8)
+    yield from host.send(Nvm.READ, ZEROED, 8)
+    yield from host.send(Nvm.WRITE, SHARED, 8)
+    yield from other.send(Nvm.READ, SHARED, 8)
 
 
 def _protection(host: Host, shared: BlockState) -> Steps[None]:
