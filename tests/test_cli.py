@@ -126,13 +126,19 @@ def test_a_waived_violation_does_not_fail(faulty: Path, tmp_path: Path) -> None:
         (["check", "text.txt", "--rules", "."], "holds no rule file"),
         (["check", "text.txt", "--payload", "all"], "'all' is not one of 'keep', 'control', 'hash'"),
         (["report", "."], ". is not a run of lmtrace"),
-        (["log", "gone"], "gone is not a run of lmtrace"),
+        (["log", "gone"], "gone does not exist; name the folder that"),
+        (["log", "text.txt"], "no check of text.txt left text.txt.lmtrace beside it; run lmtrace check text.txt first"),
+        (["check", "text.txt", "--rules", "gone"], "gone is no folder"),
+        (["check", "text.txt", "--baseline", "gone"], "cannot read the baseline gone"),
+        (["check", "text.txt", "--baseline", "text.txt"], "the baseline text.txt is not what lmtrace check leaves"),
+        (["check", "text.txt", "--baseline", "."], "the baseline . is neither a run of lmtrace nor a folder of runs"),
         (["rules", "NVM21_9"], "no rule or profile 'NVM21_9'"),
         (["synth"], "name a scenario; lmtrace synth --list shows them"),
-        (["synth", "nope", "-o", "a.vcd"], "no scenario 'nope'; there are:"),
+        (["synth", "nope", "-o", "a.vcd"], "no scenario 'nope'; lmtrace synth --list shows all"),
+        (["synth", "migratoin", "-o", "a.vcd"], "no scenario 'migratoin'; nearest: migration"),
         (["synth", "migration"], "name the capture to write with -o"),
         (["synth", "migration", "-o", "a.xyz"], "cannot write a.xyz: a capture ends in"),
-        (["synth", "migration", "--fault", "nope", "-o", "a.vcd"], "has no fault 'nope'; it has:"),
+        (["synth", "migration", "--fault", "nope", "-o", "a.vcd"], "has no fault 'nope'; "),
         (["chek"], "No such command 'chek'"),
         (["check", "--nope"], "No such option: --nope"),
     ],
@@ -157,6 +163,88 @@ def test_in_a_batch_one_that_cannot_be_checked_stops_nothing(faulty: Path, tmp_p
     assert done.stderr.startswith("lmtrace: b.pcapng is no capture")
     assert (tmp_path / "a.pcapng.lmtrace").is_dir() and (tmp_path / "c.pcapng.lmtrace").is_dir()
     assert lmtrace("check", "--batch", "a.pcapng", "c.pcapng", folder=tmp_path).returncode == 1
+
+
+def test_a_batch_ends_with_its_sum_and_may_leave_its_runs_elsewhere(faulty: Path, tmp_path: Path) -> None:
+    for name in ("a.pcapng", "c.pcapng"):
+        (tmp_path / name).write_bytes(faulty.read_bytes())
+    (tmp_path / "b.pcapng").write_text("only words")
+    done = lmtrace("check", "--batch", "a.pcapng", "b.pcapng", "c.pcapng", "-o", "runs", folder=tmp_path)
+    assert done.stdout.endswith("\n3 captures: 2 broken, 1 could not be checked\n")
+    runs = tmp_path / "runs"
+    assert sorted(one.name for one in runs.iterdir()) == ["a.pcapng.lmtrace", "c.pcapng.lmtrace"]
+    done = lmtrace("check", "--batch", "a.pcapng", "c.pcapng", "--baseline", runs, "-o", "again", folder=tmp_path)
+    assert done.returncode == 0 and done.stdout.endswith("\n2 captures: 2 held\n")
+
+
+def test_what_a_baseline_knows_does_not_fail_and_what_is_new_does(faulty: Path, tmp_path: Path) -> None:
+    first, summary = tmp_path / "first", tmp_path / "first" / "summary.json"
+    assert lmtrace("check", faulty, "-o", first).returncode == 1
+    for known in (first, summary):
+        done = lmtrace("check", faulty, "-o", tmp_path / "out", "--baseline", known)
+        assert done.returncode == 0
+        assert done.stdout.splitlines()[1].startswith("22 waived; ")
+        assert f"known, in the baseline {known.name}" in done.stdout
+    rows = json.loads(summary.read_text())
+    gone = next(one for one in rows["violations"] if one["severity"] == "error")
+    gone["fingerprint"] = "of another"
+    summary.write_text(json.dumps(rows))
+    done = lmtrace("check", faulty, "-o", tmp_path / "out", "--baseline", summary)
+    assert done.returncode == 1
+    assert done.stdout.splitlines()[1].startswith("1 error, 21 waived; ")
+    assert "1 violation of the 22 in the baseline summary.json gone" in done.stdout
+
+
+RULE = '''
+from lmtrace.events import Suspend
+from lmtrace.rule import expect, rule
+SECTION = "House"
+@rule("HOUSE-n1", spec="our plan", party="host", severity="{severity}")
+def a_house_rule(command{kind}, session):
+    """The house wants it.
+
+    So it is.
+
+    Holds::
+
+        5us suspend target=1 dudmq=1
+
+    Breaks::
+
+        5us suspend target=1 dudmq={dudmq}
+    """
+    yield expect(command.{does}, "it did not", command)
+'''
+
+
+@pytest.mark.parametrize(
+    ("change", "status", "says"),
+    [
+        ({}, 0, "1 rule, 2 stories: all as they say"),
+        ({"dudmq": "1"}, 1, "HOUSE-n1 a-house-rule: Breaks 1: nothing is broken"),
+        ({"does": "nothing"}, 1, "Holds 1: AttributeError: 'Suspend' object has no attribute 'nothing'"),
+        ({"kind": ""}, 2, "line 5: TypeError: a_house_rule: its first parameter needs a type, the event that it reads"),
+        ({"severity": "fatal"}, 2, "rule HOUSE-n1 has the severity 'fatal'; there are: error, warning, info"),
+        ({"does": "field('DUDMQ'"}, 2, "does not import, line 1"),
+    ],
+)  # fmt: skip
+def test_the_stories_of_private_rules_are_played(
+    tmp_path: Path, change: dict[str, str], status: int, says: str
+) -> None:
+    given = {"severity": "warning", "kind": ": Suspend", "dudmq": "0", "does": "field('DUDMQ')", **change}
+    (tmp_path / "house.py").write_text(RULE.format(**given))
+    done = lmtrace("rules", "--rules", tmp_path, "--play")
+    assert done.returncode == status, done
+    assert says in (done.stderr if status == 2 else done.stdout)
+    assert "Traceback" not in done.stderr
+
+
+def test_a_private_rule_that_fails_is_named_with_its_line(plain: Path, tmp_path: Path) -> None:
+    (tmp_path / "house.py").write_text(RULE.format(severity="warning", kind=": Suspend", dudmq="0", does="nothing"))
+    done = lmtrace("check", plain, "-o", tmp_path / "out", "--rules", tmp_path)
+    assert done.returncode == 2
+    assert "the rule HOUSE-n1" in done.stderr and "house.py, line 19) fails at Suspend at 768.762us" in done.stderr
+    assert "Traceback" not in done.stderr and not (tmp_path / "out").exists()
 
 
 def test_version_and_help() -> None:

@@ -8,6 +8,8 @@ from datetime import date
 from pathlib import Path
 
 from lmtrace import bindings, config
+from lmtrace.baseline import Baseline
+from lmtrace.baseline import baseline as load_baseline
 from lmtrace.bindings import Binding
 from lmtrace.config import Config
 from lmtrace.errors import ConfigError, UsageError
@@ -34,7 +36,7 @@ def check(
     config: str | Path | Config | None = None, select: str | None = None, ignore: str | None = None,
     profile: str | None = None, rules: str | Path | None = None, first: str | int | None = None,
     last: str | int | None = None, payload: Payload = "control", strict: bool = False, framing: str | None = None,
-    columns: str | None = None, progress: Progress | None = None,
+    columns: str | None = None, baseline: str | Path | None = None, progress: Progress | None = None,
 ) -> Run:  # fmt: skip
     """Judge captures, which together are one investigation, and return the run.
 
@@ -42,12 +44,13 @@ def check(
     ``paths`` may hold patterns, folders and ``-``, standard input. ``framing`` and ``columns`` say where TLPs lie in
     packets and in the columns of a table. ``select``, ``ignore`` and ``profile`` choose rules, ``rules`` is a folder of
     further rule files. ``first`` and ``last`` (``"5us"``, or picoseconds) bound what is judged; all of the capture is
-    decoded. ``strict`` makes a broken warning break the verdict. Raises LmtraceError for what the user can mend.
+    decoded. ``strict`` makes a broken warning break the verdict. ``baseline`` is an earlier run, or its summary.json:
+    what it found is waived. Raises LmtraceError for what the user can mend.
     """
     return carried_out(prepared(
         paths, output=output, binding=binding, config=config, select=select, ignore=ignore, profile=profile,
         rules=rules, first=first, last=last, payload=payload, strict=strict, framing=framing, columns=columns,
-        progress=progress,
+        baseline=baseline, progress=progress,
     ))  # fmt: skip
 
 
@@ -71,6 +74,7 @@ class Plan:
     rules: Sequence[Rule]
     limits: Options
     waivers: Sequence[Waiver]
+    known: Baseline
     said: Settings
 
 
@@ -79,21 +83,22 @@ def prepared(
     config: str | Path | Config | None = None, select: str | None = None, ignore: str | None = None,
     profile: str | None = None, rules: str | Path | None = None, first: str | int | None = None,
     last: str | int | None = None, payload: Payload = "control", strict: bool = False, framing: str | None = None,
-    columns: str | None = None, progress: Progress | None = None,
+    columns: str | None = None, baseline: str | Path | None = None, progress: Progress | None = None,
 ) -> Plan:  # fmt: skip
     """Return the plan of a check; the parameters are those of `check`. Raises LmtraceError as it does."""
     files = named(expand(paths))
     settings = _config(config, files)
     window = _window(first, last)
     waivers, expired = settings.waivers_on(date.today())
+    known = Baseline() if baseline is None else load_baseline(baseline, next(iter(files)))
     said = Settings(
         strict=strict, select=select, ignore=ignore, profile=profile, first_ps=window[0],
-        last_ps=window[1], config=settings.source, waivers=waivers, expired=expired,
+        last_ps=window[1], config=settings.source, waivers=waivers, expired=expired, baseline=known,
     )  # fmt: skip
     return Plan(
         files, _target(files, output), _How(_binding(binding, settings), _layouts(framing, columns), payload, progress),
         _chosen(settings, select, ignore, profile, None if rules is None else Path(rules)), _options(settings), waivers,
-        said,
+        known, said,
     )  # fmt: skip
 
 
@@ -116,7 +121,7 @@ def judge(store: Store, plan: Plan, places: Mapping[str, Path]) -> Seen:
     _tell(plan.how.progress, "judging")
     replay(
         store, plan.rules, first_ps=plan.said.first_ps, last_ps=plan.said.last_ps, options=plan.limits,
-        waivers=plan.waivers,
+        waivers=plan.waivers, known=plan.known.reasons,
     )  # fmt: skip
     store.finish_tables()
     return seen

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -14,13 +14,14 @@ import pyarrow.parquet as pq
 
 from lmtrace.arrow import from_numpy, to_numpy
 from lmtrace.events import Command, Event
-from lmtrace.rule import SEVERITIES, Broken, Rule, Severity, Verdict, Witness
+from lmtrace.rule import SEVERITIES, Broken, Rule, Severity, Verdict, Witness, failed
 from lmtrace.session import Options, Session
 from lmtrace.session.events import observe
 from lmtrace.session.fetched import begin
 from lmtrace.sources import ORDER_STEP, LinkSource
 from lmtrace.store import Capture, Store
 from lmtrace.tables import TABLES
+from lmtrace.units import exact
 
 MOST_LISTED = 1_000
 """Violations of one rule that are listed one by one; the rest are counted."""
@@ -65,14 +66,14 @@ class Replay:
 
     def __init__(
         self, store: Store, rules: Sequence[Rule], *, first_ps: int | None = None, last_ps: int | None = None,
-        options: Options | None = None, waivers: Sequence[Waiver] = (),
+        options: Options | None = None, waivers: Sequence[Waiver] = (), known: Mapping[str, str] | None = None,
     ) -> None:  # fmt: skip
         """Prepare to ask ``rules`` about events between two times of their capture, in ps."""
         self._store = store
         self._rules = list(rules)
         self._first, self._last = first_ps, last_ps
         self._options = options or Options()
-        self._waivers = waivers
+        self._waivers, self._known = waivers, known or {}
         self._tallies = {rule.id: _Tally() for rule in rules}
         self._found: list[_Found] = []
         self._seen: Counter[str] = Counter()
@@ -100,8 +101,14 @@ class Replay:
                 session.loss_order = event.order
             if self._inside(event.time):
                 for rule in self._asked(type(event)):
-                    for verdict in rule.function(event, session):
-                        self._settle(number, capture, link, session, rule, verdict)
+                    try:
+                        for verdict in rule.function(event, session):
+                            self._settle(number, capture, link, session, rule, verdict)
+                    except Exception as error:
+                        told = failed(rule, f"{type(event).__name__} at {exact(event.time)}", error)
+                        if told is None:
+                            raise
+                        raise told from error
             observe(session, event)
 
     def _inside(self, time: int) -> bool:
@@ -154,12 +161,13 @@ class Replay:
             return
         tally.listed += 1
         self._seen[place] += 1
-        waived = next((one.reason for one in self._waivers if one.covers(rule.id, capture, link, cntlid)), None)
+        fingerprint = hashlib.sha256(f"{place}|{self._seen[place]}".encode()).hexdigest()[:16]
+        reasons = (one.reason for one in self._waivers if one.covers(rule.id, capture, link, cntlid))
+        waived = next(reasons, self._known.get(fingerprint))
         row: dict[str, object] = {
             "rule": rule.id, "name": rule.name, "severity": severity, "party": rule.party, "capture": capture,
             "link": link, "controller": cntlid, "time_ps": time, "message": message, "spec": rule.spec,
-            "fingerprint": hashlib.sha256(f"{place}|{self._seen[place]}".encode()).hexdigest()[:16],
-            "waived": waived, "transaction_id": transaction_id, "tlp_id": tlp_id,
+            "fingerprint": fingerprint, "waived": waived, "transaction_id": transaction_id, "tlp_id": tlp_id,
         }  # fmt: skip
         self._found.append(_Found(order, row, tlp_id))
 
@@ -182,7 +190,13 @@ class Replay:
                 for rule, witness in seen:
                     self._tallies[rule.id].held += witness.count(batch)
                 for rule in rules:
-                    self._found_rows(rule, batch, rule.function(batch))
+                    try:
+                        self._found_rows(rule, batch, rule.function(batch))
+                    except Exception as error:
+                        told = failed(rule, f"rows of {table}", error)
+                        if told is None:
+                            raise
+                        raise told from error
 
     def _found_rows(self, rule: Rule, batch: pa.RecordBatch, found: Broken) -> None:
         """Count what a column rule found in one batch."""
@@ -295,12 +309,13 @@ _PLACES = frozenset((
 
 def replay(
     store: Store, rules: Sequence[Rule], *, first_ps: int | None = None, last_ps: int | None = None,
-    options: Options | None = None, waivers: Sequence[Waiver] = (),
+    options: Options | None = None, waivers: Sequence[Waiver] = (), known: Mapping[str, str] | None = None,
 ) -> None:  # fmt: skip
     """Ask ``rules`` about everything a store holds and write its tables ``violations`` and ``outcomes``.
 
     ``first_ps`` and ``last_ps`` limit what is judged, not what the session learns. A verdict that rests on an
     inference is info at most; after the capture shows a loss only rules whose evidence lies in the event itself
-    accuse. A column rule reads what the store has written, TLP rows included.
+    accuse. A column rule reads what the store has written, TLP rows included. ``known`` maps fingerprints of violations
+    that are borne with to the reason.
     """
-    Replay(store, rules, first_ps=first_ps, last_ps=last_ps, options=options, waivers=waivers).run()
+    Replay(store, rules, first_ps=first_ps, last_ps=last_ps, options=options, waivers=waivers, known=known).run()

@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
+from traceback import extract_tb
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, Literal, get_args, get_type_hints
 
@@ -30,6 +31,8 @@ if TYPE_CHECKING:
 Severity = Literal["error", "warning", "info"]
 Party = Literal["controller", "host", "both"]
 SEVERITIES: tuple[Severity, ...] = ("error", "warning", "info")
+USER_RULES = "lmtrace_user_rules"
+"""The package of rule files that ``--rules`` names."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,6 +127,11 @@ class Rule:
     witness: Witness | None = None
 
     @property
+    def private(self) -> bool:
+        """Whether it comes from a folder that ``--rules`` names, and not from a pack."""
+        return bool(self.function.__module__.startswith(f"{USER_RULES}."))
+
+    @property
     def kind(self) -> str:
         """``event`` or ``column``."""
         return "column" if self.event is None else "event"
@@ -159,7 +167,9 @@ def rule(
 
     def add(function: EventFunction) -> EventFunction:
         hints = get_type_hints(function)
-        first = next(iter(inspect.signature(function).parameters))
+        first = next(iter(inspect.signature(function).parameters), "")
+        if first not in hints:
+            raise TypeError(f"{function.__name__}: its first parameter needs a type, the event that it reads")
         events = get_args(hints[first]) or (hints[first],)
         if not all(isinstance(event, type) and issubclass(event, Event) for event in events):
             raise TypeError(f"{function.__name__}: its first parameter must be an event, it is {hints[first]}")
@@ -203,6 +213,9 @@ def _register(
 ) -> None:  # fmt: skip
     if id in _rules and _rules[id].function.__code__.co_filename != function.__code__.co_filename:
         raise ValueError(f"rule {id} is written twice: {_rules[id].function.__module__}, {function.__module__}")
+    for what, given, known in (("severity", severity, SEVERITIES), ("party", party, get_args(Party))):
+        if given not in known:
+            raise ValueError(f"rule {id} has the {what} {given!r}; there are: {', '.join(known)}")
     module = sys.modules[function.__module__]
     text, why, stories = _documentation(function)
     profiles = {*_words(module, "PROFILE"), *(() if party == "both" else (party,))}
@@ -240,9 +253,13 @@ def _documentation(function: Callable[..., Any]) -> tuple[str, str, dict[str, tu
 def rules(folder: Path | None = None) -> list[Rule]:
     """Return every rule in natural order of id. ``folder`` holds further rule files, which are imported.
 
+    Files of a folder that was named before are forgotten.
+
     Raises UsageError when a file of ``folder`` does not import.
     """
     load_packs("lmtrace.rules")
+    for id in [one.id for one in _rules.values() if one.private]:
+        del _rules[id]
     if folder is not None:
         _import_folder(folder)
     return sorted(_rules.values(), key=lambda one: natural(one.id))
@@ -260,11 +277,13 @@ def natural(text: str) -> list[tuple[int, int, str]]:
 
 
 def _import_folder(folder: Path) -> None:
+    if not folder.is_dir():
+        raise UsageError(f"{folder} is no folder; name one with rule files (*.py)")
     files = sorted(folder.glob("*.py"))
     if not files:
         raise UsageError(f"{folder} holds no rule file (*.py)")
     for file in files:
-        name = f"lmtrace_user_rules.{file.stem}"
+        name = f"{USER_RULES}.{file.stem}"
         found = importlib.util.spec_from_file_location(name, file)
         if found is None or found.loader is None:
             raise UsageError(f"{file} cannot be imported")
@@ -273,7 +292,25 @@ def _import_folder(folder: Path) -> None:
         try:
             found.loader.exec_module(module)
         except Exception as error:
-            raise UsageError(f"the rule file {file} does not import: {type(error).__name__}: {error}") from error
+            at = f", line {line}" if (line := _line_of(error, str(file))) else ""
+            raise UsageError(f"the rule file {file} does not import{at}: {type(error).__name__}: {error}") from error
+
+
+def failed(rule: Rule, about: str, error: Exception) -> UsageError | None:
+    """Return what to raise where a rule of the user's own fails as it is asked; None for any other rule."""
+    if not rule.private:
+        return None
+    file = rule.function.__code__.co_filename
+    return UsageError(
+        f"the rule {rule.id} ({file}, line {_line_of(error, file)}) fails at {about}: {type(error).__name__}: {error}"
+    )
+
+
+def _line_of(error: Exception, file: str) -> int | None:
+    """Return the last line of a file that an exception went through."""
+    if isinstance(error, SyntaxError) and error.filename == file:
+        return error.lineno
+    return next((one.lineno for one in reversed(extract_tb(error.__traceback__)) if one.filename == file), None)
 
 
 def plain_id(id: str) -> str:

@@ -32,9 +32,7 @@ class Run:
             self.summary: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
             schema = self.summary["schema"]
         except (OSError, ValueError, KeyError, TypeError):
-            raise UsageError(
-                f"{folder} is not a run of lmtrace; name the folder that `lmtrace check` left, *.lmtrace"
-            ) from None
+            raise UsageError(_no_run(folder)) from None
         if schema > SCHEMA_VERSION:
             raise UsageError(f"{folder} was written by a newer lmtrace ({self.summary.get('version')})")
         self._frames: dict[str, pd.DataFrame] = {}
@@ -108,6 +106,15 @@ class Run:
         table = f"<table><tr>{''.join(f'<th>{name}</th>' for name in names)}</tr>{cells}</table>" if rows else ""
         rest = f"<p>and {more:,} more: <code>run.violations</code></p>" if more > 0 else ""
         return f"<p><b>{escape(self.title)}</b>: {escape(self.headline())}</p>{table}{rest}"
+
+
+def _no_run(place: Path) -> str:
+    """Return why there is no run at a place, and what to do."""
+    if not place.exists():
+        return f"{place} does not exist; name the folder that `lmtrace check` left, *.lmtrace, or its capture"
+    if place.is_file():
+        return f"no check of {place} left {place.name}.lmtrace beside it; run lmtrace check {place} first"
+    return f"{place} is not a run of lmtrace; name the folder that `lmtrace check` left, *.lmtrace"
 
 
 def open_run(path: str | Path) -> Run:

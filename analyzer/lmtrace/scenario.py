@@ -6,8 +6,9 @@ A scenario plays bytes on the wire and nothing else: no table, event or rule of 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from difflib import get_close_matches
 from pathlib import Path
 
 from lmtrace.errors import UsageError
@@ -98,7 +99,7 @@ class Scenario:
             if one.name == options.fault:
                 return one
         names = [*(one.name for one in self.faults), *([RANDOM] if self.draw else [])]
-        raise UsageError(f"scenario {self.name} has no fault {options.fault!r}; it has: {', '.join(names) or 'none'}")
+        raise UsageError(f"scenario {self.name} has no fault {options.fault!r}{_nearest(options.fault, names)}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,9 +118,22 @@ class NetworkScenario:
         for one in self.faults:
             if one.name == options.fault:
                 return one
-        names = ", ".join(one.name for one in self.faults)
-        raise UsageError(f"scenario {self.name} has no fault {options.fault!r}; it has: {names or 'none'}")
+        names = [one.name for one in self.faults]
+        raise UsageError(f"scenario {self.name} has no fault {options.fault!r}{_nearest(options.fault, names)}")
 
+
+def _nearest(name: str, names: Sequence[str]) -> str:
+    """Return what to add to a message on a name that is none: the nearest ones, or all where these are few."""
+    if not names:
+        return "; it has none"
+    if len(names) <= FEW:
+        return f"; there are: {', '.join(names)}"
+    near = get_close_matches(name, names, 3, 0.5)
+    return f"{'; nearest: ' + ', '.join(near) if near else ''}; lmtrace synth --list shows all {len(names)}"
+
+
+FEW = 6
+"""So many names are listed in a message."""
 
 BUS = "tlp-stream"
 """Bus convention of a waveform unless told."""
@@ -199,7 +213,7 @@ def named(name: str) -> Scenario:
     """Return a scenario. Raises UsageError for a name that none has."""
     known = scenarios()
     if name not in known:
-        raise UsageError(f"no scenario {name!r}; there are: {', '.join(sorted({**known, **networks()}))}")
+        raise UsageError(f"no scenario {name!r}{_nearest(name, sorted({**known, **networks()}))}")
     return known[name]
 
 

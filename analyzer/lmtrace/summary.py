@@ -5,12 +5,13 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib.metadata import version
 from typing import Any
 
 import pyarrow.compute as pc
 
+from lmtrace.baseline import Baseline
 from lmtrace.config import Waiver
 from lmtrace.leftover import leftover
 from lmtrace.store import MARKER, Store
@@ -39,6 +40,7 @@ class Settings:
     first_ps: int | None = None
     last_ps: int | None = None
     config: str = ""
+    baseline: Baseline = field(default_factory=Baseline)
     waivers: Sequence[Waiver] = ()
     expired: Sequence[Waiver] = ()
 
@@ -101,6 +103,7 @@ def summary(store: Store, seen: Seen, settings: Settings) -> dict[str, Any]:
         "migrations": _migrations(store),
         "migrations_total": store.read("migrations", ["id"]).num_rows,
         "troubles": store.read("troubles").to_pylist(),
+        "baseline": _baseline(settings.baseline, violations),
         "waivers": [_waiver(one, violations, False) for one in settings.waivers]
         + [_waiver(one, violations, True) for one in settings.expired],
     }  # fmt: skip
@@ -124,6 +127,14 @@ def verdict(judged: int, severities: Counter[str], strict: bool) -> str:
     if not judged:
         return "nothing judged"
     return "broken" if severities["error"] or (strict and severities["warning"]) else "held"
+
+
+def _baseline(known: Baseline, violations: list[dict[str, Any]]) -> dict[str, Any] | None:
+    """Return how many of the violations of a baseline are still there; None without one."""
+    if not known.name:
+        return None
+    found = known.fingerprints & {one["fingerprint"] for one in violations}
+    return {"name": known.name, "violations": len(known.fingerprints), "found": len(found)}
 
 
 def _waiver(waiver: Waiver, violations: list[dict[str, Any]], expired: bool) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import sys
 from io import TextIOWrapper
 
@@ -10,7 +11,7 @@ import typer
 # Importing a module of commands is what adds them, in the order of the help.
 from lmtrace.cli import checks, reading, scenarios  # noqa: F401
 from lmtrace.cli.root import app
-from lmtrace.cli.terminal import complain, say
+from lmtrace.cli.terminal import complain, plainer, say
 from lmtrace.errors import LmtraceError
 
 __all__ = ["app", "main"]
@@ -21,9 +22,10 @@ INTERRUPTED = 130
 
 def main() -> None:
     """Run the command line and exit with 0, 1 or 2."""
+    codecs.register_error("lmtrace", plainer)
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, TextIOWrapper):
-            stream.reconfigure(errors="backslashreplace")
+            stream.reconfigure(errors="lmtrace")
     try:
         status = app(standalone_mode=False)
         say("", end="")

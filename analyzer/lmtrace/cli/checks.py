@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 import sys
+from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -24,7 +25,7 @@ from lmtrace.cli.options import (
     Payload,
 )  # fmt: skip
 from lmtrace.cli.root import app
-from lmtrace.cli.terminal import ProgressBar, complain, print_report, say
+from lmtrace.cli.terminal import ProgressBar, complain, print_lines, print_report, say
 from lmtrace.errors import LmtraceError, UsageError
 
 if TYPE_CHECKING:
@@ -63,32 +64,43 @@ def check(
     payload: Keep = Payload.CONTROL,
     framing: Framing = None,
     columns: Columns = None,
+    baseline: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="RUN",
+            help="An earlier run, its summary.json, or a folder of runs: what it found does not fail.",
+            show_default=False,
+        ),
+    ] = None,
     strict: Annotated[bool, typer.Option("--strict", help="A broken warning fails too.")] = False,
     exit_zero: Annotated[bool, typer.Option("--exit-zero", help="Exit with 0 also when a rule is broken.")] = False,
     format: Annotated[ListFormat, typer.Option(help="What to print.")] = ListFormat.TEXT,
 ) -> None:
     """Decode captures, judge them, leave tables and reports.
 
-    Several captures are one investigation, as the two ends of a migration.
+    Several captures are one investigation, as the two ends of a migration; with --batch each is one of its own, and -o
+    names the folder for their runs.
 
     Example: lmtrace check capture.vcd.zst
     """
     from lmtrace.check import carried_out, prepared
-    from lmtrace.inputs import expand
+    from lmtrace.inputs import expand, named
+    from lmtrace.units import count
 
     files = expand(captures)
     if follow and batch:
         raise UsageError("--follow takes one capture, --batch is for several")
-    if batch and output is not None and len(files) > 1:
-        raise UsageError("--batch leaves a folder beside each capture; leave -o out")
-    status = 0
+    names = {file: name for name, file in named(files).items()} if batch else {}
+    status, left = 0, Counter[str]()
     for group in [[one] for one in files] if batch else [files]:
+        place = output / f"{names[group[0]]}.lmtrace" if batch and output is not None and len(files) > 1 else output
         try:
             with ProgressBar() as progress:
                 plan = prepared(
-                    group, output=output, binding=binding, config=config, select=select, ignore=ignore,
+                    group, output=place, binding=binding, config=config, select=select, ignore=ignore,
                     profile=profile, rules=rules, first=first, last=last, payload=payload.value,
-                    strict=strict, framing=framing, columns=columns, progress=None if follow else progress,
+                    strict=strict, framing=framing, columns=columns, baseline=baseline,
+                    progress=None if follow else progress,
                 )  # fmt: skip
                 run = _followed(plan, format is ListFormat.TEXT) if follow else carried_out(plan)
         except LmtraceError as error:
@@ -96,10 +108,16 @@ def check(
                 raise
             complain(error)
             status = 2
+            left["could not be checked"] += 1
             continue
+        left[run.verdict] += 1
         print_report(run, format.value)
+        if batch and format is ListFormat.TEXT:
+            say("")
         found = 0 if exit_zero and run.exit_status == 1 else run.exit_status
         status = max(status, found)
+    if batch and format is ListFormat.TEXT:
+        say(f"{count(len(files), 'capture')}: {', '.join(f'{number:,} {what}' for what, number in left.items())}")
     raise typer.Exit(status)
 
 
@@ -162,18 +180,31 @@ def schema() -> None:
 @app.command("rules")
 def rules_(
     id: Annotated[
-        str | None, typer.Argument(metavar="[ID]", help="One rule, or what --select takes.", show_default=False)
+        str | None,
+        typer.Argument(metavar="[ID]", help="One rule by id or name, or what --select takes.", show_default=False),
     ] = None,
     rules: Annotated[
         Path | None, typer.Option(metavar="DIR", help="A folder of further rule files.", show_default=False)
     ] = None,
+    play: Annotated[
+        bool, typer.Option("--play", help="Play the stories of the rules instead, as their tests.")
+    ] = False,
     format: Annotated[ListFormat, typer.Option(help="What to print.")] = ListFormat.TEXT,
 ) -> None:
     """List the rules, or show one rule's page.
 
-    Example: lmtrace rules NVM21_5_1_17_1_2_n1
+    With --play, exits with 1 when a story does not end as it says.
+
+    Example: lmtrace rules HMLM-5.1.17.1.2-n1
     """
     from lmtrace.report.rule_pages import render
+
+    if play:
+        from lmtrace.plays import played
+
+        lines, wrong = played(id, rules)
+        print_lines(lines)
+        raise typer.Exit(1 if wrong else 0)
 
     say(render(id, rules, format.value), end="")
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
@@ -13,9 +13,6 @@ from lmtrace.cli.options import (
 from lmtrace.cli.root import app
 from lmtrace.cli.terminal import ProgressBar, say
 from lmtrace.errors import UsageError
-
-if TYPE_CHECKING:
-    pass
 
 
 @app.command()

@@ -13,6 +13,19 @@ if TYPE_CHECKING:
     from lmtrace.run import Run
 
 
+_PLAIN = str.maketrans({
+    "\N{HORIZONTAL ELLIPSIS}": "...", "\N{EN DASH}": "-", "\N{RIGHTWARDS ARROW}": "->", "\N{MULTIPLICATION SIGN}": "x",
+    "\N{REPLACEMENT CHARACTER}": "?", "\N{MICRO SIGN}": "u",
+})  # fmt: skip
+
+
+def plainer(error: UnicodeError) -> tuple[str | bytes, int]:
+    """Write what an encoding lacks in its own signs: typography in plain ones, the rest as escapes."""
+    assert isinstance(error, UnicodeEncodeError)
+    lacking = error.object[error.start : error.end]
+    return lacking.translate(_PLAIN).encode("ascii", "backslashreplace").decode("ascii"), error.end
+
+
 def say(text: str, end: str = "\n") -> bool:
     """Print; once nobody reads any more, do nothing and return False."""
     try:
@@ -40,7 +53,7 @@ def parsed_time(text: str | None) -> int | None:
 
 
 def _colour() -> bool:
-    return sys.stdout.isatty() and "NO_COLOR" not in os.environ
+    return sys.stdout.isatty() and "NO_COLOR" not in os.environ and os.environ.get("TERM") != "dumb"
 
 
 def paint() -> Callable[[str, str], str]:

@@ -10,6 +10,7 @@ from typing import Any
 from lmtrace.report.words import clean, command_words, tlp_words, who
 from lmtrace.run import Run
 from lmtrace.summary import SEVERITIES
+from lmtrace.units import count
 
 Row = dict[str, Any]
 
@@ -205,8 +206,12 @@ def _by_id(run: Run, table: str, ids: Iterable[int | None], columns: Iterable[st
 
 
 def waiver_lines(summary: Mapping[str, Any]) -> list[str]:
-    """Return a line for each waiver that did not do its work: expired, or nothing to waive."""
+    """Return a line for each waiver that expired or waives nothing, and one for what is gone of a baseline."""
     lines = []
+    known = summary.get("baseline")
+    if known and known["found"] < known["violations"]:
+        gone = known["violations"] - known["found"]
+        lines.append(f"{count(gone, 'violation')} of the {known['violations']} in the baseline {known['name']} gone")
     for one in summary["waivers"]:
         place = f" ({one['place']})" if one["place"] else ""
         if one["expired"]:

@@ -35,6 +35,8 @@ from lmtrace.units import count, exact, short, size
 MOST_LISTED = 200
 MOST_LINES = 5
 MOST_MIGRATIONS = 100
+AROUND_PS = 50_000_000
+"""How much before and after a violation without a command the log is asked for."""
 PAYLOAD_SHOWN = 16
 
 
@@ -122,8 +124,10 @@ def _rule_commands(content: Content, group: Group) -> list[str]:
 
 def _log_command(finding: Finding) -> str:
     """Return what to type to read the log around a violation."""
-    first, last = finding.span()
     row = finding.row
+    first, last = finding.span()
+    if finding.command is None:
+        first, last = max(0, first - AROUND_PS), last + AROUND_PS
     whose = "" if row["controller"] is None else f" --controller {row['controller']}"
     return f"lmtrace log {quote(clean(row['capture']))}{whose} --from {exact(first)} --to {exact(last)}"
 

@@ -78,7 +78,7 @@ def _list(pool: list[Rule], unjudged: list[Listed], format: str) -> str:
         for one in some:
             said = f"{', '.join(one.by)}: {one.reason}" if one.by else one.reason
             lines += textwrap.wrap(
-                f"{one.id:<{width}}  {said}", 100, subsequent_indent=" " * (width + 2), break_on_hyphens=False
+                f"{one.id:<{width}}  {said}", 80, subsequent_indent=" " * (width + 2), break_on_hyphens=False
             )
     return "\n".join(lines) + "\n"
 

@@ -26,7 +26,7 @@ def headline(summary: Mapping[str, Any]) -> str:
     if counts["waived"]:
         found.append(f"{counts['waived']} waived")
     verdict = summary["verdict"]
-    if verdict == "held" and found and not counts["violations"]["error"]:
+    if verdict == "held" and any(counts["violations"].values()):
         found.insert(0, "no error")
     if verdict == "nothing judged":
         return "nothing judged: no rule applied to what the capture shows"
