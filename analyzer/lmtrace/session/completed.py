@@ -128,6 +128,8 @@ def complete(session: Session, command: Command) -> None:
                 queue.on_set(command)
                 if queue.trigger is not None:
                     queue.trigger.heard = bool(session.event_requests(command.function))
+            elif command.field("ETPT"):
+                session.armed_elsewhere.add(command.function)
 
 
 def _reported(session: Session, command: Command) -> None:
@@ -156,6 +158,8 @@ def _suspended(session: Session, command: Suspend) -> None:
         target.suspended.set(command.order, Known.UNKNOWN)
         return
     if not command.suspends:
+        for queue in list(session.queues_of_target(command.target)) if command.dudmq else ():
+            doubt_queue(queue, command.order)  # whether an announcement takes queues along is not said
         target.announced = command
         target.announcement = Announcement.of(command, target)
         return

@@ -154,6 +154,8 @@ class Controller:
     """The last reset was inferred from behaviour."""
     initiated: deque[Initiated] = field(default_factory=lambda: deque(maxlen=4096))
     """Its latest requests while draining or suspended."""
+    answers: bool = False
+    """The answer to a read of one of its properties was seen."""
     last_doorbell_order: int = -1
     last_property_order: int = -1
     """Order of the host's last write to a property that is no doorbell."""

@@ -40,6 +40,10 @@ class DataQueue:
     """Next slot the controller fills, by the entries seen."""
     posted: int = 0
     unconsumed: int = 0
+    misplaced: bool = False
+    """Its base is no start of a page: where its slots are is not known."""
+    twin: bool = False
+    """Another queue was created under its identifier: which of them a command means is not known."""
     ended_by: str | None = None
     used_order: int = -1
     """Order of the last command that found the queue."""
@@ -94,7 +98,7 @@ class DataQueue:
     @property
     def full(self) -> bool:
         """Whether the entries seen and the head known leave no free slot."""
-        return self.slots > 1 and self.unconsumed >= self.slots - 1
+        return self.slots > 1 and self.head is not None and self.unconsumed >= self.slots - 1
 
     def spans(self) -> list[tuple[int, int]]:
         """Return its memory as (first byte, one past the last); empty where the PRP list was not seen."""
@@ -186,8 +190,23 @@ class DataQueue:
                 self.trigger.on_post(order, slot)
 
     def on_head(self, head: int) -> None:
-        """The host moved the head to ``head`` and the controller accepted it."""
-        if self.head is not None and self.slots:
+        """The host moved the head to ``head`` and the controller accepted it.
+
+        What a controller makes of a head that stands nowhere between the last one and the tail is not known.
+        """
+        if self.misplaced:
+            return
+        slots, posted = max(self.slots, 1), None if self.head is None else (self.tail - self.head) % max(self.slots, 1)
+        if (
+            self.passes is not None
+            and posted is not None
+            and (head >= slots or (head - (self.head or 0)) % slots > posted)
+        ):
+            self.head = None
+            return
+        if self.head is None:
+            self.unconsumed = (self.tail - head) % slots
+        elif self.slots:
             self.unconsumed = max(0, self.unconsumed - (head - self.head) % self.slots)
         self.head = head
 
@@ -201,7 +220,7 @@ def doubt_queue(queue: DataQueue | None, order: int) -> None:
 def end_queue(queue: DataQueue | None, order: int, how: str, certain: bool = True) -> None:
     """Say that a CDQ is gone from ``order`` on, or may be; ``how`` is for messages."""
     if queue is not None and queue.live.now is not Known.NO:
-        known = Known.NO if certain else Known.UNKNOWN
+        known = Known.NO if certain and not queue.twin else Known.UNKNOWN
         queue.live.set(order, known)
         queue.logging.set(order, known)
         queue.ended_by = how

@@ -57,6 +57,7 @@ def observe(session: Session, event: Event) -> None:
             session.upkeep.property_accessed(event)
             session.registers.note(event)
             controller.administration.property_accessed(event)
+            controller.answers |= not event.write and event.completion is not None
             if event.write:
                 controller.property_writes.append(event.order)
                 controller.last_property_order = event.order

@@ -71,7 +71,13 @@ def begin(session: Session, command: Command) -> None:
             doubt_queue(session.live_queue(command.function, command.cdqid), order)
         case CreateCdq() if command.creates:
             page_size = session.of_function(command.function).page_size or 4096
+            before = session.live_queue(command.function, command.cdqid)
+            if before is not None and before.live.now is Known.YES:
+                before.twin = True
+                return
             queue = DataQueue(command.function, command.cdqid, command, page_size=page_size)
+            queue.misplaced = any(page % page_size for page in (command.base, *(command.pages or ())))
+            queue.head = None if queue.misplaced else 0
             queue.live.set(order, Known.UNKNOWN)
             session.data_queues.append(queue)
 

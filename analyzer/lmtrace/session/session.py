@@ -77,6 +77,8 @@ class Session:
     """Every Suspend that succeeded and really suspends."""
     unseen_creates: list[CreateCdq] = field(default_factory=list)
     """Create CDQ commands whose completion was not seen: a queue of an unknown identifier may be theirs."""
+    armed_elsewhere: set[int] = field(default_factory=set)
+    """Functions that accepted a tail pointer trigger for a data queue that they were not seen to have."""
     in_flight: dict[int, Command] = field(default_factory=dict)
     """Admin commands fetched and not completed, by order of fetch; requests for events stay to the end."""
     sanitize: SanitizeWatch = field(default_factory=SanitizeWatch)
@@ -128,7 +130,7 @@ class Session:
         one = self.identifiers.get(cntlid)
         if one is None:
             return Known.NO if self.exists(cntlid) is Known.NO else Known.UNKNOWN
-        if one.function is not None and one.function == command.function:
+        if one.function is not None and one.function == command.function and one.virtual is not Known.YES:
             return Known.YES
         return one.mmc()
 

@@ -34,6 +34,10 @@ class Transfer:
     """The latest command of the sequence if it failed."""
     broken_off: bool = False
     """A command failed while a sequence was open, and no sequence was begun or committed since."""
+    refused: SetControllerState | None = None
+    """The latest command that was refused although its data were moved, until one is accepted."""
+    resumed_without: SetControllerState | None = None
+    """That command, once the target was resumed without any state."""
 
     @property
     def state(self) -> ControllerState:
@@ -58,17 +62,20 @@ class Transfer:
         if command.data is not None:
             self.pieces.merge(command.offset, command.data)
         self.commands.append(command)
-        self.latest, self.failed = command, None
+        self.latest, self.failed, self.refused, self.resumed_without = command, None, None, None
         self.phase.set(command.order, Phase.COMMITTED if command.commits else Phase.OPEN)
 
     def end(self, order: int, phase: Phase) -> None:
         """A Resume or a reset ended the transfer."""
+        self.resumed_without = self.refused if self.phase.now is Phase.NONE and phase is Phase.NONE else None
         self.phase.set(order, phase)
         self.failed, self.broken_off = None, False
 
     def refuse(self, command: SetControllerState) -> None:
         """A command failed: whether an open sequence stays open is not said (hmlm 4.2)."""
         self.latest = self.failed = command
+        if command.data is not None and command.data.ranges:
+            self.refused = command
         if self.phase.now is Phase.OPEN:
             self.broken_off = True
             self.phase.set(command.order, Phase.UNKNOWN)

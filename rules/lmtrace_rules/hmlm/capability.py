@@ -252,6 +252,14 @@ def migratable_controller_manages(
         5us identify_state_formats function=01:00.1
             data nv=1
 
+    Breaks::
+
+        1us identify_controller
+            data oacs=0x800
+        2us identify_controller function=01:00.1
+            data oacs=0x800 cntlid=1
+        5us suspend target=2 stype=1 function=01:00.1
+
     Silent::
 
         0us midway
@@ -269,7 +277,11 @@ def migratable_controller_manages(
         or (isinstance(command, CreateCdq) and command.field("QT") == USER_DATA)
     )
     controller = session.of_function(command.function)
-    if not command.completed or not manager_only or controller.hmlms is not Known.NO:
+    if not command.completed or not manager_only or controller.mmc() is not Known.NO:
+        return
+    # A secondary controller that claims HMLMS is accused of that claim (5.1.13.2.1-n2); then it tells its formats.
+    claims = controller.hmlms is Known.YES
+    if claims and isinstance(command, IdentifyStateFormats):
         return
     managed = Known.any(
         manages(one, session) & same_subsystem(session, one.function, command.function)
@@ -281,7 +293,7 @@ def migratable_controller_manages(
     elif managed is Known.YES and command.succeeded:
         yield broken(
             f"{command.title} succeeded on a migratable controller" + (" with DNR=1" if command.dnr else ""), command,
-            "warning" if command.dnr else None,
+            "warning" if command.dnr or claims else None,
         )  # fmt: skip
     elif managed is Known.YES:
         yield held(command)

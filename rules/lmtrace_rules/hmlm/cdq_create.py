@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from lmtrace.events import Command, CreateCdq, MigrationCommand, ReservedSelect
+from lmtrace.events import CdqEntry, Command, CreateCdq, MigrationCommand, ReservedSelect
 from lmtrace.known import Known, throughout
 from lmtrace.rule import Verdict, broken, expect, held, not_a_rule, not_observable, rule
 from lmtrace.session import Session
+from lmtrace.spec.migration import EntrySequence
 from lmtrace.spec.nvme import INVALID_FIELD, NOT_ENOUGH_RESOURCES, PRP_OFFSET_INVALID, Admin, Status
 from lmtrace_rules.hmlm.causes import cause, refused
 from lmtrace_rules.hmlm.data_queues import USER_DATA, list_length, list_seen, misaligned
@@ -18,6 +19,8 @@ PROFILE = "cdq"
 PHASE = ("prepare", "track")
 INVALID_QUEUE_SIZE = Status(1, 0x02)
 ENTRY_DWORDS = 8
+NO_RANGE = 2
+"""LBACIR of an entry that tells of no blocks."""
 NO_PAGE_SIZE = "the capture does not show the memory page size of the controller"
 NO_LIST = "the capture does not show the whole PRP list of the queue"
 
@@ -231,10 +234,11 @@ def _part_of_an_entry(command: CreateCdq, session: Session) -> Known:
 
 
 @rule("HMLM-5.1.4.1.1-n5", spec="NVMe Base 2.1, 5.1.4.1.1 and Figure 164", party="controller")
-def part_of_an_entry_accepted(command: CreateCdq, session: Session) -> Iterator[Verdict]:
+def part_of_an_entry_accepted(event: CreateCdq | CdqEntry, session: Session) -> Iterator[Verdict]:
     """A queue that does not hold a whole number of entries is refused.
 
-    The two sides would disagree on where the queue wraps.
+    The two sides would disagree on where the queue wraps. Where the host never read the size of entries (LBAMQF), the
+    first marker shows it: 32 bytes that say so themselves.
 
     Holds::
 
@@ -248,13 +252,35 @@ def part_of_an_entry_accepted(command: CreateCdq, session: Session) -> Iterator[
             data raw=0
         5us create_cdq target=1 cdqsize=63 pc=1 prp1=0x10000
 
+    Breaks::
+
+        5us create_cdq target=1 cdqid=1 cdqsize=63 pc=1 prp1=0x10000
+        6us cdq_entry slot=0 esa=1 lbacir=2 nsid=0
+
     Silent::
 
         5us create_cdq target=1 cdqsize=63 pc=1 prp1=0x10000
+
+    Silent::
+
+        5us create_cdq target=1 cdqid=1 cdqsize=63 pc=1 prp1=0x10000
+        6us cdq_entry slot=0 esa=1 lbacir=2 nsid=3
     """
+    if isinstance(event, CdqEntry):
+        queue = session.live_queue(event.owner, event.cdqid)
+        if queue is None or queue.posted or session.of_function(event.owner).entry_format is not None:
+            return
+        dwords, marker = queue.created.field("CDQSIZE"), (event.esa, event.lbacir, event.nsid, event.slba, event.nlb)
+        if dwords % ENTRY_DWORDS and marker == (EntrySequence.FIRST, NO_RANGE, 0, 0, 0):
+            yield broken(
+                f"{queue.created.title} succeeded although its {dwords} dwords are no multiple of the {ENTRY_DWORDS} "
+                "of the entries posted",
+                queue.created,
+            )
+        return
     yield from refused(
-        command, session, "HMLM-5.1.4.1.1-n5",
-        condition=f"its {command.field('CDQSIZE')} dwords are no multiple of the {ENTRY_DWORDS} of an entry",
+        event, session, "HMLM-5.1.4.1.1-n5",
+        condition=f"its {event.field('CDQSIZE')} dwords are no multiple of the {ENTRY_DWORDS} of an entry",
     )  # fmt: skip
 
 

@@ -194,6 +194,16 @@ def queue_end_ignored(event: CdqEntry | Stray, session: Session) -> Iterator[Ver
         5us set_features_cdq cdqid=1 hp=0
         6us stray kind=MWr address=0x10040 length=32 function=01:00.1
 
+    Breaks::
+
+        1us create_cdq target=1 cdqid=1 cdqsize=16 pc=1 prp1=0x10000
+        2us cdq_entry slot=0 esa=1
+        3us set_features_cdq cdqid=1 hp=1
+        4us cdq_entry slot=1
+        5us set_features_cdq cdqid=1 hp=0
+        7us stray kind=MWr address=0x10040 length=32 function=01:00.1
+        8us suspend target=1 stype=1 dudmq=1 fetch=6us
+
     Silent::
 
         1us create_cdq target=1 cdqid=1 cdqsize=16 pc=1 prp1=0x10000
@@ -216,7 +226,11 @@ def queue_end_ignored(event: CdqEntry | Stray, session: Session) -> Iterator[Ver
         return
     for queue in session.data_queues:
         spans = queue.spans()
-        if queue.live.now is not Known.YES or not _wraps(queue) or not spans or not writes_for(queue, event, session):
+        # While a Suspend with DUDMQ is processed the queue still takes its last entry.
+        live = queue.live.now is Known.YES or (
+            queue.live.now is Known.UNKNOWN and session.controller(queue.target).draining
+        )
+        if not live or not _wraps(queue) or not spans or not writes_for(queue, event, session):
             continue
         if spans[-1][1] == event.address:
             yield broken(

@@ -7,7 +7,6 @@ from collections.abc import Iterator
 from lmtrace.events import (
     GetFeaturesCdq,
     Handover,
-    Initiated,
     MigrationCommand,
     Resume,
     SetFeaturesCdq,
@@ -16,7 +15,6 @@ from lmtrace.events import (
 from lmtrace.known import Known
 from lmtrace.rule import Verdict, broken, expect, held, not_a_rule, not_observable, rule
 from lmtrace.session import Phase, Session
-from lmtrace.spec.pcie import bdf_text
 
 SECTION = "6.14 End-to-end order and data continuity"
 PROFILE = "end-to-end"
@@ -220,10 +218,11 @@ def destination_has_less(event: StateItem, session: Session) -> Iterator[Verdict
 
 
 @rule("HMLM-8.1.12.1-n11", spec="NVMe Base 2.1, 8.1.12.1", party="host")
-def source_goes_on(event: Handover | Initiated, session: Session) -> Iterator[Verdict]:
+def source_goes_on(event: Handover, _: Session) -> Iterator[Verdict]:
     """Once its destination was resumed the source stays silent until it is reset.
 
-    Two controllers that run with one state do the same commands twice.
+    Two controllers that run with one state do the same commands twice. What a source sends by itself, suspended as it
+    is, is the controller's fault (5.1.17.1.1-n6).
 
     Holds::
 
@@ -235,38 +234,12 @@ def source_goes_on(event: Handover | Initiated, session: Session) -> Iterator[Ve
 
     Silent::
 
-        1us suspend target=1 stype=1
-        2us initiated function=01:00.1 kind=MWr role=data address=8000h length=64
-
-    Silent::
-
         9us handover source=1 destination=2 source_resumed=1 source_capture_lossy=1
 
     Breaks::
 
         9us handover source=1 destination=2 source_resumed=1
-
-    Breaks::
-
-        1us suspend target=1 stype=1
-        2us get_controller_state target=1 csvi=1 csup=1
-            sq qid=1 cqid=1
-            cq qid=1
-        3us suspend target=2 stype=1
-        4us set_controller_state target=2 seqind=3 csvi=1
-            sq qid=1 cqid=1
-            cq qid=1
-        5us resume target=2
-        6us initiated function=01:00.1 kind=MWr role=data address=8000h length=64
     """
-    if isinstance(event, Initiated):
-        destination = _running_instead(event, session)
-        if destination is not None:
-            yield broken(
-                f"{bdf_text(event.function)} initiated a {event.kind} ({event.role}) although controller {destination} "
-                "was resumed with its state", event,
-            )  # fmt: skip
-        return
     if event.outcome != "resumed" or event.source is None:
         return
     if not event.source_resumed:
@@ -278,29 +251,6 @@ def source_goes_on(event: Handover | Initiated, session: Session) -> Iterator[Ve
             f"controller {event.destination} was resumed with the state of controller {event.source}, which was "
             "resumed too", event,
         )  # fmt: skip
-
-
-def _running_instead(event: Initiated, session: Session) -> int | None:
-    """Return the controller that was resumed with the state of a suspended one, at the first request after that."""
-    one = session.functions.get(event.function)
-    if one is None or one.suspension is None or one.suspended.now is not Known.YES or event.role == "cdq_entry":
-        return None
-    reads = [read for (_, cntlid), read in session.reads.items() if cntlid == one.cntlid and read.used]
-    for other in session.identifiers.values():
-        resumption = other.resumption
-        if other is one or resumption is None or resumption.state is None or other.suspended.now is not Known.NO:
-            continue
-        since = resumption.command.order
-        state = resumption.state.pieces
-        if since < one.suspension.posted or not any(read.pieces.differs(state, CSATTR) is None for read in reads):
-            continue
-        if not any(before.order > since for before in one.initiated):
-            return other.cntlid
-    return None
-
-
-CSATTR = frozenset({2})
-"""The byte that may differ between what was read and what is set: it holds CP."""
 
 
 @rule("HMLM-8.1.12.1-n13", spec="NVMe Base 2.1, 8.1.12.1", party="both", severity="info")

@@ -15,7 +15,7 @@ PHASE = ("track", "pre-copy")
 
 
 @rule("HMLM-NCS.5.6-n14", spec=SPEC, party="controller", severity="warning")
-def entry_without_command(event: DirtyRange, _: Session) -> Iterator[Verdict]:
+def entry_without_command(event: DirtyRange, session: Session) -> Iterator[Verdict]:
     """An entry tells of something that a command fetched before it has changed.
 
     A host that reads the blocks before the change took effect copies old data.
@@ -52,8 +52,16 @@ def entry_without_command(event: DirtyRange, _: Session) -> Iterator[Verdict]:
             yield broken(
                 f"{told} before the command was fetched with which CNTLID {event.target:X}h changes them", event
             )
+        case "spurious" if _one_of_two(event, session):
+            yield not_observable("two queues have its identifier", event)
         case "spurious":
             yield broken(f"{told}, which no command of CNTLID {event.target:X}h has changed", event)
+
+
+def _one_of_two(event: DirtyRange, session: Session) -> bool:
+    """Whether another queue was created under the identifier of the one that an entry is in."""
+    queue = session.live_queue(event.function, event.cdqid)
+    return queue is not None and queue.twin
 
 
 @rule("HMLM-NCS.5.6-n15", spec=SPEC, party="controller", severity="warning")

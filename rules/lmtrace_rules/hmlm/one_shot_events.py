@@ -16,6 +16,8 @@ from lmtrace_rules.hmlm.cdq_feature import sets_in_flight
 SECTION = "6.5 Feature 21h and asynchronous events"
 PROFILE = "cdq"
 PHASE = ("track", "pre-copy")
+OVERTAKEN = 2
+"""Entries that an event may come before: the one before slot TPT may set it off, and writes of functions overtake."""
 
 
 def one_shot(command: Command) -> int | None:
@@ -77,6 +79,13 @@ def tail_event_count(event: Command | EndOfCapture, session: Session) -> Iterato
         9ms command opc=0x0c status=none fetch=1.5us
         9ms end_of_capture
 
+    Breaks::
+
+        1us create_cdq target=1 cdqid=3 cdqsize=64 pc=1 prp1=0x10000
+        2us set_features_cdq cdqid=3 hp=0 etpt=1 tpt=5
+        3us cdq_entry cdqid=3 slot=0 esa=1
+        4us command opc=0x0c dw0=4 dw1=3 fetch=1.5us
+
     Silent::
 
         1us create_cdq target=1 cdqid=3 cdqsize=64 pc=1 prp1=0x10000
@@ -118,13 +127,26 @@ def tail_event_count(event: Command | EndOfCapture, session: Session) -> Iterato
     trigger = None if reported is None else reported.trigger
     if reported is None or trigger is None or trigger.doubtful or sets_in_flight(reported, session):
         return
-    if trigger.possible:
+    if not trigger.possible and _far_ahead(reported, trigger.slot):
+        yield broken(
+            f"a Tail Pointer event came when slot {reported.tail} of {reported.title} was next, before slot "
+            f"{trigger.slot} was posted",
+            event,
+        )
+    elif trigger.possible:
         yield expect(
             trigger.reports == 0,
             f"the tail pointer trigger at slot {trigger.slot} of {reported.title} was reported "
             f"{trigger.reports + 1} times",
             event,
         )  # fmt: skip
+
+
+def _far_ahead(queue: DataQueue, slot: int) -> bool:
+    """Whether a slot was never posted, and is so far on that an entry and an event that overtake do not explain it."""
+    if queue.misplaced or queue.passes != 0 or slot >= queue.slots or any(posted == slot for _, posted in queue.posts):
+        return False
+    return slot - queue.tail > OVERTAKEN
 
 
 @rule("HMLM-5.1.25.1.23-n10", spec="NVMe Base 2.1, 5.1.25.1.23", party="controller")
@@ -178,6 +200,13 @@ def tail_event_not_asked_for(event: Command, session: Session) -> Iterator[Verdi
     Silent::
 
         1us create_cdq target=1 cdqid=3 cdqsize=64 pc=1 prp1=0x10000
+        2us set_features_cdq cdqid=4 hp=0 etpt=1 tpt=0
+        3us cdq_entry cdqid=3 slot=0 esa=1
+        4us command opc=0x0c dw0=4 dw1=3 fetch=1.5us
+
+    Silent::
+
+        1us create_cdq target=1 cdqid=3 cdqsize=64 pc=1 prp1=0x10000
         4us command opc=0x0c dw0=0x104 dw1=3 fetch=1.5us
     """
     queue = named_queue(event, session) if one_shot(event) == TAIL_POINTER else None
@@ -187,6 +216,8 @@ def tail_event_not_asked_for(event: Command, session: Session) -> Iterator[Verdi
         one.armed for one in session.data_queues if (one.owner, one.cdqid) == (queue.owner, queue.cdqid)
     )  # fmt: skip
     if sets_in_flight(queue, session):
+        return
+    if not armed and queue.owner in session.armed_elsewhere:
         return
     if not armed:
         yield broken(f"a Tail Pointer event named {queue.title}, whose trigger was never armed", event)

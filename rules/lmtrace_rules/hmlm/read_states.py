@@ -14,6 +14,8 @@ from lmtrace.spec.migration import CONTROLLER_STATE_HEADER, IO_SQ_STATE, NVME_CO
 HEADER = CONTROLLER_STATE_HEADER.size
 QUEUES = HEADER + NVME_CONTROLLER_STATE.size
 QUEUE = IO_SQ_STATE.size
+ADDRESS = 8
+"""Bytes of PRP1, with which the state of a queue begins."""
 CSATTR = frozenset({2})
 """The byte that may differ between what was read and what is set: it holds CP."""
 
@@ -110,11 +112,12 @@ def origins(state: ControllerState, session: Session) -> list[StateRead]:
 
 
 def partial_origins(state: ControllerState, session: Session) -> list[StateRead]:
-    """Return the reads that agree with ``state`` in the header and in as many bytes of queues as one entry has."""
+    """Return the reads that agree with ``state`` in the header and in the address of a queue, which is not 0."""
     found = []
     for read in session.every_read():
         shared = sum(max(last - max(first, QUEUES), 0) for first, last in read.pieces.both(state.pieces))
-        if read.pieces.known(0, HEADER) and shared >= QUEUE and agrees(read, state):
+        first_queue = any(read.pieces.bytes(QUEUES, QUEUES + ADDRESS) or b"")
+        if read.pieces.known(0, HEADER) and shared >= (ADDRESS if first_queue else QUEUE) and agrees(read, state):
             found.append(read)
     return found
 

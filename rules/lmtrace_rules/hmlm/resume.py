@@ -63,7 +63,23 @@ def running_controller_resumed(command: Resume, session: Session) -> Iterator[Ve
     Breaks::
 
         5us resume target=4Dh status=0/02h
+
+    Breaks::
+
+        5us resume target=4Dh
+
+    Silent::
+
+        0us midway
+        5us resume target=4Dh
     """
+    if _never_met(command, session) and command.succeeded:
+        # Of a controller that exists, another MMC may have suspended it.
+        yield broken(
+            f"{command.title} succeeded although controller {command.target} was never suspended", command,
+            None if session.exists(command.target) is Known.NO else "warning",
+        )  # fmt: skip
+        return
     if _never_met(command, session) and command.failed and command.status != CONTROLLER_NOT_SUSPENDED:
         if not excused(command, session, "HMLM-5.1.17.1.2-n1"):
             yield broken(

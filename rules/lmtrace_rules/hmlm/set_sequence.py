@@ -4,18 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from lmtrace.events import Resume, SetControllerState
+from lmtrace.events import Resume, SetControllerState, Stray
 from lmtrace.known import Known
 from lmtrace.rule import Verdict, broken, expect, held, not_observable, rule
 from lmtrace.session import Phase, Session
 from lmtrace.spec.migration import SequenceIndicator
-from lmtrace.spec.nvme import COMMAND_SEQUENCE_ERROR
+from lmtrace.spec.nvme import COMMAND_SEQUENCE_ERROR, SQE_SIZE
 from lmtrace_rules.hmlm.read_states import HEADER, ranges_text, sent_with, uncovered
 from lmtrace_rules.hmlm.set_state import NO_SENT_HEADER, NO_SEQUENCE
 
 SECTION = "6.10 Migration Send: Set Controller State"
 PROFILE = "state"
 PHASE = "state-set"
+MOST_FETCHED = 16
+"""Entries that one read fetches at most; a longer one is data."""
 
 
 @rule("HMLM-5.1.17.1.3-n17", spec="NVMe Base 2.1, 5.1.17.1.3, Figure 357", party="host", local=True)
@@ -337,10 +339,11 @@ def set_reads_one_dword_off(command: SetControllerState, session: Session) -> It
 
 
 @rule("HMLM-5.1.17.1.3-n34", spec="NVMe Base 2.1, 5.1.17.1.2", party="controller", severity="warning")
-def resumed_after_a_broken_off_transfer(command: Resume, session: Session) -> Iterator[Verdict]:
+def resumed_after_a_broken_off_transfer(event: Resume | Stray, session: Session) -> Iterator[Verdict]:
     """After a failed part of a state, a Resume is refused until the whole state was sent again.
 
-    Otherwise the controller would run on a state of which a part is missing.
+    Otherwise the controller would run on a state of which a part is missing. Of a state that was refused as a whole
+    nothing is used: a controller that is resumed without one has none of its queues.
 
     Holds::
 
@@ -376,7 +379,30 @@ def resumed_after_a_broken_off_transfer(command: Resume, session: Session) -> It
             nvme niosq=0
         3us set_controller_state target=2 csvi=1 seqind=2 csol=56 numd=4 status=0/06h
         5us resume target=2
+
+    Breaks::
+
+        1us suspend target=2 stype=1
+        2us set_controller_state target=2 csvi=1 seqind=3 status=0/06h
+            sq qid=1 iosqprp1=0x20000
+            cq qid=1
+        5us resume target=2
+        6us stray function=01:00.2 kind=MRd address=0x20040 length=64
+
+    Silent::
+
+        1us suspend target=2 stype=1
+        2us set_controller_state target=2 csvi=1 seqind=3 status=0/06h
+            sq qid=1 iosqprp1=0x20000
+            cq qid=1
+        5us resume target=2
+        6us stray function=01:00.2 kind=MRd address=0x20040 length=4096
+        7us stray function=01:00.2 kind=MRd address=0x90000 length=64
     """
+    if isinstance(event, Stray):
+        yield from _refused_queue_used(event, session)
+        return
+    command = event
     transfer = session.transfer(command.function, command.target)
     failed = transfer.failed
     if not transfer.broken_off or failed is None or failed.order > command.fetched:
@@ -388,6 +414,24 @@ def resumed_after_a_broken_off_transfer(command: Resume, session: Session) -> It
             f"{failed.status} for CID {failed.cid}",
             command,
         )
+
+
+def _refused_queue_used(event: Stray, session: Session) -> Iterator[Verdict]:
+    """Judge whether a read to nowhere fetches from a queue of a state that was refused before the Resume."""
+    if event.kind != "MRd" or event.length % SQE_SIZE or event.length > MOST_FETCHED * SQE_SIZE:
+        return
+    for (manager, target), transfer in session.transfers.items():
+        refused, one = transfer.resumed_without, session.controller(target)
+        if refused is None or one.function != event.function or event.function == manager or one.io:
+            continue
+        for queue in transfer.with_command(refused).queues() or ():
+            first = queue.prp1
+            if queue.kind == "SQ" and queue.contiguous and first <= event.address < first + SQE_SIZE * queue.size:
+                yield broken(
+                    f"controller {target} fetched slot {(event.address - first) // SQE_SIZE} of SQ {queue.qid} of the "
+                    f"state that was refused with {refused.status}",
+                    event,
+                )
 
 
 @rule("HMLM-5.1.17.1.3-n35", spec="NVMe Base 2.1, 5.1.17.1.3", party="host", severity="warning")

@@ -61,6 +61,13 @@ def property_of_suspended_controller_unreadable(
         4us property_access function=01:00.1 property=CSTS value=1
         5us property_access function=01:00.1 property=CSTS value=none completion=none
         8ms end_of_capture
+
+    Breaks::
+
+        0us property_access function=01:00.1 property=CSTS value=1
+        1us suspend target=1 stype=1
+        5us property_access function=01:00.1 property=CSTS value=none completion=none
+        8ms end_of_capture
     """
     if isinstance(event, PropertyAccess):
         one = suspended_now(event, session)
@@ -76,7 +83,7 @@ def property_of_suspended_controller_unreadable(
         return
     for one in ended(event, session):
         accesses = one.silence.accesses if one.silence is not None else []
-        answered = any(not access.write and access.completion is not None for access in accesses)
+        answered = one.answers or any(not access.write and access.completion is not None for access in accesses)
         for access in accesses:
             if access.write or access.completion is not None:
                 continue
