@@ -19,7 +19,7 @@ from lmtrace.session import Options, Session
 from lmtrace.session.events import observe
 from lmtrace.session.fetched import begin
 from lmtrace.sources import ORDER_STEP, LinkSource
-from lmtrace.store import Capture, Store
+from lmtrace.store import WORTH_THREADS, Capture, Store
 from lmtrace.tables import TABLES
 from lmtrace.units import exact
 
@@ -250,7 +250,9 @@ class Replay:
             return
         names = [name for name in TABLES[table].names if name in wanted]
         with pq.ParquetFile(file) as parquet:
-            yield from parquet.iter_batches(1 << 16, columns=names)
+            rows = parquet.metadata.num_rows
+            if rows:
+                yield from parquet.iter_batches(1 << 16, columns=names, use_threads=rows >= WORTH_THREADS)
 
     # -- tables -----------------------------------------------------------------------------------------------
 

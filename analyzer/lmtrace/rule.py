@@ -15,6 +15,7 @@ import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from difflib import get_close_matches
+from functools import cache
 from pathlib import Path
 from traceback import extract_tb
 from types import ModuleType
@@ -271,9 +272,11 @@ def listed() -> list[Listed]:
     return sorted(_listed.values(), key=lambda one: natural(one.id))
 
 
-def natural(text: str) -> list[tuple[int, int, str]]:
+@cache
+def natural(text: str) -> tuple[tuple[int, int, str], ...]:
     """Return a sort key under which ``n9`` comes before ``n10``."""
-    return [(0, int(part), "") if part.isdigit() else (1, 0, part) for part in re.split(r"(\d+)", text) if part]
+    parts = re.split(r"(\d+)", text)
+    return tuple((0, int(part), "") if part.isdigit() else (1, 0, part) for part in parts if part)
 
 
 def _import_folder(folder: Path) -> None:

@@ -14,7 +14,10 @@ PARTIES = {"controller": "the controller's duty", "host": "the host's duty", "bo
 
 def clean(text: object) -> str:
     """Return text of a capture without anything that could steer a terminal or break a line."""
-    return "".join(one if one.isprintable() else "\N{REPLACEMENT CHARACTER}" for one in str(text))
+    said = str(text)
+    if said.isprintable():
+        return said
+    return "".join(one if one.isprintable() else "\N{REPLACEMENT CHARACTER}" for one in said)
 
 
 def headline(summary: Mapping[str, Any]) -> str:

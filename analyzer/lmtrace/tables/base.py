@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -20,7 +21,7 @@ class Column:
     text: str
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Table:
     """One table: what one row is, and its columns."""
 
@@ -28,13 +29,17 @@ class Table:
     text: str
     columns: tuple[Column, ...]
 
-    @property
+    @cached_property
     def names(self) -> tuple[str, ...]:
         """The column names in order."""
         return tuple(column.name for column in self.columns)
 
     def schema(self) -> pa.Schema:
         """Return the Arrow schema, with the schema version and the sentences in its metadata."""
+        return self._schema
+
+    @cached_property
+    def _schema(self) -> pa.Schema:
         import pyarrow as pa
 
         plain = {"str": pa.string(), "bytes": pa.binary(), "bool": pa.bool_()}
