@@ -254,7 +254,7 @@ STATE_COMPARISON = table(
     + """
 controller uint16 CNTLID of the controller at the end that is judged.
 migration_id uint64 The migration.
-comparison str `read and set`, `order of reading and setting`, `state and wire at the source`, `capability` and so on.
+comparison str `read and set`, `suspension while reading`, `state and wire at the source`, `capability` and so on.
 item str Field: `SQ 1 IOSQHP`, `VSS`, `vendor part` and so on.
 first str What was read, or what the state says, or the source's capability.
 second str What was set, or what the wire showed, or the destination's capability.

@@ -7,6 +7,7 @@ from lmtrace.store import Store
 from lmtrace_decoders.both_ends.capability import compare_capabilities
 from lmtrace_decoders.both_ends.commands import tell_commands
 from lmtrace_decoders.both_ends.ends import handovers
+from lmtrace_decoders.both_ends.reading import tell_reading
 from lmtrace_decoders.both_ends.states import compare_states, order_of_pieces
 from lmtrace_decoders.both_ends.user_data import follow_user_data
 from lmtrace_decoders.both_ends.wire import compare_destination, compare_source
@@ -25,6 +26,7 @@ def both_ends(store: Store) -> None:
         compare_capabilities(handover)
         compare_states(handover)
         order_of_pieces(handover)
+        tell_reading(handover)
         compare_source(handover)
         compare_destination(handover)
         tell_commands(handover)

@@ -81,7 +81,7 @@ def malformed_state_set(command: SetControllerState, session: Session) -> Iterat
 
 @rule("HMLM-5.1.17.1.3-n32", spec="NVMe Base 2.1, 5.1.17.1.3", party="host", severity="warning")
 def impossible_queues_set(command: SetControllerState, session: Session) -> Iterator[Verdict]:
-    """The queues of a state that is set can exist: the target allocated them, pointers lie inside.
+    """The queues of a state that is set can exist: the target has allocated them and has their vectors.
 
     A queue that no Create command could make cannot be restored either.
 
@@ -107,6 +107,18 @@ def impossible_queues_set(command: SetControllerState, session: Session) -> Iter
 
         5us set_controller_state target=2 csvi=1 seqind=3
             cq qid=1 size=16 hp=16
+
+    Silent::
+
+        1us function_config function=01:00.2 msix_vectors=8
+        5us set_controller_state target=2 csvi=1 seqind=3
+            cq qid=1 iv=9 ien=0
+
+    Breaks::
+
+        1us function_config function=01:00.2 msix_vectors=8
+        5us set_controller_state target=2 csvi=1 seqind=3
+            cq qid=1 iv=9 ien=1
 
     Holds::
 
@@ -136,17 +148,25 @@ def impossible_queues_set(command: SetControllerState, session: Session) -> Iter
         return
     completion = {queue.qid for queue in queues if queue.kind == "CQ"}
     granted = session.controller(command.target).granted
-    faults = [fault for queue in queues for fault in _impossible(queue, completion, granted)]
+    config = session.controller(command.target).config
+    vectors = (
+        None if config is None or config.msix_vectors is None else max(config.msix_vectors, config.msi_vectors or 1)
+    )
+    faults = [fault for queue in queues for fault in _impossible(queue, completion, granted, vectors)]
     if faults and passed_on(command, session):
         yield not_observable(PASSED_ON, command)
     else:
         yield expect(not faults, f"{command.title} sends a state in which {'; '.join(faults[:3])}", command)
 
 
-def _impossible(queue: QueueState, completion: set[int], granted: tuple[int, int] | None) -> Iterator[str]:
+def _impossible(
+    queue: QueueState, completion: set[int], granted: tuple[int, int] | None, vectors: int | None
+) -> Iterator[str]:  # fmt: skip
     name = f"{queue.kind} {queue.qid}"
     if granted is not None and queue.qid > granted[queue.kind == "CQ"]:
         yield f"{name} is beyond the {granted[queue.kind == 'CQ']} that the target allocated"
+    if vectors is not None and queue.interrupts and queue.vector is not None and queue.vector >= vectors:
+        yield f"{name} has interrupt vector {queue.vector}, and the target has {vectors}"
     if queue.kind == "SQ" and queue.cqid not in completion:
         yield f"{name} posts to CQ {queue.cqid}, which is not listed"
     for what, value in (("head", queue.head), ("tail", queue.tail)):

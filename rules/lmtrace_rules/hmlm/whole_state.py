@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from lmtrace.events import GetControllerState, SetControllerState
+from lmtrace.events import GetControllerState, SetControllerState, StateItem
 from lmtrace.known import Known
 from lmtrace.pieces import Pieces
 from lmtrace.rule import Verdict, broken, held, not_observable, rule
@@ -92,10 +92,13 @@ def suspended_state_changed_by_itself(command: GetControllerState, session: Sess
 
 
 @rule("HMLM-5.1.16.1.1-n9", spec="NVMe Base 2.1, 5.1.16.1.1 and 8.1.12.1", party="host")
-def state_of_a_running_controller_set(command: SetControllerState, session: Session) -> Iterator[Verdict]:
+def state_of_a_running_controller_set(
+    command: SetControllerState | StateItem, session: Session
+) -> Iterator[Verdict]:  # fmt: skip
     """The state that is set was read, in all its parts, while its controller was suspended and left alone.
 
-    Only then is it consistent: a running controller moves its queues while they are read.
+    Only then is it consistent: a running controller moves its queues while they are read. Where it was read on one
+    link and set on another each part is judged on its own.
 
     Holds::
 
@@ -127,6 +130,18 @@ def state_of_a_running_controller_set(command: SetControllerState, session: Sess
         5us set_controller_state target=2 csvi=1 seqind=3
             cq qid=1
 
+    Holds::
+
+        5us state_item comparison="suspension while reading" item="bytes 0 to 103" first=suspended
+
+    Silent::
+
+        5us state_item comparison="suspension while reading" item="bytes 0 to 103" judgement=unknown
+
+    Breaks::
+
+        5us state_item comparison="suspension while reading" item="bytes 0 to 103" first=running judgement=differs
+
     Breaks::
 
         2us suspend target=2 stype=1
@@ -147,6 +162,10 @@ def state_of_a_running_controller_set(command: SetControllerState, session: Sess
             header cp=1
             cq qid=1
     """
+    if isinstance(command, StateItem):
+        if command.comparison == "suspension while reading":
+            yield from _read_elsewhere(command)
+        return
     if not (command.commits and command.succeeded):
         return
     found = origins(sent_with(command, session).state, session)
@@ -171,6 +190,16 @@ def state_of_a_running_controller_set(command: SetControllerState, session: Sess
         yield broken(f"{name} at offset {part.command.offset} while it was running (CSUP=0)", command)
     else:
         yield not_observable(NO_STATE, command)
+
+
+def _read_elsewhere(event: StateItem) -> Iterator[Verdict]:
+    """Judge one part of a state that was read on another link."""
+    if event.judgement == "unknown":
+        yield not_observable(event.reason, event)
+    elif event.judgement == "equal":
+        yield held(event)
+    else:
+        yield broken(f"{event.item} of the state that was set: {event.reason}", event)
 
 
 def _unfit_part(read: StateRead) -> tuple[ReadPart, Known] | None:

@@ -130,6 +130,12 @@ def state_read_before_suspend(world: World) -> None:
     instead(world, "read_state", read_state)
 
 
+@fault("running-source-read", "HMLM-5.1.16.1.1-n9", "migration-two-captures", party="host")
+def running_source_read(world: World) -> None:
+    """The host reads the state while the source still runs, and sends that to the other subsystem."""
+    state_read_before_suspend(world)
+
+
 @fault("source-resumed-before-its-state-is-read", "HMLM-5.1.16.1.1-n9", "state-in-one", party="host")
 def source_resumed_before_its_state_is_read(world: World) -> None:
     """The host resumes the source and reads its state then, while it goes on."""

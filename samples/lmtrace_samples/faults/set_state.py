@@ -8,10 +8,12 @@ from typing import Any
 from lmtrace.spec.migration import IO_SQ_STATE, SequenceIndicator
 from lmtrace.spec.nvme import COMMAND_SEQUENCE_ERROR, INVALID_FIELD, Admin
 from lmtrace_samples.engine import Engine
+from lmtrace_samples.enumeration import CAPABILITIES, COMMAND, MSIX
 from lmtrace_samples.fault import fault, forgets, instead
 from lmtrace_samples.faults.get_state import HEADER
 from lmtrace_samples.faults.resume import once_committed
 from lmtrace_samples.faults.state_content import put_together, taken_apart
+from lmtrace_samples.function import VECTORS
 from lmtrace_samples.manager import Manager
 from lmtrace_samples.queues import Command, Refused
 from lmtrace_samples.simulation import Steps, wait_all
@@ -253,6 +255,24 @@ def host_adds_queue(world: World) -> None:
         added |= {"IOSQQID": 5, "IOSQCQID": 5, "IOSQHP": 0, "IOSQTP": 0}
         return put_together(state, [*sqs, added], cqs, vendor)
 
+    _sends_changed(world, change)
+
+
+@fault("vector-beyond-table-set", "HMLM-5.1.17.1.3-n32", "state-in-one", party="host")
+def vector_beyond_table_set(world: World) -> None:
+    """The host gives a completion queue of the state a vector that the destination's MSI-X table does not have."""
+    world.choices.enumerate = True
+
+    def change(state: bytes) -> bytes:
+        sqs, cqs, vendor = taken_apart(state)
+        return put_together(state, sqs, [*cqs[:-1], dict(cqs[-1], IEN=1, IV=VECTORS)], vendor)
+
+    def suspended(original: Callable[..., Steps[None]], manager: Manager, cntlid: int) -> Steps[None]:
+        yield from original(manager, cntlid)
+        for offset in (0, COMMAND, CAPABILITIES, MSIX):
+            yield from manager.side.root.configure(manager.side.drivers[cntlid].function.number, offset, None)
+
+    instead(world, "suspend_destination", suspended)
     _sends_changed(world, change)
 
 
