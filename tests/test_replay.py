@@ -47,13 +47,14 @@ def resume(tlp: int, status: Status | None, **more: Any) -> dict[str, Any]:
 
 @contextmanager
 def judged(
-    folder: Path, transactions: list[dict[str, Any]], *, lost_ps: int | None = None, rule: str = RULE,
+    folder: Path, transactions: list[dict[str, Any]], *, lost_ps: int | None = None, until_ps: int | None = None,
+    rule: str = RULE,
     **asked: Any,
 ) -> Iterator[Store]:  # fmt: skip
     """A store of one capture in which both controllers were seen being enabled, after the replay."""
     troubles = Troubles("a.vcd")
     if lost_ps is not None:
-        troubles.add(LOSS, time_ps=lost_ps)
+        troubles.add(LOSS, time_ps=lost_ps, until_ps=until_ps)
     with Store(folder / "a.vcd.lmtrace") as store:
         rows = np.zeros(100, TLP_ROW)
         rows["source_offset"] = np.arange(100) * 10
@@ -108,6 +109,18 @@ def test_a_loss_before_it_silences_an_accusation(tmp_path: Path) -> None:
         assert "lost" in outcome(store)["reason"]
     with judged(tmp_path, [resume(10, Status(0, 0))], lost_ps=20_000) as store:
         assert outcome(store)["outcome"] == "broken"
+
+
+def test_behind_a_loss_counts_what_is_seen_again(tmp_path: Path) -> None:
+    known = [suspend(10), resume(20, Status(0, 0)), resume(30, Status(0, 0))]
+    with judged(tmp_path, known, lost_ps=5_000, until_ps=6_000) as store:
+        assert [row["time_ps"] for row in store.read("violations").to_pylist()] == [30_500]
+    for since, until in ((5_000, 30_200), (31_000, 32_000)):  # the loss touches it, or comes after it
+        with judged(tmp_path, known, lost_ps=since, until_ps=until) as store:
+            found = [row["time_ps"] for row in store.read("violations").to_pylist()]
+            assert found == ([] if since < 30_000 else [30_500]), since
+    with judged(tmp_path, [resume(10, Status(0, 0))], lost_ps=5_000, until_ps=6_000) as store:
+        assert outcome(store)["outcome"] == "not observable"  # it may have been suspended unseen
 
 
 def test_a_loss_silences_what_was_due_by_entries_before(tmp_path: Path) -> None:

@@ -82,7 +82,7 @@ def read(path: Path, binding: str | None = None, block: int | None = None) -> Re
             tlps.append(_tlp(row, data, reader.links[row["link"]].name))
     counts = {name: one.count for name, one in troubles.counts.items()}
     texts = {name: one.text for name, one in troubles.counts.items()}
-    return Read(tlps, list(reader.links), counts, texts, troubles.losses)
+    return Read(tlps, list(reader.links), counts, texts, [one[:2] for one in troubles.losses])
 
 
 def _tlp(row: np.void, payload: bytes, link: str) -> Tlp:

@@ -14,10 +14,12 @@ import pyarrow.parquet as pq
 
 from lmtrace.arrow import from_numpy, to_numpy
 from lmtrace.events import Command, Event
+from lmtrace.losses import Losses, whole_again
 from lmtrace.rule import SEVERITIES, Broken, Rule, Severity, Verdict, Witness, failed
 from lmtrace.session import Options, Session
 from lmtrace.session.events import observe
 from lmtrace.session.fetched import begin
+from lmtrace.session.renewed import renew
 from lmtrace.sources import ORDER_STEP, LinkSource
 from lmtrace.store import WORTH_THREADS, Capture, Store
 from lmtrace.tables import TABLES
@@ -91,19 +93,22 @@ class Replay:
         source = LinkSource(self._store, capture, link)
         session = source.session()
         session.options = self._options
-        lost_ps = _lost(capture, link)
+        losses, ended = Losses(capture, link), 0
         for _, begins, event in source.steps():
             if begins:
                 assert isinstance(event, Command)
                 begin(session, event)
                 continue
-            if session.loss_order is None and lost_ps is not None and event.time >= lost_ps:
-                session.loss_order = event.order
+            if losses.first is not None and event.time >= losses.first:
+                if session.loss_order is None:
+                    session.loss_order = event.order
+                if (now := losses.ended(event.time)) > ended:
+                    session, ended = renew(session, source.session(), event.order), now
             if self._inside(event.time):
                 for rule in self._asked(type(event)):
                     try:
                         for verdict in rule.function(event, session):
-                            self._settle(number, capture, link, session, rule, verdict)
+                            self._settle(number, capture, link, session, rule, verdict, losses, event)
                     except Exception as error:
                         told = failed(rule, f"{type(event).__name__} at {exact(event.time)}", error)
                         if told is None:
@@ -122,7 +127,10 @@ class Replay:
             self._by_event[kind] = found
         return found
 
-    def _settle(self, number: int, capture: Capture, link: str, session: Session, rule: Rule, verdict: Verdict) -> None:
+    def _settle(
+        self, number: int, capture: Capture, link: str, session: Session, rule: Rule, verdict: Verdict, losses: Losses,
+        asked: Event,
+    ) -> None:  # fmt: skip
         """Count a verdict; a broken one is weighed by what it rests on."""
         tally, event = self._tallies[rule.id], verdict.event
         if verdict.outcome == "held":
@@ -133,7 +141,7 @@ class Replay:
             tally.reasons[verdict.message] += 1
             return
         severity = verdict.severity or rule.severity
-        if session.loss_order is not None and not rule.local:
+        if session.loss_order is not None and not rule.local and not whole_again(losses, session, asked, event):
             tally.not_observable += 1
             tally.reasons[LOST] += 1
             return
@@ -296,7 +304,7 @@ def _where(number: int, capture: Capture, link: str) -> str:
 
 def _lost(capture: Capture, link: str) -> int | None:
     """Return the time of the first loss that a capture itself shows on a link."""
-    return min((time for name, time in capture.troubles.losses if name in (None, link)), default=None)
+    return Losses(capture, link).first
 
 
 _TIMES = ("time_ps", "cqe_ps", "fetch_ps")

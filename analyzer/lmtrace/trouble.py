@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Literal, NamedTuple
 
 Severity = Literal["info", "data-loss", "error"]
 
@@ -30,6 +30,17 @@ def declare(name: str, severity: Severity, advice: str) -> Kind:
     return kind
 
 
+class Loss(NamedTuple):
+    """Something that was lost: on which link, None for all; since when; and by when at the latest, None for not known.
+
+    What began behind its end is whole again.
+    """
+
+    link: str | None
+    since_ps: int
+    until_ps: int | None = None
+
+
 @dataclass(slots=True)
 class Count:
     """How often one kind of trouble was met in one capture, and where first."""
@@ -47,22 +58,26 @@ class Troubles:
 
     capture: str
     counts: dict[str, Count] = field(default_factory=dict)
-    losses: list[tuple[str | None, int]] = field(default_factory=list)
-    """(link or None for all, time in ps) of each loss that the file itself shows, at most ``MOST_LOSSES``."""
+    losses: list[Loss] = field(default_factory=list)
+    """Each loss that the file itself shows, at most ``MOST_LOSSES``, the last of which has no end."""
 
     MOST_LOSSES = 10_000
 
     def add(
         self, kind: Kind, text: str = "", *, time_ps: int | None = None, offset: int | None = None,
-        link: str | None = None, count: int = 1,
+        link: str | None = None, count: int = 1, until_ps: int | None = None,
     ) -> None:  # fmt: skip
-        """Count a trouble. ``text`` says what was seen, the first is kept; times in ps, offsets in bytes or packets."""
+        """Count a trouble. ``text`` says what was seen, the first is kept; times in ps, offsets in bytes or packets.
+
+        What was lost was lost by ``until_ps`` at the latest.
+        """
         entry = self.counts.get(kind.name)
         if entry is None:
             entry = self.counts[kind.name] = Count(kind, 0, time_ps, offset, text)
         entry.count = min(entry.count + count, MOST_COUNTED)
         if kind.severity == "data-loss" and len(self.losses) < self.MOST_LOSSES:
-            self.losses.append((link, time_ps if time_ps is not None else 0))
+            last = len(self.losses) + 1 == self.MOST_LOSSES
+            self.losses.append(Loss(link, time_ps if time_ps is not None else 0, None if last else until_ps))
 
     def rows(self) -> list[dict[str, object]]:
         """Return the rows of the table ``troubles``, in order of name."""

@@ -89,6 +89,8 @@ class Session:
     """Who tracks the memory changes of whom."""
     loss_order: int | None = None
     """Order from which on the capture itself shows that something was lost."""
+    renewed_order: int | None = None
+    """Order from which on it was learnt anew, behind the last loss."""
 
     # -- who is who -------------------------------------------------------------------------------------------
 

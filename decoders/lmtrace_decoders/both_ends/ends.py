@@ -42,7 +42,7 @@ class Link:
 
     def lost_before(self, time: int) -> bool:
         """Whether the capture itself shows a loss on the link up to a time in ps."""
-        return any(at <= time for name, at in self.capture.troubles.losses if name in (None, self.name))
+        return any(one.since_ps <= time for one in self.capture.troubles.losses if one.link in (None, self.name))
 
 
 @dataclass(slots=True)

@@ -47,7 +47,7 @@ def _link(store: Store, capture: Capture, link: str) -> None:
     lives = store.read("controllers", ("function", "controller", "enabled_tlp_id", "learnt"), place).to_pylist()
     reports, contents = Reports(store, place), Contents(store, capture, link)
     known: dict[int, Changes] = {}
-    lost = [time for name, time in capture.troubles.losses if name in (None, link)]
+    lost = [one.since_ps for one in capture.troubles.losses if one.link in (None, link)]
     sheets = []
     for log in logs:
         if _other_format(store, place, log.owner):

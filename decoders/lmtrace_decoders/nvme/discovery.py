@@ -147,7 +147,7 @@ class Discovery:
                 capture.troubles.add(
                     UNANSWERED, f"read with tag {int(rows['tag'][row]):02X}h", time_ps=time,
                     offset=int(rows["source_offset"][row]) if at < first else int(rows["source_offset"][at - first]),
-                    link=capture.links[int(rows["link"][row])].name,
+                    link=capture.links[int(rows["link"][row])].name, until_ps=int(rows["time_ps"][row]),
                 )  # fmt: skip
             self._lines(rows)
             self._last_ps = max(self._last_ps, int(rows["time_ps"].max(initial=0)))
@@ -157,7 +157,11 @@ class Discovery:
             self.states.follow(store, first, rows)
         self._unanswered(store)
         for link, tag, time in self._opens.overtaken():
-            capture.troubles.add(UNANSWERED, f"read with tag {tag:02X}h", time_ps=time, link=capture.links[link].name)
+            longest = max(self._trips.get(link << 1 | Direction.UPSTREAM, 0), LEAST_TRIP)
+            capture.troubles.add(
+                UNANSWERED, f"read with tag {tag:02X}h", time_ps=time, link=capture.links[link].name,
+                until_ps=time + LONG_TRIPS * longest,
+            )  # fmt: skip
 
     def _lines(self, rows: np.ndarray) -> None:
         """Note on messages about interrupt lines that the line is as they say by a message shortly before."""
@@ -218,6 +222,7 @@ class Discovery:
                     capture.troubles.add(
                         ORPHAN, f"completion with tag {int(row['tag']):02X}h", time_ps=began,
                         offset=int(row["source_offset"]), link=capture.links[int(row["link"])].name,
+                        until_ps=int(row["time_ps"]),
                     )  # fmt: skip
         self._tags.update(np.unique(keys[group == REQUEST]).tolist())
 

@@ -111,7 +111,7 @@ class Doorbells:
             if beyond is not None:
                 self._run.premature.head_beyond(cq, EarlyHead(*beyond, time, tlp, row))
             elif since is not None:
-                losses.lost(self._run, losses.UNSEEN_ENTRY, function, since, tlp, f"an entry of CQ {qid}")
+                losses.lost(self._run, losses.UNSEEN_ENTRY, function, since, tlp, f"an entry of CQ {qid}", time)
             self.head_moved(cq, value, function.doorbell(qid, True), time, tlp)
             return
         sq = controller.sqs.get(qid)

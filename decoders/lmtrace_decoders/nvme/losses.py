@@ -59,13 +59,16 @@ def cut(run: Reconstruction) -> None:
         mine = hit[hit["link"] == link]
         run.capture.troubles.add(
             CUT_CONTROL, f"a TLP of role {ROLES[mine['role'][0]]}", time_ps=int(mine["time_ps"].min()),
+            until_ps=int(mine["time_ps"].max()),
             offset=int(mine["source_offset"][0]), link=run.capture.links[link].name, count=len(mine),
         )  # fmt: skip
 
 
-def lost(run: Reconstruction, kind: Kind, function: Function, since: int, tlp: int, text: str) -> None:
-    """Count a loss in a queue of ``function``, from the time ``since`` on; TLP ``tlp`` shows it, if any."""
+def lost(
+    run: Reconstruction, kind: Kind, function: Function, since: int, tlp: int, text: str, until: int | None = None
+) -> None:  # fmt: skip
+    """Count a loss in a queue of ``function``, from ``since`` to ``until`` (ps); TLP ``tlp`` shows it, if any."""
     link = run.capture.links[function.link].name
     offset = int(run.rows["source_offset"][tlp - run.first]) if tlp >= run.first else -1
     where = offset if offset >= 0 else None
-    run.capture.troubles.add(kind, f"{text} of {function.text}", time_ps=since, offset=where, link=link)
+    run.capture.troubles.add(kind, f"{text} of {function.text}", time_ps=since, offset=where, link=link, until_ps=until)

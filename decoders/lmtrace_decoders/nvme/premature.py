@@ -60,7 +60,8 @@ class Prematures:
 
     def _lost(self, sq: SubmissionQueue, one: Premature) -> None:
         function = sq.controller.function
-        losses.lost(self._run, losses.UNSEEN_FETCH, function, one.lost_ps, one.tlp, f"a command of SQ {sq.qid}")
+        text, until = f"a command of SQ {sq.qid}", int(one.row["time_ps"])
+        losses.lost(self._run, losses.UNSEEN_FETCH, function, one.lost_ps, one.tlp, text, until)
         self._run.output.add_unmatched(one.row)
 
     # -- heads ------------------------------------------------------------------------------------------------
@@ -101,4 +102,4 @@ class Prematures:
 
     def _entry_lost(self, cq: CompletionQueue, early: EarlyHead) -> None:
         function, text = cq.controller.function, f"an entry of CQ {cq.qid}"
-        losses.lost(self._run, losses.UNSEEN_ENTRY, function, early.since, early.tlp, text)
+        losses.lost(self._run, losses.UNSEEN_ENTRY, function, early.since, early.tlp, text, early.time)

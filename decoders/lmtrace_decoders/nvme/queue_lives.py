@@ -150,7 +150,7 @@ class QueueLives:
             controller.cqs.pop(queue.qid, None)
             if queue.doubtful is not None:
                 text = f"an entry of CQ {queue.qid}"
-                losses.lost(self._run, losses.UNSEEN_ENTRY, controller.function, queue.doubtful, -1, text)
+                losses.lost(self._run, losses.UNSEEN_ENTRY, controller.function, queue.doubtful, -1, text, time)
             for command in list(queue.posted.values()):
                 self._run.interrupts.announcements.gave_up(
                     command, self._run.capture.duration_ps if time is None else time

@@ -154,7 +154,7 @@ class SubmissionQueue(Queue):
         certain = self.learnt == SEEN and self.tail is not None and self.invalid is None
         certain = certain and not (self.controller.shadow and self.qid)
         if certain and self.tail is not None and value < self.slots:
-            self.beyond_tail = int(last + ahead > self.tail)
+            self.beyond_tail = int(last + ahead > max(self.tail, self.fetched))  # what was fetched was submitted
             if self.beyond_tail:
                 return -1, int(behind)
         if last + ahead > self.fetched:

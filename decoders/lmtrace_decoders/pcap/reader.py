@@ -36,13 +36,17 @@ from lmtrace_decoders.pcap.trouble import (
     MANY,
     MOST_LINKS,
     OTHER_LINK,
+    SHORT,
     STREAM_GAP,
+    TOO_SHORT,
     TROUBLE_OF_CODE,
     TROUBLE_OF_STATE,
     UNDESCRIBED,
 )  # fmt: skip
 from lmtrace_decoders.tlp import KIND_OF_BYTE0
 
+_ENDING = (GAP, SHORT, STREAM_GAP, TOO_SHORT)
+"""Losses of which it is known where they ended."""
 TOLD = 0.9
 """Confidence in a link whose direction is told by its traffic alone."""
 MOST_WEIGHED = 256
@@ -366,6 +370,7 @@ class PcapReader:
             self._request.troubles.add(
                 DROPPED, f"before packet {one['number']}", time_ps=int(one["time_ps"]), offset=int(one["number"]),
                 link=self.links[link].name if link >= 0 else None, count=int(one["dropped"]),
+                until_ps=int(one["time_ps"]),
             )  # fmt: skip
 
     def _note(self, kind: Kind, packets: np.ndarray, links: np.ndarray | None) -> None:
@@ -376,6 +381,7 @@ class PcapReader:
             self._request.troubles.add(
                 kind, f"packet {place}", time_ps=max(int(hit["time_ps"].min()), 0), offset=place, count=len(hit),
                 link=self.links[link].name if link >= 0 else None,
+                until_ps=int(hit["time_ps"].max()) if kind in _ENDING else None,
             )  # fmt: skip
 
 

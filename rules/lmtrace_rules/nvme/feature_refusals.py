@@ -279,7 +279,7 @@ def too_many_queues_asked_for(command: SetFeatures, session: Session) -> Iterato
     asked = command.field("CDW11")
     wrong = EVERY_QUEUE in (asked & 0xFFFF, asked >> 16)
     text = f"NSQR {asked & 0xFFFF:X}h and NCQR {asked >> 16:X}h were asked for, FFFFh is reserved"
-    yield expect(not wrong, text, command, "info" if command.failed else None)
+    yield expect(not wrong, text, command, None if command.succeeded else "info")
 
 
 @rule("NVM21-5.1.25.2.1-n3", spec="NVMe Base 2.1, 5.1.25.2.1", party="host", severity="info")

@@ -85,7 +85,7 @@ def host_memory_unfit(command: SetFeatures, session: Session) -> Iterator[Verdic
         if given * page < least * 4096:
             wrong = f"{given} pages are given, HMMIN asks for {least * 4096 // page}"
     if wrong:
-        yield broken(f"in a Host Memory Buffer {wrong}", command, "warning" if command.failed else None)
+        yield broken(f"in a Host Memory Buffer {wrong}", command, None if command.succeeded else "warning")
     elif whole and least is not None and page is not None:
         yield held(command)
     else:

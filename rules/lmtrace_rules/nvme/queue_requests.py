@@ -38,7 +38,7 @@ QWORD = 8
 
 def stimulus(command: CreateIoQueue) -> Severity | None:
     """Return how grave a request is that ought not to be made: one that was refused did no harm."""
-    return "info" if command.failed else None
+    return None if command.succeeded else "info"
 
 
 @rule("NVM21-5.2.1-n1", spec="NVMe Base 2.1, 5.1.25.2.1 and 3.5.1", party="host", severity="info")

@@ -50,15 +50,15 @@ def doorbell_buffers_misplaced(command: DoorbellBufferConfig, session: Session) 
     optional = session.of_function(command.function).limit("OACS")
     page = session.of_function(command.function).page_size
     if optional is not None and not optional & DOORBELL_BUFFERS:
-        yield broken("OACS does not offer it", command, "info" if command.failed else None)
+        yield broken("OACS does not offer it", command, None if command.succeeded else "info")
     elif first == second:
-        yield broken(f"PRP1 and PRP2 are {first:X}h", command, "info" if command.failed else None)
+        yield broken(f"PRP1 and PRP2 are {first:X}h", command, None if command.succeeded else "info")
     elif page is None:
         yield not_observable("the size of a memory page is not known", command)
     else:
         aligned = first % page == 0 and second % page == 0
         text = f"PRP1 is {first:X}h and PRP2 {second:X}h"
-        yield expect(aligned, text, command, "info" if command.failed else None) if not aligned else held(command)
+        yield expect(aligned, text, command, None if command.succeeded else "info") if not aligned else held(command)
 
 
 @column_rule(

@@ -70,7 +70,7 @@ def resources_of_running_controller(command: VirtualizationManagement, session: 
     """
     if command.action != ASSIGN:
         return
-    milder: Severity | None = "info" if command.failed else None
+    milder: Severity | None = None if command.succeeded else "info"
     offline = throughout(session.controller(command.target).offline, command.fetched, command.order)
     if session.exists(command.target) is Known.NO:
         yield broken(f"it names CNTLID {command.target:X}h, which does not exist", command, milder)
