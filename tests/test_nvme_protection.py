@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 
+import lmtrace
+from lmtrace.scenario import synth
 from lmtrace_decoders.nvme.namespaces import Namespace
 from lmtrace_decoders.nvme.protection import Protection, guards, protection_of
 from lmtrace_decoders.nvme.transfer import BlockFormat, Entry, io_bytes
+from test_snap_length import cut
 
 ONE_FORMAT = 2 << 7 | 16
 """An extended LBA format: a guard of 64 bits, and 16 bits of storage tag."""
@@ -55,3 +60,11 @@ def test_metadata_that_the_controller_makes_do_not_move(
 ) -> None:
     write = Entry(1, 1, 0, 0, 1 << 29 | 1, 0, 0)
     assert io_bytes(write, BlockFormat(512, 8, extended), made) == expected
+
+
+def test_tags_of_blocks_that_were_cut_are_not_observable(tmp_path: Path) -> None:
+    (whole,) = synth("protected-blocks", tmp_path / "whole.pcap")
+    run = lmtrace.check(cut(whole, tmp_path / "cut.pcap", 240), output=tmp_path / "run")
+    outcomes = {row["rule"]: row["outcome"] for row in run.table("outcomes").to_pylist()}
+    assert outcomes["NVM21-N5.3-n1"] == outcomes["NVM21-N5.3-n3"] == "not observable"
+    assert [row for row in run.table("violations").to_pylist() if row["severity"] == "error"] == []

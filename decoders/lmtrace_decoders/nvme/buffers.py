@@ -469,8 +469,8 @@ class Buffers:
             command.kept = None
         if not moves_blocks(command.opcode) or not command.succeeded or not command.data_decoded:
             return
-        if command.csi == CommandSet.KEY_VALUE:
-            return
+        if command.csi == CommandSet.KEY_VALUE or command.dword(12) & PROTECTION_ACTION:
+            return  # with PRACT metadata may be missing
         namespace = self._run.namespaces.of(command.controller.function, command.dword(1))
         if namespace.block is not None:
             return

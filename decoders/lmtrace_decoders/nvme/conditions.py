@@ -32,8 +32,10 @@ NAMESPACE_NOTICE = 0x0002
 """Event type and information of an Asynchronous Event Request that tells of changed namespaces."""
 SMART, READ_ONLY = 2, 1 << 3
 """The log page with the critical warnings, and the one of them that all media are read only."""
-MULTIPLE_PORTS, EXTENDED_FORMATS, PLACEMENT, DIRECTIVES = 1 << 0, 1 << 15, 1 << 19, 1 << 5
-"""Bits of CMIC, CTRATT (ELBAS and FDPS) and OACS."""
+MULTIPLE_PORTS, MULTIPLE_CONTROLLERS = 1 << 0, 1 << 1
+"""CMIC: the subsystem has further ports, and further controllers."""
+EXTENDED_FORMATS, PLACEMENT, DIRECTIVES = 1 << 15, 1 << 19, 1 << 5
+"""Bits of CTRATT (ELBAS and FDPS) and OACS."""
 FORMAT_CHECKS, REFERENCE_CHECK = 0xF << 26, 1 << 26
 """PRINFO in CDW12: all of it, and the check of the reference tag."""
 ENABLE_DIRECTIVE, STREAMS = 1, 1
@@ -242,8 +244,13 @@ class Conditions:
         return self._placement.get((function.link, namespace.endurance_group))
 
     def alone(self, function: Function) -> bool:
-        """Whether nobody behind another port can change what the namespaces of a function are."""
-        return not self._ports.get(function.number, MULTIPLE_PORTS) & MULTIPLE_PORTS
+        """Whether nobody else can change what the namespaces of a function are.
+
+        That is nobody behind another port, and no controller of which it is not known that it is one of the subsystem.
+        """
+        ports = self._ports.get(function.number, MULTIPLE_PORTS)
+        known = self._run.namespaces.subsystem_known(function) or not ports & MULTIPLE_CONTROLLERS
+        return known and not ports & MULTIPLE_PORTS
 
     def reports_unwritten(self, command: Command, namespace: Namespace) -> bool | None:
         """Return whether reads of unwritten blocks are to fail (DULBE); None where that is not known."""

@@ -81,6 +81,10 @@ class Namespaces:
             one for (key, number), one in self._namespaces.items() if key == group and nsid in (number, 0, BROADCAST)
         ]
 
+    def subsystem_known(self, function: Function) -> bool:
+        """Whether a controller told its subsystem."""
+        return isinstance(self._group(function)[1], bytes)
+
     def subsystem_told(self, function: Function, subnqn: bytes) -> None:
         """A controller told its subsystem: it shares the namespaces of those of the same one on its link."""
         before, after = self._group(function), (function.link, subnqn.rstrip(b"\0 "))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pyarrow as pa
 
@@ -13,15 +15,24 @@ from lmtrace_rules.nvme.pointers import name, succeeded
 SECTION = "G20 NVM command set"
 PROFILE = ("nvme", "blocks", "protection")
 SPEC = "NVM Command Set 1.2, 5.3"
-WHO = ("sqid", "cid", "opcode", "nsid", "cdw12", "sct", "sc")
+WHO = ("sqid", "cid", "opcode", "nsid", "cdw12", "protection_enabled", "sct", "sc")
 MEDIA = 2
-GUARD, APPLICATION, REFERENCE = 1 << 28, 1 << 27, 1 << 26
-"""PRCHK in CDW12."""
+ACTION, GUARD, APPLICATION, REFERENCE = 1 << 29, 1 << 28, 1 << 27, 1 << 26
+"""PRACT and PRCHK in CDW12."""
+UNSEEN = "the capture does not show all bytes of the blocks and of their tags, or not their format"
 CHECKS = (
     ("guards_fit", GUARD, 0x82, "guard"), ("application_tags_fit", APPLICATION, 0x83, "application tag"),
     ("reference_tags_fit", REFERENCE, 0x84, "reference tag"),
 )  # fmt: skip
 """What is found of the tags that moved, the bit that has it checked, the media error, and its name."""
+
+
+def _unseen(batch: pa.RecordBatch, opcodes: tuple[int, ...], asked: int, judged: np.ndarray) -> int:
+    """Return how many commands had tags checked that moved, and are not judged."""
+    word = numbers(batch, "cdw12")
+    protected = there(batch, "protection_enabled", "sct") & (numbers(batch, "protection_enabled") != 0)
+    moved = np.isin(numbers(batch, "opcode"), np.array(opcodes)) & (word & ACTION == 0)
+    return int(np.count_nonzero(protected & moved & (word & asked != 0) & ~judged))
 
 
 @column_rule(
@@ -89,7 +100,10 @@ def wrong_tag_taken(batch: pa.RecordBatch) -> Broken:
         named = next(tag for _, _, error, tag in CHECKS if error == code[row])
         return f"{name(batch, row)} failed for its {named}, which fits"
 
-    return found(applies, bad, message)
+    answer = found(applies, bad, message)
+    writers = _unseen(batch, (Nvm.WRITE, Nvm.COMPARE), GUARD | APPLICATION | REFERENCE, applies)
+    readers = _unseen(batch, (Nvm.READ,), APPLICATION | REFERENCE, applies | ~done)
+    return replace(answer, unseen=writers + readers, reason=UNSEEN)
 
 
 @column_rule(
@@ -118,11 +132,12 @@ def unfitting_guard_returned(batch: pa.RecordBatch) -> Broken:
     """
     asked = numbers(batch, "cdw12") & GUARD != 0
     applies = (numbers(batch, "opcode") == Nvm.READ) & asked & there(batch, "guards_fit") & succeeded(batch)
-    return found(
+    answer = found(
         applies, numbers(batch, "guards_fit") == 0,
         lambda row: f"{name(batch, row)} returned blocks of namespace {numbers(batch, 'nsid')[row]} with guards that "
         "do not fit them, though they were to be checked",
     )  # fmt: skip
+    return replace(answer, unseen=_unseen(batch, (Nvm.READ,), GUARD, applies | ~succeeded(batch)), reason=UNSEEN)
 
 
 @column_rule(

@@ -39,13 +39,15 @@ def _again(moved: np.ndarray, expected: np.ndarray) -> np.ndarray:
 
 
 @column_rule(
-    "NVM21-4.1.1-n20", table="transactions", columns=("sqid", "opcode", "bytes_to_device", "bytes_from_device"),
+    "NVM21-4.1.1-n20", table="transactions",
+    columns=("sqid", "opcode", "psdt", "dptr2", "bytes_expected", "bytes_to_device", "bytes_from_device"),
     spec="NVMe Base 2.1, 4.1.1", party="controller", local=False,
 )  # fmt: skip
 def data_moved_the_wrong_way(batch: pa.RecordBatch) -> Broken:
     """Data move the way that opcode bits 1:0 say, and not at all where they are 00b.
 
-    A write into the buffer of a write destroys what the host still needs.
+    A write into the buffer of a write destroys what the host still needs. Where it is not known how much a command
+    moves, PRP2 may point to a list, which is read.
 
     Holds::
 
@@ -62,6 +64,10 @@ def data_moved_the_wrong_way(batch: pa.RecordBatch) -> Broken:
     Silent::
 
         1us transactions sqid=0 opcode=0x42 bytes_from_device=64 bytes_to_device=64
+
+    Silent::
+
+        1us transactions sqid=0 opcode=0xc2 psdt=0 dptr2=0x5000 bytes_from_device=4096 bytes_to_device=64
     """
     ways, read, written = (
         numbers(batch, "opcode") & 3,
@@ -69,7 +75,8 @@ def data_moved_the_wrong_way(batch: pa.RecordBatch) -> Broken:
         numbers(batch, "bytes_from_device"),
     )
     elsewhere = (numbers(batch, "sqid") == 0) & _one_of(batch, LIVE_MIGRATION)
-    wrong = np.where(ways & TO_DEVICE == 0, read, 0) + np.where(ways & FROM_DEVICE == 0, written, 0)
+    may_be_list = ~there(batch, "bytes_expected") & (numbers(batch, "psdt") == 0) & (numbers(batch, "dptr2") != 0)
+    wrong = np.where((ways & TO_DEVICE == 0) & ~may_be_list, read, 0) + np.where(ways & FROM_DEVICE == 0, written, 0)
     return found(
         there(batch, "opcode") & ~elsewhere, wrong > 0,
         lambda row: f"{wrong[row]} bytes moved against the direction of opcode {numbers(batch, 'opcode')[row]:02X}h",
