@@ -132,7 +132,7 @@ def test_a_folder_of_rules_is_found(tmp_path: Path) -> None:
 
 def test_a_rule_file_that_does_not_import_is_named(tmp_path: Path) -> None:
     (tmp_path / "bad.py").write_text("import nothing_of_this_name\n")
-    with pytest.raises(UsageError, match=r"bad\.py does not import: ModuleNotFoundError"):
+    with pytest.raises(UsageError, match=r"bad\.py does not import, line 1: ModuleNotFoundError"):
         rules(tmp_path)
 
 
