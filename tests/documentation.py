@@ -43,7 +43,8 @@ def cli() -> str:
         parameters = list(_parameters(function))
         usage = " ".join(["lmtrace", name, *(words for words, _, option in parameters if not option)])
         summary, _, more = (function.__doc__ or "").strip().partition("\n")
-        lines += ["", f"### `{usage}`", "", summary, "", *_prose(more), "| | |", "|---|---|"]
+        lines += ["", f"### `{usage}`", "", summary, "", *_prose(more)]
+        lines += ["| | |", "|---|---|"] if parameters else []
         lines += [f"| `{words}` | {text} |" for words, text, _ in parameters]
     return "\n".join(lines) + "\n\n"
 
@@ -52,8 +53,11 @@ def commands() -> dict[str, Callable[..., None]]:
     """Return the function of every command by the command's name."""
     from lmtrace.cli import app
 
-    found = ((one.name, one.callback) for one in app.registered_commands if one.callback is not None)
-    return {name or function.__name__: function for name, function in found}
+    found = [("", one) for one in app.registered_commands]
+    for group in app.registered_groups:
+        assert group.typer_instance is not None
+        found += [(f"{group.name} ", one) for one in group.typer_instance.registered_commands]
+    return {f"{before}{one.name or one.callback.__name__}": one.callback for before, one in found if one.callback}
 
 
 def _parameters(function: Callable[..., None]) -> Iterator[tuple[str, str, bool]]:
@@ -165,12 +169,20 @@ def tables() -> str:
     return "\n".join(lines) + "\n\n"
 
 
+def summary() -> str:
+    """Return what each key of summary.json holds."""
+    from lmtrace.summary import KEYS
+
+    return "\n| key | |\n|---|---|\n" + "".join(f"| `{key}` | {text} |\n" for key, text in KEYS.items()) + "\n"
+
+
 GENERATORS: dict[str, Callable[[], str]] = {
     "check": check,
     "cli": cli,
     "rules": rules,
     "scenarios": scenarios,
     "selftest": selftest,
+    "summary": summary,
     "tables": tables,
 }
 

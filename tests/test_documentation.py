@@ -12,11 +12,20 @@ import pytest
 import documentation
 from documentation import PAGES, ROOT
 from lmtrace.scenario import networks, scenarios
+from lmtrace.summary import KEYS
 from lmtrace.tables import TABLES
+from made_run import make_run
 
 PROSE = [
     ROOT / name
-    for name in (*PAGES, "CHANGELOG.md", "analyzer/README.md", "decoders/README.md", "samples/captures/README.md")
+    for name in (
+        *PAGES,
+        "CHANGELOG.md",
+        "CONTRIBUTING.md",
+        "analyzer/README.md",
+        "decoders/README.md",
+        "samples/captures/README.md",
+    )
 ]
 
 
@@ -75,3 +84,20 @@ def test_every_scenario_and_fault_says_what_it_is() -> None:
     for one in [*scenarios().values(), *networks().values()]:
         assert one.text.endswith("."), one.name
         assert all(fault.text.endswith(".") and fault.rule for fault in one.faults), one.name
+
+
+def test_the_scenario_in_the_readme_plays(tmp_path: Path) -> None:
+    text = (ROOT / "samples" / "README.md").read_text("utf-8")
+    (tmp_path / "late.py").write_text(re.findall(r"```python\n(.*?)```", text, re.DOTALL)[0])
+    program = (
+        "import late, lmtrace; from lmtrace.scenario import synth; from pathlib import Path\n"
+        "(file,) = synth('late-identify', Path('sample.pcapng'))\n"
+        "print(lmtrace.check(file).headline())"
+    )
+    done = subprocess.run([sys.executable, "-c", program], cwd=tmp_path, capture_output=True, text=True, check=True)
+    assert done.stdout.startswith("held: no violation; ")
+
+
+def test_every_key_of_the_summary_has_a_sentence(tmp_path: Path) -> None:
+    assert list(make_run(tmp_path / "made.lmtrace").summary) == list(KEYS)
+    assert all(text.endswith(".") for text in KEYS.values())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from difflib import get_close_matches
 from functools import cached_property
 from html import escape
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from lmtrace.errors import UsageError
 from lmtrace.tables import SCHEMA_VERSION, TABLES
+from lmtrace.units import exact
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -48,7 +50,10 @@ class Run:
         return EXIT_STATUS[self.verdict]
 
     def table(self, name: str, columns: Sequence[str] | None = None, where: Any = ()) -> pa.Table:
-        """Return a table as Arrow; ``where`` is a list of (column, operator, value) that must all hold."""
+        """Return a table as Arrow, all of it or some columns; ``where`` is a list of (column, operator, value).
+
+        All of them must hold: ``run.table("tlps", ["id", "time_ps"], [("id", "<", 100)])``.
+        """
         from lmtrace.store import read_table
 
         return read_table(self.folder, name, columns, where)
@@ -56,7 +61,9 @@ class Run:
     def __getattr__(self, name: str) -> pd.DataFrame:
         """Return a table as a DataFrame, read when it is first asked for."""
         if name.startswith("_") or name not in TABLES:
-            raise AttributeError(f"a run has no table {name!r}; there are: {', '.join(TABLES)}")
+            near = get_close_matches(name, TABLES, 1)
+            words = f"did you mean {near[0]!r}? " if near else ""
+            raise AttributeError(f"a run has no table {name!r}; {words}there are: {', '.join(TABLES)}")
         if name not in self._frames:
             import pandas as pd
 
@@ -97,15 +104,22 @@ class Run:
     def _repr_html_(self) -> str:
         """Show the verdict and the first violations in a notebook."""
         rows = self.summary["violations"]
-        names = ("severity", "rule", "controller", "message")
+        names = ("severity", "rule", "name", "time", "controller", "message")
         cells = "".join(
-            "<tr>" + "".join(f"<td>{escape(str(row[name]))}</td>" for name in names) + "</tr>"
+            f"<tr>{''.join(f'<td>{escape(_cell(row, name))}</td>' for name in names)}</tr>"
             for row in rows[:MOST_ROWS_SHOWN]
         )
         more = self.summary["violations_total"] - MOST_ROWS_SHOWN
         table = f"<table><tr>{''.join(f'<th>{name}</th>' for name in names)}</tr>{cells}</table>" if rows else ""
         rest = f"<p>and {more:,} more: <code>run.violations</code></p>" if more > 0 else ""
         return f"<p><b>{escape(self.title)}</b>: {escape(self.headline())}</p>{table}{rest}"
+
+
+def _cell(row: dict[str, Any], name: str) -> str:
+    """Return what a notebook shows of a violation in a column."""
+    if name == "time":
+        return exact(row["time_ps"])
+    return "" if row[name] is None else str(row[name])
 
 
 def _no_run(place: Path) -> str:

@@ -24,6 +24,36 @@ MOST_LEFTOVER = 40
 """Groups of TLPs that belong to nothing."""
 MOST_ROUNDS = 40
 """Rounds of one migration that are listed, half of them from the end."""
+KEYS = {
+    "schema": "Version of the tables.",
+    "version": "Version of lmtrace.",
+    "verdict": "`held`, `broken` or `nothing judged`.",
+    "settings": (
+        "What was asked for: `judged`, `strict`, `select`, `ignore`, `profile`, `from_ps`, `to_ps`, and "
+        "`config`, the name of the configuration file."
+    ),
+    "captures": (
+        "For each its `file`, `format`, `duration_ps`, `tlps` (of a network: of what `unit` names), "
+        "`transactions`, and its `links` with `name`, `tlps`, how it was `bound` and with which `confidence`."
+    ),
+    "counts": (
+        "`violations` by severity, without those `waived`; rules by `outcomes`; TLPs by `roles`; TLPs that "
+        "belong to nothing by class in `remainder`."
+    ),
+    "remainder": "Groups of TLPs that belong to nothing, the first of `remainder_total`.",
+    "remainder_total": "How many such groups there are.",
+    "violations": "Rows of the table `violations`, worst first and waived ones last; at most 1,000.",
+    "violations_total": "How many violations there are, waived ones too.",
+    "migrations": "Rows of the table `migrations` with their `phases` and rounds of `precopy`; at most 1,000.",
+    "migrations_total": "How many migrations there are.",
+    "troubles": "Rows of the table `troubles`.",
+    "baseline": (
+        "Null, or the `name` of the baseline, how many `violations` it has, and how many of them were `found` "
+        "again."
+    ),
+    "waivers": "Each with `rule`, `place`, `reason`, whether it has `expired`, and how many `violations` it covers.",
+}  # fmt: skip
+"""What each key of ``summary.json`` holds."""
 SEVERITIES = ("error", "warning", "info")
 OUTCOMES = ("held", "broken", "not exercised", "not observable")
 
