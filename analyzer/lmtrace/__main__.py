@@ -1,5 +1,5 @@
 """``python -m lmtrace`` is ``lmtrace``."""
 
-from lmtrace.cli import main
+from lmtrace.cli import run
 
-main()
+run()

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from datetime import date
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from lmtrace import bindings, config
 from lmtrace.baseline import Baseline
@@ -14,11 +15,9 @@ from lmtrace.bindings import Binding
 from lmtrace.config import Config
 from lmtrace.errors import ConfigError, UsageError
 from lmtrace.inputs import STANDARD_INPUT, STANDARD_INPUT_NAME, Paths, as_given, expand, named, spooled
+from lmtrace.limits import Options
 from lmtrace.marks import mark_inferred
-from lmtrace.replay import Waiver, replay
-from lmtrace.rule import Rule, rules, select
 from lmtrace.run import Run, open_run
-from lmtrace.session import Options
 from lmtrace.stage import Format, Request, decoders, format_of, formats
 from lmtrace.store import Capture, Store
 from lmtrace.summary import Settings, write_summary
@@ -26,6 +25,10 @@ from lmtrace.tables import TABLES
 from lmtrace.tlp_table import Payload, Seen, write_tlps
 from lmtrace.trouble import Troubles
 from lmtrace.units import parse_time
+
+if TYPE_CHECKING:
+    from lmtrace.replay import Waiver
+    from lmtrace.rule import Rule
 
 Progress = Callable[[str, int, int], None]
 """Called with what is being done, how much of it is done, and how much there is (0 when that is not known)."""
@@ -117,6 +120,8 @@ def judged(plan: Plan, places: Mapping[str, Path]) -> Run:
 
 def judge(store: Store, plan: Plan, places: Mapping[str, Path]) -> Seen:
     """Read, decode and judge captures into a store; afterwards every table but ``troubles`` can be read."""
+    from lmtrace.replay import replay
+
     seen = _decode(store, places, plan.how)
     _tell(plan.how.progress, "judging")
     replay(
@@ -213,8 +218,6 @@ def _read(store: Store, name: str, file: Path, form: Format, how: _How) -> Captu
 
 def _finish(store: Store, seen: Seen, settings: Settings, progress: Progress | None) -> Run:
     """Write what is left, the summary and the reports, and swap the folder in."""
-    from lmtrace.report import html, markdown
-
     store.write("troubles", [row for one in store.captures for row in one.troubles.rows()])
     for name in TABLES:
         if not (store.folder / f"{name}.parquet").exists():
@@ -223,6 +226,8 @@ def _finish(store: Store, seen: Seen, settings: Settings, progress: Progress | N
     _tell(progress, "writing reports")
     write_summary(store, seen, settings)
     if settings.judged:
+        from lmtrace.report import html, markdown
+
         run = Run(store.folder)
         (store.folder / "report.html").write_text(html.render(run), encoding="utf-8", newline="\n")
         (store.folder / "report.md").write_text(markdown.render(run), encoding="utf-8", newline="\n")
@@ -233,6 +238,8 @@ def _finish(store: Store, seen: Seen, settings: Settings, progress: Progress | N
 def _chosen(
     settings: Config, words: str | None, ignore: str | None, profile: str | None, folder: Path | None
 ) -> list[Rule]:
+    from lmtrace.rule import rules, select
+
     pool = rules(folder)
     if profile is not None and profile in settings.profiles:
         pool, profile = select(pool, settings.profiles[profile]), None

@@ -32,7 +32,6 @@ from typing import Any
 from lmtrace import bindings
 from lmtrace.bindings import Binding
 from lmtrace.errors import BindingError, ConfigError
-from lmtrace.rule import plain_id
 
 FILE_NAME = "lmtrace.toml"
 KEYS = ("binding", "link", "framing", "profiles", "options", "waiver")
@@ -52,6 +51,8 @@ class Waiver:
 
     def covers(self, rule: str, capture: str, link: str, controller: int | None) -> bool:
         """Whether it covers a violation of a rule at a place."""
+        from lmtrace.rule import plain_id
+
         return (
             fnmatchcase(plain_id(rule), plain_id(self.rule))
             and (self.capture is None or fnmatchcase(capture, self.capture))

@@ -37,6 +37,8 @@ ROWS_PER_GROUP = 1 << 16
 WORTH_THREADS = 1 << 12
 """Rows from which on a table is read faster by several threads."""
 MOST_CONFIGURATIONS = 1 << 14
+SMALL_FILE, MOST_SMALL = 1 << 17, 128
+"""Bytes of a file whose table is kept once it was read, and how many such tables are kept."""
 
 
 @dataclass(slots=True)
@@ -63,6 +65,7 @@ class TableWriter:
         """Open ``file`` for the rows of ``table``."""
         self.table = table
         self.count = 0
+        self._file = file
         self._schema = table.schema()
         self._writer = pq.ParquetWriter(file, self._schema, compression="lz4", store_schema=True)
         self._rows: list[tuple[Any, ...]] = []
@@ -105,6 +108,7 @@ class TableWriter:
         """Write what waits and close the file."""
         self._flush()
         self._writer.close()
+        _small.pop(self._file, None)
 
 
 @dataclass(slots=True)
@@ -286,6 +290,11 @@ def read_table(folder: Path, name: str, columns: Sequence[str] | None = None, wh
     if not file.exists():
         return pa.Table.from_batches([], schema=wanted)
     try:
+        small = _kept(file)
+        if small is not None:
+            for term in where or ():
+                small = pc.filter(small, _holds(small, term))
+            return _in_columns(small, wanted)
         parts = list(_row_groups(file, wanted, where or ()))
     except (pa.ArrowInvalid, OSError) as error:
         raise CaptureError(f"{file} cannot be read: {error}; run lmtrace check again") from error
@@ -307,10 +316,33 @@ def _row_groups(file: Path, wanted: pa.Schema, where: Where) -> Iterator[pa.Tabl
             for term in where:
                 part = pc.filter(part, _holds(part, term))
             if part.num_rows or not where:
-                arrays = [
-                    part.column(one.name) if one.name in there else pa.nulls(part.num_rows, one.type) for one in wanted
-                ]
-                yield pa.Table.from_arrays(arrays, schema=wanted)
+                yield _in_columns(part, wanted)
+
+
+def _in_columns(part: pa.Table, wanted: pa.Schema) -> pa.Table:
+    """Return rows in the columns ``wanted``; those that are not there are null."""
+    there = part.schema.names
+    arrays = [part.column(one.name) if one.name in there else pa.nulls(part.num_rows, one.type) for one in wanted]
+    return pa.Table.from_arrays(arrays, schema=wanted)
+
+
+_small: dict[Path, tuple[tuple[int, int, int], pa.Table]] = {}
+"""Small tables that were read, with what their files were like: most are read again and again."""
+
+
+def _kept(file: Path) -> pa.Table | None:
+    """Return a table of a small file, read at most once; None for a file that is not small."""
+    status = file.stat()
+    if status.st_size > SMALL_FILE:
+        return None
+    like = status.st_ino, status.st_size, status.st_mtime_ns
+    found = _small.get(file)
+    if found is None or found[0] != like:
+        if len(_small) >= MOST_SMALL:
+            _small.clear()
+        with pq.ParquetFile(file) as parquet:
+            found = _small[file] = like, parquet.read(use_threads=False)
+    return found[1]
 
 
 def _may_hold(term: tuple[str, str, Any], statistics: Any) -> bool:

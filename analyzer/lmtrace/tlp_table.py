@@ -9,9 +9,9 @@ from typing import Any, Literal
 
 import numpy as np
 import pyarrow as pa
-from numba import njit, types
 
 from lmtrace import arrow
+from lmtrace.native import njit
 from lmtrace.spec.pcie import COMPLETIONS, CONFIG, NON_POSTED, Direction, Kind
 from lmtrace.stage import NO_BAR, NO_FUNCTION, Flag, FunctionState
 from lmtrace.store import Capture, Store
@@ -188,10 +188,14 @@ def _binary(data: np.ndarray, starts: np.ndarray, lengths: np.ndarray, valid: np
     return pa.Array.from_buffers(pa.binary(), len(lengths), buffers, int(len(valid) - valid.sum()))
 
 
-_BYTES = types.Array(types.uint8, 1, "C", readonly=True)
+def _bytes_at(types: Any, kind: str) -> Any:
+    """Return the signature of a function of bytes and two rows of numbers."""
+    return getattr(types, kind)[::1](
+        types.Array(types.uint8, 1, "C", readonly=True), types.int64[::1], types.int64[::1]
+    )
 
 
-@njit(types.uint8[::1](_BYTES, types.int64[::1], types.int64[::1]), cache=True)
+@njit(signature=lambda types: _bytes_at(types, "uint8"), cache=True)
 def _gather(data, starts, offsets):  # type: ignore[no-untyped-def]
     """Copy the bytes from each start on to where the offsets put them."""
     found = np.empty(offsets[-1], np.uint8)
@@ -226,7 +230,7 @@ def _round(lane, word):  # type: ignore[no-untyped-def]
     return _turn(lane + word * _P2, 31) * _P1
 
 
-@njit(types.uint64[::1](_BYTES, types.int64[::1], types.int64[::1]), cache=True)
+@njit(signature=lambda types: _bytes_at(types, "uint64"), cache=True)
 def _hash_rows(data, starts, lengths):  # type: ignore[no-untyped-def]
     """XXH64 with seed 0 of each ``data[start:start + length]``."""
     found = np.zeros(len(starts), np.uint64)

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
 
+from lmtrace.native import njit
 from lmtrace.spec.pcie import FMT_TYPE, Kind
 from lmtrace.spec.tlp_checks import ROUTING_SHIFT, Header
 from lmtrace.stage import NO_BAR, NO_FUNCTION, NO_ROLE, Flag

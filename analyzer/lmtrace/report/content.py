@@ -151,11 +151,12 @@ def _rule_texts() -> dict[str, tuple[str, str]]:
 
 
 def _listed(summary: Mapping[str, Any]) -> int:
+    asked = summary["settings"]
+    if any(asked[one] for one in ("select", "ignore", "profile")) or not asked["judged"]:
+        return 0
     from lmtrace.rule import listed
 
-    asked = summary["settings"]
-    chosen = any(asked[one] for one in ("select", "ignore", "profile")) or not asked["judged"]
-    return 0 if chosen else sum(not one.by for one in listed())
+    return sum(not one.by for one in listed())
 
 
 def _fill_commands(run: Run, findings: list[Finding]) -> None:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import os
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
+from pathlib import Path
 from shlex import quote
 from typing import Any
 
@@ -91,12 +94,17 @@ def _grids(row: Mapping[str, Any]) -> list[Grid]:
 
 @cache
 def _template() -> Any:
-    from jinja2 import Environment, PackageLoader, StrictUndefined
+    from jinja2 import Environment, FileSystemBytecodeCache, PackageLoader, StrictUndefined
+
+    compiled = Path(__file__).parent / "__pycache__"
+    changed = Path(__file__).stat().st_mtime_ns
+    kept = not sys.dont_write_bytecode and os.access(compiled, os.W_OK)
 
     environment = Environment(
         loader=PackageLoader("lmtrace.report", ""), autoescape=True, undefined=StrictUndefined,
         trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True,
         finalize=lambda value: clean(value) if type(value) is str else value,
+        bytecode_cache=FileSystemBytecodeCache(str(compiled), f"template-{changed:x}-%s.cache") if kept else None,
     )  # fmt: skip
     environment.filters.update(
         exact=exact, short=short, size=size, bdf=_bdf, hex=_hex, payload=_payload, times=_times,

@@ -4,10 +4,11 @@ The classes answer questions; what commands and events change in them is in ``fe
 ``resets``.
 """
 
+from lmtrace.limits import Options
 from lmtrace.session.controller import Controller, LostSuspension, Queue, Suspension
 from lmtrace.session.data_queue import DataQueue, Place
 from lmtrace.session.memory_tracking import MemoryTracking, Trackings
-from lmtrace.session.session import Options, Session
+from lmtrace.session.session import Session
 from lmtrace.session.transfer import Phase, ReadPart, StateRead, Transfer
 
 __all__ = [

@@ -17,6 +17,7 @@ from lmtrace.events import (
     Suspend,
 )  # fmt: skip
 from lmtrace.known import Known, throughout
+from lmtrace.limits import Options
 from lmtrace.session.controller import Controller
 from lmtrace.session.data_queue import DataQueue
 from lmtrace.session.memory_tracking import Trackings
@@ -28,18 +29,6 @@ from lmtrace.session.transfer import Phase, StateRead, Transfer, read_indices
 from lmtrace.session.upkeep import Upkeep
 from lmtrace.session.virtualization import Virtualization
 from lmtrace.spec.nvme import Admin
-
-
-@dataclass(frozen=True, slots=True)
-class Options:
-    """Observation limits, in one place: how long something may take before its absence says anything."""
-
-    window_ps: int = 1_000_000_000
-    """1 ms: a resumed controller fetches what waits within it."""
-
-    def text(self) -> str:
-        """Name the limit, for messages."""
-        return f"within {self.window_ps / 1e9:g} ms"
 
 
 @dataclass(slots=True)

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from lmtrace.describe import entry
-from lmtrace.session import Options
+from lmtrace.limits import Options
 from lmtrace.spec.nvme import command_name
 from lmtrace_decoders.both_ends.ends import NEVER, End, Handover
 from lmtrace_decoders.both_ends.wire import life_at, pointers

@@ -9,9 +9,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from numba import njit
 
 from lmtrace.arrow import to_numpy
+from lmtrace.native import njit
 from lmtrace.spec.pcie import Kind
 from lmtrace.stage import Flag
 from lmtrace.store import Store

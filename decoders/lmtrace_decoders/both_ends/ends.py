@@ -10,8 +10,8 @@ import numpy as np
 import pyarrow.compute as pc
 
 from lmtrace.arrow import to_numpy
+from lmtrace.limits import Options
 from lmtrace.pieces import ControllerState, Pieces
-from lmtrace.session import Options
 from lmtrace.spec.nvme import Admin
 from lmtrace.store import Capture, Store
 

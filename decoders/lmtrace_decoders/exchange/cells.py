@@ -7,9 +7,9 @@ from dataclasses import dataclass
 
 import numpy as np
 import pyarrow as pa
-from numba import njit
 
 from lmtrace.arrow import to_numpy
+from lmtrace.native import njit
 
 
 class CellError(Exception):

@@ -7,11 +7,11 @@ from dataclasses import dataclass, field
 
 import numpy as np
 import pyarrow as pa
-from numba import njit
 
 from lmtrace.arrow import to_numpy
 from lmtrace.bindings import Given
 from lmtrace.exchange import DATA
+from lmtrace.native import njit
 from lmtrace.spec.pcie import COMPLETIONS, CONFIG, Kind
 from lmtrace.stage import NO_BAR, NO_FUNCTION, NO_ROLE, TLP_ROW, Flag, Link, Reader, Request, TlpChunk
 from lmtrace.trouble import declare

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import numpy as np
-from numba import njit, types
 
+from lmtrace.native import njit
 from lmtrace.spec.fabrics import CRC32C_POLYNOMIAL
 
 
@@ -25,7 +25,12 @@ def _tables() -> np.ndarray:
 TABLES = _tables()
 
 
-@njit(types.uint32(types.Array(types.uint8, 1, "C", readonly=True), types.Array(types.uint32, 2, "C")), cache=True)
+@njit(
+    signature=lambda types: types.uint32(
+        types.Array(types.uint8, 1, "C", readonly=True), types.Array(types.uint32, 2, "C")
+    ),
+    cache=True,
+)
 def _crc(data, tables):  # type: ignore[no-untyped-def]
     value = np.uint32(0xFFFFFFFF)
     at, end = 0, len(data)

@@ -5,15 +5,18 @@ pyshark drives an event loop, which fails where one is running already, as in a 
 
 from __future__ import annotations
 
-import asyncio
 import tempfile
 import threading
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from lmtrace.compressed import GZIP, ZSTD, blocks
 from lmtrace.errors import CaptureError
 from lmtrace_decoders.fabrics.tshark import MISSING, find_tshark
+
+if TYPE_CHECKING:
+    import asyncio
 
 MOST_SECONDS = 600
 
@@ -61,6 +64,8 @@ class _Work:
 
     def run(self) -> None:
         """Dissect with an event loop of this thread's own."""
+        import asyncio
+
         loop = asyncio.new_event_loop()
         asyncio.set_event_loop(loop)
         try:

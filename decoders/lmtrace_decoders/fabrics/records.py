@@ -6,9 +6,9 @@ from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 import pyarrow as pa
-from numba import njit, types
 
 from lmtrace.arrow import coded, from_numpy
+from lmtrace.native import njit
 from lmtrace.spec.fabrics import FABRICS_OPCODE, KIND, PDU_KINDS, Fctype
 from lmtrace.store import Store
 from lmtrace.tables import TABLES
@@ -73,8 +73,12 @@ def records(rows: np.ndarray, data: np.ndarray, start: int) -> np.ndarray:
     return found
 
 
-@njit(types.void(types.uint8[:, ::1], types.Array(types.uint8, 1, "C", readonly=True), types.int64[::1],
-                 types.int64[::1]), cache=True)  # fmt: skip
+@njit(
+    signature=lambda types: types.void(
+        types.uint8[:, ::1], types.Array(types.uint8, 1, "C", readonly=True), types.int64[::1], types.int64[::1]
+    ),
+    cache=True,
+)
 def _gather(head, data, starts, sizes):  # type: ignore[no-untyped-def]
     """Copy the beginning of each payload into a row of ``head``."""
     for row in range(len(starts)):

@@ -11,8 +11,8 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 import numpy as np
-from numba import njit
 
+from lmtrace.native import njit
 from lmtrace.stage import Request
 from lmtrace_decoders.pcap import walk
 from lmtrace_decoders.pcap.packets import Packets

@@ -11,10 +11,8 @@ from functools import cache
 from typing import Any
 
 import numpy as np
-from numba import carray, cfunc, njit, types  # type: ignore[attr-defined]
-from numba.core import cgutils
-from numba.extending import intrinsic
 
+from lmtrace.native import later, njit, settled
 from lmtrace_decoders.interfaces import sample
 from lmtrace_decoders.interfaces.assembly import count_trouble
 from lmtrace_decoders.interfaces.digits import digits, known
@@ -49,14 +47,20 @@ TOO_WIDE, BACKWARDS, READY_UNKNOWN = range(3)
 TROUBLES = 3
 NO_PLACE = -1
 
-_types: Any = types
-_transfer = _types.intp(_types.int32, _types.voidptr, _types.uintp)
-_write, _read = _types.ExternalFunction("write", _transfer), _types.ExternalFunction("read", _transfer)
+
+def _transfer(name: str) -> Any:
+    """Return a function of the C library that moves bytes between a file and memory."""
+    return later(
+        lambda numba: numba.types.ExternalFunction(
+            name, numba.types.intp(numba.types.int32, numba.types.voidptr, numba.types.uintp)
+        )
+    )
 
 
-@intrinsic
 def _pointer(context: Any, address: Any) -> Any:
-    """Return an address as a pointer."""
+    """Return an address as a pointer, as an intrinsic."""
+    from numba import types
+    from numba.core import cgutils
 
     def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         return builder.inttoptr(args[0], cgutils.voidptr_t)
@@ -64,7 +68,9 @@ def _pointer(context: Any, address: Any) -> Any:
     return types.voidptr(types.int64), generate
 
 
-_at: Any = _pointer
+carray = later(lambda numba: numba.carray)
+_write, _read = _transfer("write"), _transfer("read")
+_at = later(lambda numba: numba.extending.intrinsic(_pointer))
 
 
 @njit(cache=True)
@@ -188,7 +194,11 @@ def _change(user, time, net, text):  # type: ignore[no-untyped-def]
 @cache
 def callback() -> int:
     """Return the address of the function that libfst calls with (head, time, net, digits); compile `finish` too."""
-    finish.compile((_types.int64[::1], _types.int64))
-    pointers = _types.CPointer(_types.int64), _types.CPointer(_types.uint8)
-    made: Any = cfunc(_types.void(pointers[0], _types.uint64, _types.uint32, pointers[1]), cache=True)(_change)
+    from numba import cfunc
+    from numba import types as numba_types
+
+    types: Any = numba_types
+    finish.compile((types.int64[::1], types.int64))
+    pointers = types.CPointer(types.int64), types.CPointer(types.uint8)
+    made: Any = cfunc(types.void(pointers[0], types.uint64, types.uint32, pointers[1]), cache=True)(settled(_change))
     return int(made.address)

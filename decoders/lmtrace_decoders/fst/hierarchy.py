@@ -6,9 +6,9 @@ import re
 from pathlib import Path
 
 import numpy as np
-from numba import njit
 
 from lmtrace.errors import CaptureError
+from lmtrace.native import njit
 from lmtrace_decoders.fst.structure import (
     HIERARCHY,
     HIERARCHY_LZ4_TWICE,

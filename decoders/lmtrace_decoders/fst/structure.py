@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import BinaryIO
 
 import numpy as np
-from numba import njit
 
 from lmtrace.errors import CaptureError
+from lmtrace.native import njit
 from lmtrace.stage import CONTENT
 
 (

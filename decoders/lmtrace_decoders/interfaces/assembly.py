@@ -10,8 +10,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numba import njit
 
+from lmtrace.native import njit
 from lmtrace.spec.pcie import Kind
 from lmtrace.stage import TLP_ROW, Flag
 from lmtrace.trouble import declare

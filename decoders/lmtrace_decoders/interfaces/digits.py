@@ -5,18 +5,18 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from llvmlite import ir  # type: ignore[import-untyped]
-from numba import njit, types
-from numba.core import cgutils
-from numba.extending import intrinsic
+
+from lmtrace.native import later, njit
 
 _TAGS, _DIGITS = np.uint64(0xFEFEFEFEFEFEFEFE), np.uint64(0x3030303030303030)
 _ONES, _PACK, _TOP = np.uint64(0x0101010101010101), np.uint64(0x8040201008040201), np.uint64(56)
 
 
-@intrinsic
-def eight_bytes(context: Any, data: Any, at: Any) -> Any:
+def _eight_bytes(context: Any, data: Any, at: Any) -> Any:
     """Return the 8 bytes from ``data[at]`` on as a little-endian number; the caller sees to it that they exist."""
+    from llvmlite import ir  # type: ignore[import-untyped]
+    from numba import types
+    from numba.core import cgutils
 
     def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         array = context.make_array(signature.args[0])(context, builder, args[0])
@@ -27,7 +27,7 @@ def eight_bytes(context: Any, data: Any, at: Any) -> Any:
     return types.uint64(data, types.int64), generate
 
 
-_eight: Any = eight_bytes
+_eight = later(lambda numba: numba.extending.intrinsic(_eight_bytes))
 
 
 @njit(cache=True, inline="always")

@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 import numpy as np
-from numba import njit
 
+from lmtrace.native import njit
 from lmtrace.spec.pcie import Kind
 from lmtrace.spec.tlp_checks import Header
 from lmtrace.stage import NO_BAR, NO_FUNCTION, Flag

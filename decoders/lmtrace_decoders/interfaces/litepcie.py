@@ -11,8 +11,8 @@ import re
 from collections.abc import Mapping, Sequence
 
 import numpy as np
-from numba import njit
 
+from lmtrace.native import njit
 from lmtrace.spec.pcie import Kind
 from lmtrace_decoders.interfaces import framed
 from lmtrace_decoders.interfaces.beats import Plan

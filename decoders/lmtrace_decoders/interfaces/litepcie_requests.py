@@ -10,8 +10,8 @@ import re
 from collections.abc import Mapping, Sequence
 
 import numpy as np
-from numba import njit
 
+from lmtrace.native import njit
 from lmtrace.spec.pcie import CompletionStatus, Kind
 from lmtrace.stage import Flag
 from lmtrace_decoders.interfaces import assembly

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-from numba import njit
 
+from lmtrace.native import njit
 from lmtrace.stage import TLP_ROW, TlpChunk
 from lmtrace_decoders.interfaces.assembly import Finished
 

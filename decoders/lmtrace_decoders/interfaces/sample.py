@@ -7,8 +7,8 @@ in which a clock rose is over, each stream of that clock is looked at with the v
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
 
+from lmtrace.native import njit
 from lmtrace_decoders.interfaces.assembly import count_trouble
 from lmtrace_decoders.interfaces.beats import CLOCK, FIRST, READY, VALIDS, Plan
 from lmtrace_decoders.interfaces.beats import WORDS as SIZE

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
 
+from lmtrace.native import njit
 from lmtrace.spec.pcie import Kind
 from lmtrace.spec.tlp_checks import Header
 from lmtrace.stage import Flag

@@ -7,8 +7,8 @@ A request descriptor has 4 dwords, a completion descriptor 3. Requests carry ful
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
 
+from lmtrace.native import njit
 from lmtrace.spec.pcie import Kind
 from lmtrace.stage import Flag
 from lmtrace_decoders.interfaces import assembly

@@ -7,8 +7,8 @@ stops after an event that may change who owns which address.
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
 
+from lmtrace.native import njit
 from lmtrace.spec.pcie import CONFIG, Direction, Kind
 from lmtrace.stage import Flag
 from lmtrace.tables import ROLES

@@ -8,7 +8,8 @@ So pieces may come in any order and size, two blocks of other content have the s
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
+
+from lmtrace.native import njit
 
 PLACES = 1 << 14
 """Dwords of a block that have a number of their own; larger blocks use them again."""

@@ -7,8 +7,8 @@ bucket of their page, the newest first, so that a region laid over an older one 
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
 
+from lmtrace.native import njit
 from lmtrace_decoders.nvme.pairing import bucket
 
 NODE = np.dtype([

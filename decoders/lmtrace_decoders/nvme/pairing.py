@@ -9,8 +9,8 @@ from __future__ import annotations
 from typing import cast
 
 import numpy as np
-from numba import njit
 
+from lmtrace.native import njit
 from lmtrace.spec.pcie import COMPLETIONS, NON_POSTED, Direction, Kind
 from lmtrace.spec.tlp_checks import Pairing
 from lmtrace.stage import Flag

@@ -6,8 +6,8 @@ Compiled, for the pass that pairs. Only headers that were seen are looked at, an
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
 
+from lmtrace.native import njit
 from lmtrace.spec.pcie import Direction, Kind
 from lmtrace.spec.tlp_checks import Pairing
 from lmtrace.stage import Flag

@@ -9,8 +9,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
-from numba import njit
 
+from lmtrace.native import njit
 from lmtrace.pieces import Pieces
 from lmtrace.spec.nvme import CommandSet, Nvm
 from lmtrace_decoders.nvme.facts import known, note

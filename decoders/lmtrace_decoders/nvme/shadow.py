@@ -9,8 +9,8 @@ from __future__ import annotations
 from enum import IntEnum
 
 import numpy as np
-from numba import njit
 
+from lmtrace.native import njit
 from lmtrace_decoders.nvme.digests import digest
 
 MOST_BLOCKS = 1 << 22

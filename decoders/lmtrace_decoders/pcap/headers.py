@@ -6,8 +6,8 @@ Compiled; what is wrong with a span is a code, which Python counts as trouble.
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
 
+from lmtrace.native import njit
 from lmtrace.spec.pcie import COMPLETIONS, Direction
 from lmtrace.spec.tlp_checks import Header
 from lmtrace.stage import Flag

@@ -8,8 +8,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 import numpy as np
-from numba import njit
 
+from lmtrace.native import njit
 from lmtrace_decoders.pcap.headers import BIG, tlp_bytes
 from lmtrace_decoders.pcap.unwrap import SPAN, SYN
 from lmtrace_decoders.tlp import KIND_OF_BYTE0

@@ -7,7 +7,8 @@ cut is known from the difference between ``end`` and ``wire``.
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
+
+from lmtrace.native import njit
 
 SPAN = np.dtype([
     ("packet", "<i4"), ("start", "<i8"), ("end", "<i8"), ("wire", "<i8"), ("flow", "<i4"), ("sequence", "<u4"),

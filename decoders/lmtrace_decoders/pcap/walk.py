@@ -6,7 +6,8 @@ One call walks as far as the bytes at hand go and stops before what plain Python
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
+
+from lmtrace.native import njit
 
 PACKET = np.dtype([
     ("number", "<i8"), ("start", "<i8"), ("captured", "<i8"), ("length", "<i8"), ("ticks", "<u8"), ("dropped", "<u8"),

@@ -8,8 +8,8 @@ values from before the step, which is what a flip-flop samples.
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
 
+from lmtrace.native import njit
 from lmtrace_decoders.interfaces import sample
 from lmtrace_decoders.interfaces.assembly import count_trouble
 from lmtrace_decoders.interfaces.digits import digits, known, store
