@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import struct
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +16,7 @@ import zstandard
 
 import lmtrace
 from lmtrace.run import Run
-from lmtrace.scenario import Options, WireTlp, scenarios
+from lmtrace.scenario import Options, WireTlp, scenarios, synth
 from lmtrace.spec.migration import CDQ_ENTRY
 from lmtrace.spec.nvme import SUCCESS
 from lmtrace_decoders.numbers.entries import Blocks, union
@@ -438,3 +439,33 @@ def test_blocks_are_counted_once() -> None:
         starts.append(start)
         ends.append(end)
     assert union(starts, ends) == len(every)
+
+
+def _dated(file: Path) -> None:
+    """Let the times of a capture count from a date in 2023 (if_tsoffset)."""
+    data, at, out = file.read_bytes(), 0, b""
+    while at < len(data):
+        kind, length = struct.unpack_from("<II", data, at)
+        block = data[at : at + length]
+        if kind == 1:
+            body = block[8:16] + struct.pack("<HHq", 14, 8, 1_700_000_000) + block[16:-4]
+            block = struct.pack("<II", kind, length + 12) + body + struct.pack("<I", length + 12)
+        out, at = out + block, at + length
+    file.write_bytes(out)
+
+
+def test_dates_or_an_offset_make_one_clock_of_two(tmp_path: Path) -> None:
+    together = lmtrace.check(synth("migration-two-links", tmp_path / "both.pcapng"))
+    (expected,) = together.table("migrations").to_pylist()
+    files = synth("migration-two-captures", tmp_path / "m.pcapng")
+
+    def blackout(**how: str) -> int | None:
+        (row,) = lmtrace.check(files, output=tmp_path / "run", **how).table("migrations").to_pylist()  # type: ignore[arg-type]
+        assert (row["blackout_ps"] is None) != (row["blackout_least_ps"] is None)
+        return row["blackout_ps"]  # type: ignore[no-any-return]
+
+    assert blackout() is None, "the model's packets have no date"
+    assert blackout(offset="m.destination.pcapng=-5s") is None, "a state is not set before it was read"
+    for file in files:
+        _dated(file)
+    assert blackout() == expected["blackout_ps"]

@@ -39,13 +39,15 @@ def check(
     config: str | Path | Config | None = None, select: str | None = None, ignore: str | None = None,
     profile: str | None = None, rules: str | Path | None = None, first: str | int | None = None,
     last: str | int | None = None, payload: Payload = "control", strict: bool = False, framing: str | None = None,
-    columns: str | None = None, baseline: str | Path | None = None, progress: Progress | None = None,
+    columns: str | None = None, offset: str | None = None, baseline: str | Path | None = None,
+    progress: Progress | None = None,
 ) -> Run:  # fmt: skip
     """Judge captures, which together are one investigation, and return the run.
 
     Leaves tables, ``summary.json`` and reports in ``output``, by default ``<first capture>.lmtrace`` beside it.
     ``paths`` may hold patterns, folders and ``-``, standard input. ``framing`` and ``columns`` say where TLPs lie in
-    packets and in the columns of a table. ``select``, ``ignore`` and ``profile`` choose rules, ``rules`` is a folder of
+    packets and in the columns of a table, ``offset`` how much later than the first capture others begin, as
+    ``"b.pcapng=1.5ms"``. ``select``, ``ignore`` and ``profile`` choose rules, ``rules`` is a folder of
     further rule files. ``first`` and ``last`` (``"5us"``, or picoseconds) bound what is judged; all of the capture is
     decoded. ``strict`` makes a broken warning break the verdict. ``baseline`` is an earlier run, or its summary.json:
     what it found is waived. Raises LmtraceError for what the user can mend.
@@ -53,7 +55,7 @@ def check(
     return carried_out(prepared(
         paths, output=output, binding=binding, config=config, select=select, ignore=ignore, profile=profile,
         rules=rules, first=first, last=last, payload=payload, strict=strict, framing=framing, columns=columns,
-        baseline=baseline, progress=progress,
+        offset=offset, baseline=baseline, progress=progress,
     ))  # fmt: skip
 
 
@@ -65,6 +67,8 @@ class _How:
     layouts: Mapping[str, str]
     payload: Payload
     progress: Progress | None
+    offsets: Mapping[str, int] | None = None
+    """When each capture begins after the first one, in ps; None where the user does not say it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +90,8 @@ def prepared(
     config: str | Path | Config | None = None, select: str | None = None, ignore: str | None = None,
     profile: str | None = None, rules: str | Path | None = None, first: str | int | None = None,
     last: str | int | None = None, payload: Payload = "control", strict: bool = False, framing: str | None = None,
-    columns: str | None = None, baseline: str | Path | None = None, progress: Progress | None = None,
+    columns: str | None = None, offset: str | None = None, baseline: str | Path | None = None,
+    progress: Progress | None = None,
 ) -> Plan:  # fmt: skip
     """Return the plan of a check; the parameters are those of `check`. Raises LmtraceError as it does."""
     files = named(expand(paths))
@@ -99,7 +104,8 @@ def prepared(
         last_ps=window[1], config=settings.source, waivers=waivers, expired=expired, baseline=known,
     )  # fmt: skip
     return Plan(
-        files, _target(files, output), _How(_binding(binding, settings), _layouts(framing, columns), payload, progress),
+        files, _target(files, output),
+        _How(_binding(binding, settings), _layouts(framing, columns), payload, progress, _offsets(offset, files)),
         _chosen(settings, select, ignore, profile, None if rules is None else Path(rules)), _options(settings), waivers,
         known, said,
     )  # fmt: skip
@@ -212,6 +218,7 @@ def _read(store: Store, name: str, file: Path, form: Format, how: _How) -> Captu
         if len(chunk.rows):
             capture.duration_ps = max(capture.duration_ps, int(chunk.rows["end_ps"].max()))
     capture.links = reader.links
+    capture.zero_ps = getattr(reader, "zero_ps", None) if how.offsets is None else how.offsets[name]
     capture.end_tlp = store.tlp_count
     return capture
 
@@ -298,6 +305,22 @@ def _window(first: str | int | None, last: str | int | None) -> tuple[int | None
     if start is not None and end is not None and end < start:
         raise UsageError(f"nothing lies between {first} and {last}: the end is before the start")
     return start, end
+
+
+def _offsets(text: str | None, files: Mapping[str, Path]) -> dict[str, int] | None:
+    """Return when each capture begins by what the user says; one that is not named begins with the first."""
+    if text is None:
+        return None
+    found = dict.fromkeys(files, 0)
+    for part in text.split(","):
+        name, _, time = part.strip().rpartition("=")
+        if name not in found:
+            raise UsageError(f"--offset names {name or part!r}; the captures are {', '.join(files)}")
+        try:
+            found[name] = -parse_time(time[1:]) if time.startswith("-") else parse_time(time)
+        except ValueError as error:
+            raise UsageError(f"--offset: {error}") from None
+    return found
 
 
 def _tell(progress: Progress | None, what: str, done: int = 0, total: int = 0) -> None:

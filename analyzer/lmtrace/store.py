@@ -52,6 +52,8 @@ class Capture:
     first_tlp: int = 0
     end_tlp: int = 0
     duration_ps: int = 0
+    zero_ps: int | None = None
+    """When it begins by a clock that other captures may share: the date in its packets, or what the user says."""
     unit: str = "TLP"
     """What its rows are: ``TLP`` or ``PDU``."""
     units: Counter[str] = field(default_factory=Counter)

@@ -21,6 +21,7 @@ from lmtrace.cli.options import (
     Keep,
     Last,
     ListFormat,
+    Offset,
     Output,
     Payload,
 )  # fmt: skip
@@ -64,6 +65,7 @@ def check(
     payload: Keep = Payload.CONTROL,
     framing: Framing = None,
     columns: Columns = None,
+    offset: Offset = None,
     baseline: Annotated[
         Path | None,
         typer.Option(
@@ -99,7 +101,7 @@ def check(
                 plan = prepared(
                     group, output=place, binding=binding, config=config, select=select, ignore=ignore,
                     profile=profile, rules=rules, first=first, last=last, payload=payload.value,
-                    strict=strict, framing=framing, columns=columns, baseline=baseline,
+                    strict=strict, framing=framing, columns=columns, offset=offset, baseline=baseline,
                     progress=None if follow else progress,
                 )  # fmt: skip
                 run = _followed(plan, format is ListFormat.TEXT) if follow else carried_out(plan)

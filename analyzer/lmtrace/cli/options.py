@@ -73,6 +73,13 @@ Columns = Annotated[
     str | None,
     typer.Option(metavar="NAMES", help="Columns of a CSV, as time=Time:us,dir=Dir,data=Data.", show_default=False),
 ]
+Offset = Annotated[
+    str | None,
+    typer.Option(
+        metavar="FILE=TIME", help="How much later than the first capture others begin: b.pcapng=1.5ms.",
+        show_default=False,
+    ),
+]  # fmt: skip
 Keep = Annotated[Payload, typer.Option(help="Payload to keep: all, all but user data, or only digests.")]
 First = Annotated[
     str | None, typer.Option("--from", metavar="TIME", help="First time, with its unit: 1.5us.", show_default=False)

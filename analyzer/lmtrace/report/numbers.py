@@ -72,7 +72,7 @@ def detail_lines(row: Row) -> list[str]:
     phases = [one for one in row.get("phases") or () if one["phase"] in BLACKOUT]
     if phases:
         times = ", ".join(f"{one['phase']} {short(one['duration_ps'])}" for one in phases if _lasted(one))
-        shares = row.get("blackout_ps") is not None
+        shares = row.get("blackout_ps") is not None and same_clock(row)
         if shares:
             times = ", ".join(
                 f"{one['phase']} {short(one['blackout_ps'])}" for one in phases if one["blackout_ps"] is not None

@@ -40,7 +40,7 @@ def strips_of(row: Row) -> list[Strip]:
     """Return what is known of a migration from the last completion to the first one: one strip, or one for each end."""
     last, first = row["last_completion_ps"], row["first_completion_ps"]
     phases = [one for one in row.get("phases") or () if one["phase"] in BLACKOUT and one["start_ps"] is not None]
-    if row.get("blackout_ps") is not None:
+    if row.get("blackout_ps") is not None and same_clock(row):
         return [Strip(last, row["blackout_ps"], phases)]
     ends = [phases] if same_clock(row) else [
         [one for one in phases if (one["phase"] in _OF_SOURCE) == of_source] for of_source in (True, False)

@@ -172,7 +172,7 @@ resume_ps int64 Fetch of the Resume command.
 resumed_ps int64 Its completion.
 first_completion_ps int64 First completion queue entry of the destination after it.
 last_completion_ps int64 Last completion queue entry of the source before it.
-blackout_ps int64 Last completion of the source to first one of the destination; null without a common clock.
+blackout_ps int64 Last completion of the source to first one of the destination; null where no clock tells.
 blackout_least_ps int64 Least it can have been, where the two ends have no common clock.
 in_flight uint32 I/O commands of the source that were fetched and not completed when the Suspend was fetched.
 drained uint32 Those of them that completed before the Suspend did.

@@ -54,6 +54,7 @@ class Facts:
         self._store = store
         self._about: dict[tuple[str, str, int | None], list[Row]] = {}
         self._managers: dict[int, int] = {}
+        self._zeros = {one.name: one.zero_ps for one in store.captures}
         for row in store.read("migration_steps").to_pylist():
             self._about.setdefault((row["capture"], row["link"], row["target"]), []).append(row)
             if row["transaction_id"] is not None:
@@ -67,6 +68,11 @@ class Facts:
                 key = (row["capture"], row["link"], row["controller"])
                 self._functions.setdefault(key, set()).add(row["function"])
         self.commands = self._commands(self._managers)
+
+    def later(self, capture: str | None, other: str | None) -> int | None:
+        """Return how much later one capture begins than another, in ps; None where nothing tells."""
+        first, second = (self._zeros.get(name) if name else None for name in (capture, other))
+        return None if first is None or second is None else first - second
 
     def _commands(self, ids: Iterable[int]) -> dict[int, Row]:
         wanted = sorted(ids)

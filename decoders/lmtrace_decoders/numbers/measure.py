@@ -166,7 +166,7 @@ def _measure(
         phases += _source_phases(store, facts, case, number, cases, sizes)
     if case.destination is not None:
         phases += _destination_phases(case)
-    _blackout(case, phases, states)
+    _blackout(case, phases, states, facts.later(row["destination_capture"], row["capture"]))
     if case.one_clock and row["blackout_ps"] is not None and case.source is not None:
         left = share_blackout(phases, row["last_completion_ps"], row["first_completion_ps"])
         phases.append(
@@ -312,8 +312,11 @@ def _destination_phases(case: Case) -> list[Phase]:
     return phases
 
 
-def _blackout(case: Case, phases: list[Phase], states: list[Row]) -> None:
-    """Say how long the tenant waited, or how long at least where the two ends have no common clock."""
+def _blackout(case: Case, phases: list[Phase], states: list[Row], later: int | None) -> None:
+    """Say how long the tenant waited, or how long at least where the two ends have no common clock.
+
+    ``later`` is how much later the destination's capture begins than the source's, by dates or by what the user says.
+    """
     row: dict[str, Any] = case.row
     row["blackout_ps"] = row["blackout_least_ps"] = None
     last, first = row["last_completion_ps"], row["first_completion_ps"]
@@ -325,6 +328,9 @@ def _blackout(case: Case, phases: list[Phase], states: list[Row]) -> None:
     carried = _carried(case, states)
     if carried is not None and row["state_read_end_ps"] is not None:
         row["blackout_least_ps"] = max(0, row["state_read_end_ps"] - last) + max(0, first - carried)
+        # What was read here is set there afterwards: where the clocks deny that, they are not the same.
+        if later is not None and carried + later > row["state_read_end_ps"] and first + later > last:
+            row["blackout_ps"], row["blackout_least_ps"] = first + later - last, None
 
 
 def _carried(case: Case, states: list[Row]) -> int | None:

@@ -49,6 +49,8 @@ _ENDING = (GAP, SHORT, STREAM_GAP, TOO_SHORT)
 """Losses of which it is known where they ended."""
 TOLD = 0.9
 """Confidence in a link whose direction is told by its traffic alone."""
+YEAR_2000 = 946_684_800
+"""Seconds since 1970. A recorder without a clock counts from when it was switched on."""
 MOST_WEIGHED = 256
 """Packets of a conversation that are asked which end is the device."""
 
@@ -97,6 +99,12 @@ class PcapReader:
         self._host = -1
         self._settle(first)
         self._start()
+
+    @property
+    def zero_ps(self) -> int | None:
+        """The date of the first packet in ps; None where what its time stamps count from is no date."""
+        _, seconds, ps, _ = self._origin.tolist()
+        return seconds * 10**12 + ps if seconds >= YEAR_2000 else None
 
     def _recognise(self, first: bytes) -> Framing:
         """Return the framing that a file shows of itself. Raises CaptureError that says what was found instead."""
