@@ -16,6 +16,9 @@ SHARED = ROOT.parent / "shared" / "captures"
 PACKAGES = {"vcd2fst": "gtkwave", "tshark": "tshark"}
 """The Debian package of each program that a test may need; the test carries the marker ``needs_<program>``."""
 
+MANY_FILES = 20
+"""Files of tests from which on the suite is run, not what somebody changed."""
+
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
     """Skip a test whose program is missing, with the reason; where ``CI`` is set, it fails."""
@@ -25,6 +28,23 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
             if os.environ.get("CI"):
                 pytest.fail(reason)
             pytest.skip(reason)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _compiled(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Compile the kernels before the first test of the suite, the workers each other ones at the same time.
+
+    In a fresh clone all of them take most of a minute, and would be compiled by every worker that comes by.
+    """
+    worker = os.environ.get("PYTEST_XDIST_WORKER")
+    if worker is None or len({one.path for one in request.session.items}) < MANY_FILES:
+        return
+    from lmtrace.check import check
+    from lmtrace.scenario import synth
+
+    for suffix in (".vcd", ".pcapng") if worker == "gw0" else (".pcapng", ".vcd"):
+        folder = tmp_path_factory.mktemp("compiled")
+        check(synth("migration", folder / f"played{suffix}", commands=8), output=folder / "run")
 
 
 def find_capture(name: str) -> Path:

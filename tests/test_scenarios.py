@@ -12,6 +12,7 @@ import pytest
 from lmtrace.check import check
 from lmtrace.run import Run
 from lmtrace.scenario import Fault, scenarios, synth
+from test_sums import check_clean_sums
 
 NAMES = sorted(scenarios())
 FAULTS = [(name, fault) for name, one in scenarios().items() for fault in one.faults]
@@ -44,6 +45,8 @@ def violations(name: str, seed: int, fault: str | None = None) -> tuple[dict[str
     """Return what is said of a scenario; every row tells the severity of its rule as ``graded``."""
     with TemporaryDirectory() as folder:
         run = judged(name, Path(folder), fault, seed)
+        if fault is None:
+            check_clean_sums(run)
         graded = {row["rule"]: row["severity"] for row in run.table("outcomes").to_pylist()}
         return tuple({**row, "graded": graded[row["rule"]]} for row in run.table("violations").to_pylist())
 

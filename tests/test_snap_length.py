@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import struct
+from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -25,6 +27,18 @@ def cut(source: Path, target: Path, snap: int) -> Path:
     return target
 
 
+@pytest.fixture(scope="module")
+def whole_of(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str, str | None], tuple[Path, Run]]:
+    """Return what plays a scenario and judges its whole capture, once for all cuts."""
+
+    @cache
+    def played(scenario: str, fault: str | None) -> tuple[Path, Run]:
+        (whole,) = synth(scenario, tmp_path_factory.mktemp("whole") / "whole.pcap", fault=fault)
+        return whole, lmtrace.check(whole)
+
+    return played
+
+
 def accusations(run: Run) -> set[tuple[object, object]]:
     return {(row["rule"], row["tlp_id"]) for row in run.table("violations").to_pylist()}
 
@@ -41,9 +55,10 @@ def accusations(run: Run) -> set[tuple[object, object]]:
     ],
 )
 @pytest.mark.parametrize("snap", [70, 96, 128, 240])
-def test_a_cut_accuses_of_nothing_new(tmp_path: Path, scenario: str, fault: str | None, snap: int) -> None:
-    (whole,) = synth(scenario, tmp_path / "whole.pcap", fault=fault)
-    full = lmtrace.check(whole)
+def test_a_cut_accuses_of_nothing_new(
+    whole_of: Callable[[str, str | None], tuple[Path, Run]], tmp_path: Path, scenario: str, fault: str | None, snap: int
+) -> None:
+    whole, full = whole_of(scenario, fault)
     run = lmtrace.check(cut(whole, tmp_path / "cut.pcap", snap))
     assert accusations(run) <= accusations(full)
     troubles = {row["name"] for row in run.table("troubles").to_pylist()}

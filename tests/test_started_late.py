@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-import lmtrace
 from lmtrace.scenario import synth
+from verdicts import violations
 
 ENHANCED_PACKET = 6
 STARTS = (30, 70, 110, 170, 230, 400)
@@ -39,6 +39,5 @@ def test_no_error_without_the_beginning(name: str, seed: int, tmp_path: Path) ->
     for count in STARTS:
         file = tmp_path / "late.pcapng"
         file.write_bytes(without_beginning(whole.read_bytes(), count))
-        run = lmtrace.check(file, output=tmp_path / "late.lmtrace")
-        errors = [row for row in run.table("violations").to_pylist() if row["severity"] == "error"]
+        errors = [row for row in violations([file], tmp_path / "late.lmtrace") if row["severity"] == "error"]
         assert errors == [], (count, errors[:3])

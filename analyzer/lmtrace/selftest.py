@@ -200,16 +200,18 @@ def _work(job: Job) -> tuple[Clean, list[Played]]:
 
 
 def _judged(scenario: str, seed: int, fault: str | None, folder: Path) -> Counter[Said]:
-    """Return who accuses whom in a run, and how often."""
-    from lmtrace.check import check
+    """Return who accuses whom in a run, and how often. Reports, which nobody reads here, are not written."""
+    from lmtrace.check import judge, prepared
     from lmtrace.config import Config
+    from lmtrace.store import Store
 
     files = synth(scenario, folder / "played.pcapng", fault=fault, seed=seed)
-    run = check(files, output=folder / "run", config=Config())
-    graded = {row["rule"]: row["severity"] for row in run.table("outcomes").to_pylist()}
-    return Counter(
-        (row["rule"], row["severity"], graded[row["rule"]], row["party"]) for row in run.table("violations").to_pylist()
-    )
+    plan = prepared(files, output=folder / "run", config=Config())
+    with Store(plan.target) as store:
+        judge(store, plan, plan.files)
+        outcomes, violations = (store.read(name).to_pylist() for name in ("outcomes", "violations"))
+    graded = {row["rule"]: row["severity"] for row in outcomes}
+    return Counter((row["rule"], row["severity"], graded[row["rule"]], row["party"]) for row in violations)
 
 
 def _against(job: Job, name: str, before: Counter[Said], folder: Path) -> Played:
