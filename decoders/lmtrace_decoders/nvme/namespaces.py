@@ -60,6 +60,8 @@ class Namespaces:
         self._namespaces: dict[tuple[Group, int], Namespace] = {}
         self._identities: dict[bytes, Namespace] = {}
         self._count = 0
+        self._apart: dict[int, bool] = {}
+        """Whether it is known which functions share namespaces, by link, until a function tells more."""
 
     def __len__(self) -> int:
         """Return how many numbers namespaces have."""
@@ -85,11 +87,20 @@ class Namespaces:
         """Whether a controller told its subsystem."""
         return isinstance(self._group(function)[1], bytes)
 
+    def told_apart(self, link: int) -> bool:
+        """Whether it is known which functions of a link share namespaces: one alone, or all told their subsystem."""
+        known = self._apart.get(link)
+        if known is None:
+            groups = {one for one in self._groups.values() if one[0] == link}
+            known = self._apart[link] = len(groups) < 2 or all(isinstance(name, bytes) for _, name in groups)
+        return known
+
     def subsystem_told(self, function: Function, subnqn: bytes) -> None:
         """A controller told its subsystem: it shares the namespaces of those of the same one on its link."""
         before, after = self._group(function), (function.link, subnqn.rstrip(b"\0 "))
         if not after[1] or before == after:
             return
+        self._apart.clear()
         for number, group in list(self._groups.items()):
             if group == before:
                 self._groups[number] = after
@@ -108,6 +119,7 @@ class Namespaces:
     def _group(self, function: Function) -> Group:
         found = self._groups.get(function.number)
         if found is None:
+            self._apart.clear()
             primary = function.facts.primary
             found = self._groups[function.number] = (function.link, function.bdf if primary is None else primary)
         return found

@@ -253,6 +253,10 @@ class Scoreboard:
             return None
         return self._run.conditions.reports_unwritten(command, self._namespace(command))
 
+    def _sure(self, link: int) -> bool:
+        """Whether every writer on a link is known, and which namespaces it writes to."""
+        return self._run.whole(link) and self._run.namespaces.told_apart(link)
+
     def _row(
         self, command: Command, basis: str, others: bool, judged: int, differ: int, first: int, writer: int | None,
         tlp: int,
@@ -267,7 +271,7 @@ class Scoreboard:
             "writer_id": writer,
             "failed": bool(command.status),
             "unwritten_fails": self._unwritten_fails(command, basis), "time_ps": command.cqe_ps, "tlp_id": tlp,
-            "learnt": spool.LEARNT[command.sq.learnt] if run.whole(function.link) else "inferred",
+            "learnt": spool.LEARNT[command.sq.learnt] if self._sure(function.link) else "inferred",
         }  # fmt: skip
         run.store.writer("data_checks").add(row)
 
