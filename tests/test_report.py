@@ -295,3 +295,9 @@ def test_what_is_no_error_is_not_shown_as_sound(tmp_path: Path) -> None:
     run = make_run(tmp_path / "made.lmtrace", violations=violations, outcomes=outcomes)
     assert run.headline() == "held: no error, 1 warning; 0 rules held"
     assert '<header class="warned">' in run.report("html")
+
+
+def test_where_nothing_was_judged_the_page_begins_with_what_to_do(tmp_path: Path) -> None:
+    run = make_run(tmp_path / "made.lmtrace", violations=[], outcomes=[outcome("HMLM-1.4.1-n1", "not exercised")])
+    head = run.report("html").split("</header>")[0]
+    assert run.verdict == "nothing judged" and "a cut at byte 77. Copy the capture again." in head

@@ -252,6 +252,8 @@ class Store:
 
     def writer(self, name: str) -> TableWriter:
         """Return the writer of a table, the same one each time until `finish_tables`."""
+        if name not in TABLES:
+            raise ValueError(f"no table {name!r} is declared in lmtrace/tables/")
         if name not in self._writers:
             self._writers[name] = TableWriter(TABLES[name], self.folder / f"{name}.parquet")
         return self._writers[name]
