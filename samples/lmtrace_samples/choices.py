@@ -50,6 +50,8 @@ class Choices:
     log_style: str
     whole_marker: bool
     start_ns: int
+    mirror: bool
+    """The controller copies what its admin doorbells are told into their shadows, as emulators do."""
     count_completions: bool = True
     """The host submits no more commands than their completion queue takes; no seed forgets that."""
 
@@ -99,4 +101,5 @@ class Choices:
             log_style=pick(("each", "each", "late", "merged", "rounded")),
             whole_marker=pick((True, False, False)),
             start_ns=pick((100, 18_000)),
+            mirror=seed % 2 == 1,
         )

@@ -223,6 +223,7 @@ class Controller(Engine):
         if command.prp1 % PAGE or command.prp2 % PAGE:
             raise Refused(INVALID_FIELD)
         self.shadow = ControllerShadow(self, command.prp1, command.prp2)
+        self.shadow.begin()
         return None
 
     # Identify (5.1.13), logs, features.

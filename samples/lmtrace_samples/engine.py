@@ -162,9 +162,11 @@ class Engine(DataTransfer):
         return CompletionQueue(qid, base, size, enabled, vector, self.clock.signal())
 
     def _ring(self, qid: int, completion: bool, value: int) -> None:
-        if self.shadow is not None and qid:
-            self.shadow.rung(qid, completion)
-            return
+        if self.shadow is not None:
+            if qid:
+                self.shadow.rung(qid, completion)
+                return
+            self.shadow.mirror(completion, value)
         if completion:
             queue = self.cqs.get(qid)
             if queue is None or value >= queue.size:

@@ -57,6 +57,20 @@ class ControllerShadow:
         """Return the offset of a queue's value in both pages."""
         return (2 * qid + completion) * (4 << self.engine.choices.stride)
 
+    def begin(self) -> None:
+        """Copy where the queues stand into the pages, before the command that names the pages completes."""
+        if self.engine.choices.mirror:
+            for queue in self.engine.sqs.values():
+                for base in (self.doorbells, self.indices):
+                    self.engine.function.write(base + self.place(queue.qid, False), queue.tail.to_bytes(4, "little"))
+            for cq in self.engine.cqs.values():
+                self.engine.function.write(self.doorbells + self.place(cq.qid, True), cq.head.to_bytes(4, "little"))
+
+    def mirror(self, completion: bool, value: int) -> None:
+        """Copy a doorbell of the admin queues."""
+        if self.engine.choices.mirror:
+            self.engine.function.write(self.doorbells + self.place(0, completion), value.to_bytes(4, "little"))
+
     def value(self, qid: int, completion: bool) -> Steps[int]:
         """Read a shadow doorbell."""
         place = self.doorbells + self.place(qid, completion)

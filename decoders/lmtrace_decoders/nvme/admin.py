@@ -28,6 +28,7 @@ from lmtrace.spec.zones import (
 )
 from lmtrace_decoders.nvme import spool
 from lmtrace_decoders.nvme.buffers import enables_host_memory
+from lmtrace_decoders.nvme.doorbells import EVENT_INDICES
 from lmtrace_decoders.nvme.memory_map import HMB, READ, SHADOW, WRITE
 from lmtrace_decoders.nvme.namespaces import BROADCAST
 from lmtrace_decoders.nvme.queues import CompletionQueue, SubmissionQueue
@@ -39,7 +40,7 @@ from lmtrace_decoders.nvme.zone_model import ZonedFacts
 if TYPE_CHECKING:
     from lmtrace.pieces import Pieces
     from lmtrace_decoders.nvme.command import Command
-    from lmtrace_decoders.nvme.controller import Function
+    from lmtrace_decoders.nvme.controller import Controller, Function
     from lmtrace_decoders.nvme.namespaces import Namespace
     from lmtrace_decoders.nvme.reconstruct import Reconstruction
 
@@ -105,6 +106,8 @@ class Admin:
             self._deleting(command, False)
         if opcode in ATTACHERS:
             self._attachments_changed(command)
+        if opcode == nvme.Admin.DOORBELL_BUFFER_CONFIG:
+            self._shadow(command, time)
         if command.succeeded:
             if opcode in CREATORS:
                 self._create(command, time, tlp)
@@ -126,8 +129,6 @@ class Admin:
                 self._run.scoreboard.keys.configured(command, command.dw0)
             elif opcode == nvme.Admin.GET_LOG_PAGE:
                 self._logged(command, tlp)
-            elif opcode == nvme.Admin.DOORBELL_BUFFER_CONFIG:
-                self._shadow(command, time)
             elif opcode == nvme.Admin.ABORT and not command.dw0 & 1:
                 self._aborted(command, time)
             elif opcode == nvme.Admin.ASYNC_EVENT_REQUEST:
@@ -391,19 +392,50 @@ class Admin:
             )
             self._borrow(command, "hmb", text, start, size, time)
 
+    def shadows_offered(self, command: Command) -> None:
+        """Lay the pages of a Doorbell Buffer Config: a controller may use them before it completes that (5.2.5).
+
+        Until then it may write what it knows of tails and heads into either; afterwards only the slots of the admin
+        queues, whose doorbells stay where they were.
+        """
+        self._lay_shadows(command.controller, *self._pages(command), READ | WRITE)
+
     def _shadow(self, command: Command, time: int) -> None:
-        """Doorbells move to host memory: writes of the host no longer tell every tail (5.2.5)."""
+        """Doorbells move to host memory, or stay: writes of the host no longer tell every tail (5.2.5)."""
         run, controller = self._run, command.controller
-        page, mask = controller.page, ~(controller.page - 1)
-        controller.shadow, controller.shadow_base = True, command.qword(24) & mask
-        text, owner = run.store.owner(f"shadow doorbells of {controller.function.text}"), run.own(controller)
+        doorbells, indices = self._pages(command)
+        if not command.succeeded:
+            if controller.shadow:
+                self._lay_shadows(controller, controller.shadow_base, controller.index_base, READ)
+            else:
+                self._clear_shadows(controller)
+            return
+        controller.shadow, controller.shadow_base, controller.index_base = True, doorbells, indices
+        self._lay_shadows(controller, doorbells, indices, READ)
+        text = run.store.owner(f"shadow doorbells of {controller.function.text}")
+        for address in (doorbells, indices):
+            self._borrow(command, "shadow_doorbells", text, address, controller.page, time)
+
+    def _pages(self, command: Command) -> tuple[int, int]:
+        mask = ~(command.controller.page - 1)
+        return command.qword(24) & mask, command.qword(32) & mask
+
+    def _clear_shadows(self, controller: Controller) -> None:
         for handle in controller.function.shadows:
-            run.map.remove(handle)
+            self._run.map.remove(handle)
         controller.function.shadows.clear()
-        for address, ways in ((command.qword(24) & mask, READ), (command.qword(32) & mask, WRITE)):
-            handle = run.map.add(controller.function.space, address, page, SHADOW, ways, owner, text)
-            controller.function.shadows.append(handle)
-            self._borrow(command, "shadow_doorbells", text, address, page, time)
+
+    def _lay_shadows(self, controller: Controller, doorbells: int, indices: int, ways: int) -> None:
+        run, function = self._run, controller.function
+        self._clear_shadows(controller)
+        text, owner = run.store.owner(f"shadow doorbells of {function.text}"), run.own(controller)
+        admin = 2 * (4 << function.facts.stride)
+        for address, size, allowed, offset in (
+            (doorbells, controller.page, ways, 0), (doorbells, admin, READ | WRITE, 0),
+            (indices, controller.page, WRITE, EVENT_INDICES),
+        ):  # fmt: skip
+            handle = run.map.add(function.space, address, size, SHADOW, allowed, owner, text, offset=offset)
+            function.shadows.append(handle)
 
     def _borrow(self, command: Command, kind: str, text: int, start: int, size: int, time: int) -> None:
         """Note a region of host memory that the controller uses from now on."""

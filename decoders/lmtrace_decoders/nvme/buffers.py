@@ -94,6 +94,8 @@ class Buffers:
                 length = 0  # a feature of a vendor, without data
             if command.opcode in _QUEUE_CREATORS:
                 self._queue_list(command)
+            elif command.opcode == nvme.Admin.DOORBELL_BUFFER_CONFIG:
+                self._run.admin.shadows_offered(command)
             elif enables_host_memory(command):
                 self._descriptors(command)
                 return

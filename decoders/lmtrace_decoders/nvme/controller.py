@@ -80,6 +80,8 @@ class Controller:
     """Doorbell Buffer Config is in force, so that doorbell writes do not tell all."""
     shadow_base: int = 0
     """Where the host puts doorbell values then."""
+    index_base: int = 0
+    """Where the controller puts event indices then."""
 
     def configure(self, cc: int) -> None:
         """Take in CC; entry sizes of 0 stand for those every controller has."""

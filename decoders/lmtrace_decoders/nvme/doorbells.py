@@ -59,6 +59,10 @@ def _missing(controller: Controller, is_cq: bool, qid: int) -> int:
     return MISSING.index("not in the state" if restored else "never")
 
 
+EVENT_INDICES = 1 << 28
+"""Offset of the page of event indices in the map, so that it is told from that of the shadow doorbells."""
+
+
 class Doorbells:
     """Follows what exposes entries to controllers and hands completions back."""
 
@@ -127,7 +131,7 @@ class Doorbells:
         controller: Controller = self._run.objects[owner]
         data, stride, tlp = self._run.bytes_of(event), 4 << controller.function.facts.stride, self._run.first + row
         self._accessed(controller, False, offset, len(data), since, tlp)
-        if not self._in_force(controller):
+        if not controller.shadow or not self._in_force(controller):
             return
         for start in range(-offset % 4, len(data) - 3, 4):
             number, within = divmod(offset + start, stride)
@@ -142,9 +146,10 @@ class Doorbells:
                 self.tail_moved(sq, value, address, since, tlp)
 
     def shadow_written(self, event: tuple[int, ...]) -> None:
-        """The controller wrote event indices."""
+        """The controller wrote event indices; the shadow doorbells that it writes itself tell nothing."""
         _, _, owner, length, offset, _, tlp, time, _, _ = event
-        self._accessed(self._run.objects[owner], True, offset, length, time, tlp)
+        if offset >= EVENT_INDICES:
+            self._accessed(self._run.objects[owner], True, offset - EVENT_INDICES, length, time, tlp)
 
     def _in_force(self, controller: Controller) -> bool:
         return controller.function.controller is controller
