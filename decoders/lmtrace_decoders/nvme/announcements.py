@@ -36,7 +36,7 @@ class Announcements:
     def queue_added(self, cq: CompletionQueue) -> None:
         """A completion queue began to exist."""
         controller = cq.controller
-        if cq.vector is None or cq.learnt != spool.SEEN or cq.origin not in ("admin", "create"):
+        if cq.vector is None or cq.learnt != spool.SEEN or cq.origin not in ("admin", "create", "state data"):
             controller.vectors_sure = False
             return
         count = controller.function.vectors.count

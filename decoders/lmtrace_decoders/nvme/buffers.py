@@ -122,7 +122,8 @@ class Buffers:
         psdt = command.sqe[1] >> 6
         if psdt == RESERVED_PSDT:
             command.data_decoded = False
-        elif psdt:
+        elif psdt and not (admin and not any(command.sqe[32:40])):
+            # Admin commands over PCIe have no SGLs: an empty descriptor is a PRP entry under a wrong flag.
             self._lay_sgl(command, length, admin, psdt == PSDT_MPTR_SGL)
         else:
             self._lay(command, length, admin)

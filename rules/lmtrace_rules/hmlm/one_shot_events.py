@@ -88,6 +88,12 @@ def tail_event_count(event: Command | EndOfCapture, session: Session) -> Iterato
 
     Silent::
 
+        1us create_cdq target=1 cdqid=3 cdqsize=64 prp1=0x10000
+        2us set_features_cdq cdqid=3 hp=0 etpt=1 tpt=5
+        4us command opc=0x0c dw0=4 dw1=3 fetch=1.5us
+
+    Silent::
+
         1us create_cdq target=1 cdqid=3 cdqsize=64 pc=1 prp1=0x10000
         2us set_features_cdq cdqid=3 hp=0 etpt=1 tpt=0
         3us cdq_entry cdqid=3 slot=0 esa=1
@@ -144,7 +150,13 @@ def tail_event_count(event: Command | EndOfCapture, session: Session) -> Iterato
 
 def _far_ahead(queue: DataQueue, slot: int) -> bool:
     """Whether a slot was never posted, and is so far on that an entry and an event that overtake do not explain it."""
-    if queue.misplaced or queue.passes != 0 or slot >= queue.slots or any(posted == slot for _, posted in queue.posts):
+    if (
+        not (queue.posted and queue.spans())
+        or queue.misplaced
+        or queue.passes != 0
+        or slot >= queue.slots
+        or any(posted == slot for _, posted in queue.posts)
+    ):
         return False
     return slot - queue.tail > OVERTAKEN
 

@@ -15,6 +15,7 @@ from lmtrace_samples.world import World
 
 TAIL_POINTER, FULL_ERROR = 4, 4 | 1 << 8
 SECOND_ENTRY = 2
+FAR = 6
 
 forgets(
     "head-of-unknown-data-queue", "HMLM-5.1.25.1.23-n1", "refusals", "head-unknown",
@@ -129,6 +130,27 @@ def tail_event_reported_twice(world: World) -> None:
     """A tail pointer trigger is reported twice."""
     world.choices.tail_trigger = True
     _reports(world, TAIL_POINTER, times=2)
+
+
+@fault("tail-event-comes-early", "HMLM-5.1.25.1.23-n9", "migration")
+def tail_event_comes_early(world: World) -> None:
+    """A Tail Pointer event comes with the first entry after its trigger was armed, far before slot TPT."""
+    world.choices.tail_trigger = True
+
+    def change(sqe: bytearray) -> None:
+        sqe[52:56] = (int.from_bytes(next_slot(world), "little") + FAR).to_bytes(4, "little")
+
+    def early(queue: DataQueue) -> None:
+        def post(original: Callable[..., None], *entry: Any) -> None:
+            original(*entry)
+            if queue.trigger is not None:
+                queue.trigger = None
+                queue.owner.report_event(TAIL_POINTER, queue.cdqid)
+
+        instead(queue, "post", post)
+
+    _set_features_sent(world, change)
+    of_every_queue(world, early)
 
 
 @fault("tail-event-not-asked-for", "HMLM-5.1.25.1.23-n10", "migration")

@@ -148,6 +148,17 @@ def wrong_vector_after_resume(world: World) -> None:
     instead(_destination(world), "vector_of", vector)
 
 
+@fault("interrupts-lost-after-resume", "NVM21-T3.5.2-n1", "migration")
+def interrupts_lost_after_resume(world: World) -> None:
+    """The destination announces no completion of a queue whose interrupts its state enables."""
+
+    def quiet(target: Engine) -> None:
+        for qid, queue in target.cqs.items():
+            queue.enabled = queue.enabled and not qid
+
+    once_committed(world, quiet)
+
+
 @fault("completion-overruns-queue", "HMLM-5.1.17.1.2-n12", "migration")
 def completion_overruns_queue(world: World) -> None:
     """The destination posts a completion over one that the host has not taken."""

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from lmtrace.spec.migration import IO_SQ_STATE, SequenceIndicator
-from lmtrace.spec.nvme import COMMAND_SEQUENCE_ERROR, INVALID_FIELD, Admin
+from lmtrace.spec.nvme import COMMAND_SEQUENCE_ERROR, INVALID_FIELD, NOT_ENOUGH_RESOURCES, Admin
 from lmtrace_samples.engine import Engine
 from lmtrace_samples.enumeration import CAPABILITIES, COMMAND, MSIX
 from lmtrace_samples.fault import fault, forgets, instead
@@ -146,6 +146,22 @@ def resumed_after_broken_off_transfer(world: World) -> None:
     """Resume succeeds after a part of the state was refused."""
     world.sides[0].manager.forgotten.add("resume-open")
     world.provoked.add("resume-broken-off")
+
+
+@fault("refused-state-used", "HMLM-5.1.17.1.3-n34", "state-in-one", shared=True)
+def refused_state_used(world: World) -> None:
+    """The target runs on a state that was refused, when its host resumes it all the same."""
+    manager = world.sides[0].manager
+
+    def refuse(original: Callable[[Command], Steps[Any]], command: Command) -> Steps[Any]:
+        yield from original(command)
+        raise Refused(NOT_ENOUGH_RESOURCES)
+
+    def send(manager: Manager, cntlid: int, state: bytes, vendor: int) -> Steps[None]:
+        yield from manager.set(cntlid, ONLY, 0, state, NOT_ENOUGH_RESOURCES, vendor=vendor)
+
+    instead(manager, "_set_state", refuse)
+    _sends(world, send)
 
 
 # -- the host ---------------------------------------------------------------------------------------------------
