@@ -19,7 +19,7 @@ from lmtrace.stage import NO_FUNCTION, Flag
 from lmtrace.store import Capture, Store
 from lmtrace_decoders.nvme.config_space import ConfigSpaces
 from lmtrace_decoders.nvme.config_states import ConfigStates
-from lmtrace_decoders.nvme.losses import ORPHAN, UNANSWERED
+from lmtrace_decoders.nvme.losses import ORPHAN, SKEWED, UNANSWERED
 from lmtrace_decoders.nvme.pairing import CLASS, COMPLETION, REQUEST, OpenRequests, pair
 from lmtrace_decoders.nvme.pairing_checks import TIMEOUT_PS
 
@@ -29,6 +29,8 @@ MOST_PAGES = 1 << 14
 LONG_TRIPS, LEAST_TRIP = 8, 1_000_000
 """How many times the longest time so far (ps, and the least assumed) an answer may take whose request is not seen."""
 PAGE = 4096
+SKEW_ROWS, MOST_SKEW_PS, LEAST_SKEWED = 64, 5_000_000, 3
+"""Where the request of an answer is looked for behind it, and how many such answers tell that directions are skewed."""
 LINE_PS = 1_000_000_000
 """How long the state of an interrupt line is believed: a reset of the link, which takes longer, deasserts it."""
 WAVEFORMS = ("vcd", "fst")
@@ -136,6 +138,8 @@ class Discovery:
         self._trips: dict[int, int] = {}
         """The longest time (ps) that an answer took, of each link and direction of requests."""
         self._began: dict[int, int] = {}
+        self._skewed: dict[int, int] = {}
+        """Answers to the host before their requests, by link."""
         self._pages: dict[tuple[int, int], Page] = {}
         self._config_reads: dict[int, tuple[int, int, int, int]] = {}
         self._reads: dict[int, tuple[Page, int]] = {}
@@ -208,6 +212,7 @@ class Discovery:
             self._trips[one] = max(self._trips.get(one, 0), int(took[ways[paired] == one].max()))
         orphans = np.flatnonzero(sure & (group == COMPLETION) & (rows["request"] < 0))
         if len(orphans):
+            self._skew(capture, rows, orphans, np.where(group == REQUEST, keys, -1), keys)
             asked = np.flatnonzero(group == REQUEST)
             first_use: dict[int, int] = {}
             unique, index = np.unique(keys[asked], return_index=True)
@@ -225,6 +230,23 @@ class Discovery:
                         until_ps=int(row["time_ps"]),
                     )  # fmt: skip
         self._tags.update(np.unique(keys[group == REQUEST]).tolist())
+
+    def _skew(
+        self, capture: Capture, rows: np.ndarray, orphans: np.ndarray, requests: np.ndarray, keys: np.ndarray
+    ) -> None:  # fmt: skip
+        """Find answers to the host that are recorded before their requests: over and over, and not lost ones."""
+        for at in orphans[rows["direction"][orphans] == Direction.UPSTREAM].tolist():
+            link, time = int(rows["link"][at]), int(rows["time_ps"][at])
+            behind = slice(at + 1, at + SKEW_ROWS)
+            later = (requests[behind] == keys[at]) & (rows["time_ps"][behind] - time <= MOST_SKEW_PS)
+            if self._skewed.get(link, 0) >= LEAST_SKEWED or not later.any():
+                continue
+            self._skewed[link] = self._skewed.get(link, 0) + 1
+            if self._skewed[link] == LEAST_SKEWED:
+                capture.troubles.add(
+                    SKEWED, f"completion with tag {int(rows['tag'][at]):02X}h", time_ps=self._began[link],
+                    offset=int(rows["source_offset"][at]), link=capture.links[link].name,
+                )  # fmt: skip
 
     def _look(self, store: Store, first: int, rows: np.ndarray) -> None:
         kind, up = rows["kind"], rows["direction"] == Direction.UPSTREAM

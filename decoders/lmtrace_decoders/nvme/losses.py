@@ -29,6 +29,11 @@ UNANSWERED = declare(
     "data-loss",
     "The answer to a read, or a part of it, was not recorded; nothing is judged around it.",
 )
+SKEWED = declare(
+    "answers-before-requests",
+    "data-loss",
+    "The clocks of the two directions differ: merge them by one clock. Nothing that rests on their order is judged.",
+)
 UNSEEN_FETCH = declare(
     "completed-command-not-recorded",
     "data-loss",
