@@ -105,7 +105,7 @@ def after_their_requests(tlps: list[Tlp]) -> bool:
 
 
 DOORBELLS = [memory_write(DOWN, 0xFE00_1000 + 4 * (n % 4), n.to_bytes(4, "little")) for n in range(200)]
-PLAIN = [bus for bus in BUSES if "msix" not in bus]
+PLAIN = [bus for bus in BUSES if "msix" not in bus and bus != "litenvme-engine"]
 ROOT_PORT = [bus for bus in BUSES if "root-port" in bus or bus == "litenvme-requests"]
 NO_ENABLES = [bus for bus in BUSES if bus.startswith("litepcie-requests") or bus == "xilinx-us-128-root-port"]
 NO_HEADERS = ("xilinx-us", "litepcie-requests", "litenvme")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -72,6 +72,7 @@ class Stream(ABC):
     of the valid signal in ``signals``; ``ready`` is a signal the other side drives. ``bubbles`` says that
     valid may fall in the middle of a packet. ``fill`` is what unused lanes hold: ``0`` or ``x``. A stream
     with an ``answer`` has no ready: a beat lasts one cycle, and the answer signal rises some cycles later.
+    ``apart`` says that valid falls after every beat.
     """
 
     signals: tuple[Signal, ...]
@@ -81,6 +82,7 @@ class Stream(ABC):
     ready: str = ""
     bubbles: bool = False
     answer: int | None = None
+    apart: bool = False
     fill: str = field(default="0", init=False)
 
     @abstractmethod
@@ -125,6 +127,10 @@ class Bus(ABC):
     @abstractmethod
     def route(self, tlp: Tlp) -> str:
         """Return the name of the stream that carries the TLP."""
+
+    def prepared(self, tlps: Iterator[Tlp]) -> Iterator[Tlp]:
+        """Return the TLPs as this bus can carry them."""
+        return tlps
 
     def inner_name(self, name: str) -> str:
         """Return the name of a signal in the scope ``inner``."""

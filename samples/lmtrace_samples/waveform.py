@@ -50,8 +50,20 @@ class _Port:
     """A stream at work: the packet it is in, the beat it shows, and the moods of its ready."""
 
     __slots__ = (
-        "answer_at", "link", "offset", "packet", "parts", "ready", "ready_var", "shown", "side", "stream",
-        "toggle_at", "used", "vars",
+        "answer_at",
+        "link",
+        "moved_at",
+        "offset",
+        "packet",
+        "parts",
+        "ready",
+        "ready_var",
+        "shown",
+        "side",
+        "stream",
+        "toggle_at",
+        "used",
+        "vars",
     )  # fmt: skip
 
     def __init__(self, link: _Link, side: object, stream: Stream, signals: list[_Var], ready: _Var | None):
@@ -62,6 +74,7 @@ class _Port:
         self.shown = False
         self.ready = True
         self.answer_at: int | None = None
+        self.moved_at = 0
 
     def place(self, packet: Packet | None = None) -> None:
         """Put what fits of the packet in hand, or of a new one, into the beat that is being filled."""
@@ -187,6 +200,8 @@ class Waveform:
             filling: list[_Port] = []
             for port in self.busy:
                 if port.packet is not None and not port.shown:
+                    if port.stream.apart and port.moved_at == self.cycle:
+                        continue
                     if port.stream.bubbles and self.random.random() < _BUBBLE:
                         continue
                     port.place()
@@ -228,6 +243,8 @@ class Waveform:
             return False
         if self.starting is not None and self.starting is not port:
             return False
+        if port.stream.apart and port.moved_at == self.cycle:
+            return False
         if port.stream.answer is not None:
             return not self.busy
         return all(one.side == port.side for one in self.busy)
@@ -239,6 +256,7 @@ class Waveform:
             answer = port.stream.answer
             if port.shown and port.ready:
                 port.shown = False
+                port.moved_at = self.cycle
                 port.parts, port.used = [], 0
                 self.silent.append(port)
                 if self.starting is port:

@@ -9,6 +9,7 @@ from lmtrace.errors import UsageError
 from lmtrace.scenario import WireTlp, writer
 from lmtrace_samples import (
     bus_intel,
+    bus_litenvme_engine,
     bus_litepcie_requests,
     bus_tlp_stream,
     bus_xilinx_7series,
@@ -21,7 +22,7 @@ from lmtrace_samples.whole_file import whole_file
 
 BUSES = {
     **bus_tlp_stream.BUSES, **bus_xilinx_us.BUSES, **bus_xilinx_us_512.BUSES, **bus_intel.BUSES,
-    **bus_xilinx_7series.BUSES, **bus_litepcie_requests.BUSES,
+    **bus_xilinx_7series.BUSES, **bus_litepcie_requests.BUSES, **bus_litenvme_engine.BUSES,
 }  # fmt: skip
 """The bus conventions by the name a user gives."""
 
@@ -50,6 +51,7 @@ def played(tlps: Iterator[WireTlp], folder: Path, bus: str, seed: int) -> Wavefo
         raise UsageError(f"no bus convention {bus!r}; there are: {', '.join(BUSES)}")
     convention = BUSES[bus]
     wave = Waveform(convention, f"{bus} {seed}", folder)
-    wave.play(with_functions(user_side(tlps, convention().config)))
+    bus_side = convention()
+    wave.play(bus_side.prepared(with_functions(user_side(tlps, bus_side.config))))
     wave.idle(4)
     return wave

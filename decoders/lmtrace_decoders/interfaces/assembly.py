@@ -111,6 +111,13 @@ def room(beats: Beats, streams: int, most_per_beat: int) -> Finished:
     )
 
 
+def joined(one: Finished, other: Finished) -> Finished:
+    """Return the TLPs of both."""
+    rows = np.concatenate((one.rows, other.rows))
+    rows["payload_start"][len(one.rows) :] += len(one.payload)
+    return Finished(rows, np.concatenate((one.keys, other.keys)), np.concatenate((one.payload, other.payload)))
+
+
 @njit(cache=True)
 def count_trouble(troubles, kind, time, offset, stream):  # type: ignore[no-untyped-def]
     """Count a trouble, and keep when and on which stream while there is room.

@@ -105,6 +105,8 @@ class Convention:
     straddles: tuple[str, ...] = ("none",)
     clocks: tuple[str, ...] = ()
     """Names of the clock that such a bus is likeliest to have, before all others."""
+    host: frozenset[str] = field(default_factory=frozenset)
+    """Streams that only the core of a host has."""
     settings: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     """What else a binding may choose for a link, and the choices; the first is taken where it says nothing."""
 

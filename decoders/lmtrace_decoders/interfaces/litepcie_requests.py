@@ -14,8 +14,18 @@ import numpy as np
 from lmtrace.native import njit
 from lmtrace.spec.pcie import CompletionStatus, Kind
 from lmtrace.stage import Flag
-from lmtrace_decoders.interfaces import assembly
-from lmtrace_decoders.interfaces.assembly import Assembly, Finished, add_dwords, bits, close, note, note_beat, room
+from lmtrace_decoders.interfaces import assembly, litenvme_engine
+from lmtrace_decoders.interfaces.assembly import (
+    Assembly,
+    Finished,
+    add_dwords,
+    bits,
+    close,
+    joined,
+    note,
+    note_beat,
+    room,
+)
 from lmtrace_decoders.interfaces.beats import Beats, Plan
 from lmtrace_decoders.interfaces.convention import (
     NEVER,
@@ -38,7 +48,9 @@ STREAMS = {
     "cmp_source": Stream("downstream", 1, *_COMPLETION, "completions that come from the link"),
     "req_sink": Stream("upstream", 2, *_REQUEST, "requests that go to the link"),
     "cmp_sink": Stream("upstream", 3, *_COMPLETION, "completions that go to the link"),
+    **litenvme_engine.STREAMS,
 }
+LINK_STREAMS = ("req_source", "cmp_source", "req_sink", "cmp_sink")
 _LENGTHS = {
     "we": (1,), "adr": (32, 64), "len": (10,), "tag": (8,), "req_id": (16,), "cmp_id": (16,), "end": (1,), "err": (1,),
     "last": (1,), "first": (1,),
@@ -188,9 +200,13 @@ class LitePcieRequests:
     def __init__(self, plan: Plan, links: Sequence[LinkShape]) -> None:
         """Note where each role of each stream stands. Reads are open by link, direction and tag."""
         self._number = np.full(max(len(plan.bindings), 1), -1, np.int64)
+        self._engine_number = self._number.copy()
         config: list[list[int]] = []
+        engine: list[list[int]] = []
         for number, link in enumerate(links):
             for name, index in link.streams.items():
+                if name not in LINK_STREAMS:
+                    continue
                 self._number[index] = len(config)
                 stream, up = STREAMS[name], STREAMS[name].direction == "upstream"
                 asks = name.startswith("req")
@@ -202,9 +218,25 @@ class LitePcieRequests:
                     plan.place(index, "adr"), plan.width(index, "adr"), *places, int(up), stream.rank, link.link,
                     2 * number + (up if asks else not up),
                 ])  # fmt: skip
+        planned = [index for index in np.argsort(self._number).tolist() if self._number[index] >= 0]
+        for link in links:
+            at: dict[str, int] = {}
+            for name, index in link.streams.items():
+                # What an engine asks for goes through the streams of requests, where those are bound.
+                if name in LINK_STREAMS or "req_sink" in link.streams:
+                    continue
+                role = 1 if name != "mmio_answer" else -1 - at.get("mmio", -1)
+                if role == 0:
+                    continue
+                at[name] = self._engine_number[index] = len(config) + len(engine)
+                engine.append(litenvme_engine.configured(plan, index, link.link, role, STREAMS[name].rank))
+                planned.append(index)
         self._config = np.array(config, np.int64).reshape(-1, _FIELDS)
-        self._plan_number = np.flatnonzero(self._number >= 0)
-        self._state = Assembly.of(len(config))
+        nothing = [[0] * litenvme_engine.FIELDS] * len(config)
+        self._engine = np.array(nothing + engine, np.int64).reshape(-1, litenvme_engine.FIELDS)
+        self._engine_state = litenvme_engine.states(len(self._engine))
+        self._plan_number = np.array(planned, np.int64)
+        self._state = Assembly.of(len(self._engine))
         self._asked = np.zeros((2 * len(links), 256), np.int64)
 
     @property
@@ -214,6 +246,18 @@ class LitePcieRequests:
 
     def take(self, beats: Beats, ending: bool = False) -> Finished:
         """See `Bus`."""
+        found = self._requests(beats, ending)
+        return joined(found, self._accesses(beats)) if len(self._engine) > len(self._config) else found
+
+    def _accesses(self, beats: Beats) -> Finished:
+        out, state = room(beats, len(self._engine), 1), self._state
+        used = litenvme_engine.accesses(
+            beats.index, beats.value, beats.unknown, self._engine, self._engine_number, self._engine_state, state.open,
+            state.row, state.data, state.unknown, state.troubles, out.rows, out.keys, out.dwords,
+        )  # fmt: skip
+        return out.cut(*used)
+
+    def _requests(self, beats: Beats, ending: bool) -> Finished:
         out, state = room(beats, len(self._config), 1), self._state
         used = _assemble(
             beats.index, beats.value, beats.unknown, self._config, self._number, self._asked, state.open, state.row,
@@ -242,17 +286,47 @@ _NAME = re.compile(
 )
 
 
+_ENGINE = re.compile(r"(.*?)mmio(_db\d*)?_(start|we|adr|wdata|wsel|len|done|err|rdata)|(.*?)(sq_tail|cq_head|cq_phase)")
+_HOST_MEMORY = re.compile(r"(?:.*_)?hostmem(?:ory)?(?:_?port)?\d*_(sink|source)_(?:payload_|param_)?(\w+)")
+
+
+def _engine_place(local: str) -> tuple[str, str, str, str] | None:
+    """Return the place of a signal of LiteNVMe: of an access to registers, or of the port to its host memory."""
+    match = _ENGINE.fullmatch(local)
+    if match is not None:
+        prefix, role = (match[1], match[3]) if match[3] else (match[4], match[5])
+        if prefix or match[2]:
+            return ("", "mmio_db", role, prefix + (match[2] or "")) if role != "rdata" else None
+        return "", "mmio_answer" if role in ("done", "err", "rdata") else "mmio", role, ""
+    match = _HOST_MEMORY.fullmatch(local)
+    if match is None:
+        return None
+    stream = "req_source" if match[1] == "sink" else "cmp_sink"
+    return ("", stream, match[2], "") if match[2] in STREAMS[stream].roles else None
+
+
 def place(local: str) -> tuple[str, str, str, str] | None:
     """Return (prefix, stream, role, no variant) of a name like ``depacketizer_req_source_payload_adr``."""
     match = _NAME.fullmatch(local.lower())
     if match is None:
-        return None
+        return _engine_place(local.lower())
     stream, role = f"{match[2]}_{match[3]}", match[5] or match[4]
     return (match[1], stream, role, "") if role in STREAMS[stream].roles else None
 
 
 def judge(streams: Mapping[str, Mapping[str, Signal]], straddle: str) -> Judgement:
     """Weigh the widths of the fields."""
+    for name in streams.keys() - set(LINK_STREAMS):
+        for role, signal in streams[name].items():
+            fitting = litenvme_engine.WIDTHS.get(role, (signal.width,))
+            if signal.width not in fitting:
+                fits = " or ".join(map(str, fitting))
+                return Judgement(0.0, (f"{name}.{role} has {signal.width} bits, it has {fits}",))
+    requests = {name: streams[name] for name in LINK_STREAMS if name in streams}
+    if not requests:
+        whole = any("sq_tail" in roles or "cq_head" in roles for roles in streams.values())
+        return Judgement(0.75 if whole else 0.6, ("only what LiteNVMe asks of registers; memory is not seen",))
+    streams = requests
     for name, roles in streams.items():
         bits = roles["dat"].width
         if bits not in (64, 128, 256, 512):
@@ -263,7 +337,7 @@ def judge(streams: Mapping[str, Mapping[str, Signal]], straddle: str) -> Judgeme
                 fits = " or ".join(map(str, widths[role]))
                 return Judgement(0.0, (f"{name}.{role} has {signal.width} bits, it has {fits}",))
     remarks = ["byte enables are assumed"] if any("we" in one and "be" not in one for one in streams.values()) else []
-    missing = sorted(set(STREAMS) - set(streams))
+    missing = sorted(set(LINK_STREAMS) - set(streams))
     if missing:
         remarks.append("not found: " + ", ".join(missing))
     return Judgement(0.7 if missing else 0.9, tuple(remarks))
@@ -271,7 +345,8 @@ def judge(streams: Mapping[str, Mapping[str, Signal]], straddle: str) -> Judgeme
 
 register_convention(
     Convention(
-        "litepcie-requests", STREAMS, place, judge, LitePcieRequests, 2, frozenset({"req_source", "req_sink"}),
-        clocks=("sys_clk", "user_clk"),
+        "litepcie-requests", STREAMS, place, judge, LitePcieRequests, 2,
+        frozenset({"req_source", "req_sink", "mmio", "mmio_db"}), clocks=("sys_clk", "user_clk"),
+        host=frozenset({"mmio", "mmio_db"}),
     )
 )  # fmt: skip

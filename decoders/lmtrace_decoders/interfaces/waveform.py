@@ -74,7 +74,11 @@ class BoundWaveform:
             bus.learn(rows, first.payload)
         for number, side in enumerate(sides):
             if side == "auto":
-                sides[number], why = side_of(rows[rows["link"] == number])
+                bound = self._bound[number]
+                if conventions()[bound.convention].host & {stream.name for stream in bound.streams}:
+                    sides[number], why = "root-port", "it accesses registers"
+                else:
+                    sides[number], why = side_of(rows[rows["link"] == number])
                 old = self.links[number]
                 self.links[number] = Link(
                     old.name, f"{old.text}; {sides[number]} side ({why})", old.confidence, old.given
