@@ -14,8 +14,6 @@ from lmtrace.units import size
 if TYPE_CHECKING:
     from lmtrace.run import Run
 
-NEEDED = ("id", "link", "function", "epoch", "psdt", "dptr1", "dptr2", "bytes_expected")
-"""Columns of ``transactions`` that `named` reads."""
 KINDS = ("data", "metadata", "prp_list", "sgl_segment")
 MOST_TLPS = 200_000
 """TLPs of commands that are looked at."""

@@ -74,15 +74,6 @@ def clear_row(rows, i):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True)
-def prefix_bytes(data, start, end):  # type: ignore[no-untyped-def]
-    """Return how many bytes of TLP prefixes stand before the header in ``data[start:end]``."""
-    at = start
-    while at + 4 <= end and data[at] >> 5 == 4:
-        at += 4
-    return at - start
-
-
-@njit(cache=True)
 def wire_header(rows, i, data, at, kinds):  # type: ignore[no-untyped-def]
     """Decode the header at ``data[at:]`` into row ``i`` and return its length in bytes.
 

@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING
 from lmtrace.spec.nvme import Nvm, Status
 from lmtrace_samples.commands import COMPARE_FAILURE
 from lmtrace_samples.data_pointers import metadata_pieces
-from lmtrace_samples.engine import Refused
 from lmtrace_samples.namespace import Namespace
+from lmtrace_samples.queues import Refused
 from lmtrace_samples.simulation import Steps
 
 if TYPE_CHECKING:
     from lmtrace_samples.commands import Controller
-    from lmtrace_samples.engine import Command, Handler, Result
+    from lmtrace_samples.queues import Command, Handler, Result
 
 GUARD_CHECK, APPLICATION_CHECK, REFERENCE_CHECK = Status(2, 0x82), Status(2, 0x83), Status(2, 0x84)
 ACT, CHECK_GUARD, CHECK_APPLICATION, CHECK_REFERENCE = 1 << 29, 1 << 28, 1 << 27, 1 << 26

@@ -8,7 +8,6 @@ from typing import ClassVar
 from lmtrace.events.command import Command
 from lmtrace.spec import admin_data
 from lmtrace.spec.layout import Layout
-from lmtrace.spec.nvme import CQE_SIZE, SQE_SIZE
 
 
 @dataclass(slots=True, kw_only=True)
@@ -53,11 +52,6 @@ class CreateIoQueue(QueueCommand):
     def entries(self) -> int:
         """QSIZE and 1."""
         return self.field("QSIZE") + 1
-
-    @property
-    def least_bytes(self) -> int:
-        """The bytes that entries of the smallest size take."""
-        return self.entries * (SQE_SIZE if self.kind == "SQ" else CQE_SIZE)
 
 
 @dataclass(slots=True, kw_only=True)

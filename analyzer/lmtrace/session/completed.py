@@ -88,7 +88,7 @@ def complete(session: Session, command: Command) -> None:
             target.suspended.set(order, Known.NO)
             target.suspension = target.lost_suspension = None
             target.draining = False
-            target.resumed_order, target.resumed_time = order, command.time
+            target.resumed_order = order
             target.resumed_state, target.committed = target.committed, None
             session.transfer(command.function, command.target).end(order, Phase.NONE)
             _end_reads(session, command.target)

@@ -51,7 +51,6 @@ class Queue:
     doorbell_seen: bool = False
     restored: bool = False
     """It exists because a committed Controller State says so."""
-    last_sqhd: int | None = None
 
     @property
     def kind(self) -> str:
@@ -143,7 +142,6 @@ class Controller:
     """Order of the last successful Resume."""
     resumed_state: ControllerState | None = None
     """The committed state that the last Resume put to work."""
-    resumed_time: int = 0
     reset_orders: list[int] = field(default_factory=list)
     former: list[Queue] = field(default_factory=list)
     """The I/O queues that its last reset deleted."""
@@ -283,9 +281,6 @@ class Controller:
         """It posted a completion."""
         self.last_activity_order = event.order
         self.outstanding.pop((event.sqid, event.cid), None)
-        submission = self.queues.get(("SQ", event.sqid))
-        if submission is not None:
-            submission.last_sqhd = event.sqhd
         queue = self.queues.get(("CQ", event.cqid))
         if queue is not None and event.slot is None:
             queue.tail = queue.next_phase = queue.slot0_phase = None

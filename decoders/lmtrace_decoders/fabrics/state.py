@@ -6,7 +6,6 @@ from dataclasses import dataclass, field
 
 from lmtrace.pieces import Pieces
 from lmtrace.spec.fabrics import FABRICS_OPCODE, SGL_KEYED, SGL_KEYED_INVALIDATE, SGL_OFFSET
-from lmtrace.spec.nvme import Admin
 from lmtrace_decoders.fabrics.records import IS_CONNECTED, NEW, REQUESTED
 from lmtrace_decoders.nvme.transfer import BlockFormat
 
@@ -152,11 +151,6 @@ class Command:
     def succeeded(self) -> bool:
         """Whether it completed with success."""
         return self.cqe is not None and not (self.cqe[14] >> 1 | self.cqe[15] << 7) & 0x7FF
-
-    @property
-    def is_event_request(self) -> bool:
-        """Whether it may wait forever."""
-        return self.opcode == Admin.ASYNC_EVENT_REQUEST and self.connection.qid == 0
 
 
 @dataclass(slots=True, eq=False)

@@ -6,8 +6,8 @@ from collections.abc import Callable
 from typing import Any
 
 from lmtrace.spec.nvme import Nvm
-from lmtrace_samples.engine import Command
 from lmtrace_samples.fault import fault, instead
+from lmtrace_samples.queues import Command
 from lmtrace_samples.simulation import Steps
 from lmtrace_samples.world import World
 
