@@ -353,7 +353,7 @@ class Migration:
         for one in sorted(queues, key=lambda one: one.kind):
             common: dict[str, Any] = {
                 "learnt": learnt, "confidence": confidence, "contiguous": one.contiguous,
-                "pages": None if one.contiguous else [], "first_head": one.head, "first_tail": one.tail,
+                "pages": None, "first_head": one.head, "first_tail": one.tail,
             }  # fmt: skip
             if one.kind == "CQ":
                 phase = one.slot0_phase if one.tail else None
