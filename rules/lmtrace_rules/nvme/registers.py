@@ -7,6 +7,7 @@ from collections.abc import Iterator
 import pyarrow as pa
 
 from lmtrace.events import PropertyAccess
+from lmtrace.known import Known
 from lmtrace.rule import Broken, Verdict, answered_by, broken, column_rule, expect, held, not_observable, rule
 from lmtrace.session import Session
 from lmtrace.session.registers import MASKS, known_as, turned
@@ -102,6 +103,10 @@ def impossible_capabilities(event: PropertyAccess, session: Session) -> Iterator
     Silent::
 
         1us property_access property=CAP value=0xffffffffffffffff
+
+    Silent::
+
+        1us property_access function=01:00.1 property=CAP value=0
     """
     read = {} if event.write else parts(event, Property.CAP)
     if not read:
@@ -113,6 +118,10 @@ def impossible_capabilities(event: PropertyAccess, session: Session) -> Iterator
     ]
     low, high = words
     if low is None or high is None:
+        return
+    one = session.of_function(event.function)
+    if not low and not high and Known.NO not in (one.virtual, one.offline.now):
+        yield not_observable("the function may be a secondary controller that is offline", event)
         return
     version, history = known.constant(Property.VS), session.registers
     wrong = _impossible(high << 32 | low, version)
