@@ -106,6 +106,7 @@ def impossible_capabilities(event: PropertyAccess, session: Session) -> Iterator
 
     Silent::
 
+        0us midway
         1us property_access function=01:00.1 property=CAP value=0
     """
     read = {} if event.write else parts(event, Property.CAP)
