@@ -59,7 +59,7 @@ bytes_expected uint64 Data bytes the command should move; null where not known.
 bytes_to_device uint64 Data bytes seen towards the device, lists and entries not counted.
 bytes_from_device uint64 Data bytes seen from the device.
 reads_refused bool A read of its data was answered with an error.
-reads_poisoned bool A read of its data was answered with poisoned data.
+reads_poisoned bool A read of its entry, list or data was answered with poisoned data.
 outcome str `completed`, `outstanding`, `reset` or `deleted`.
 data_decoded bool False where the data pointer was not decoded (reserved or vendor kinds, controller memory).
 learnt str How its queue was learnt: `seen`, `inferred` or `given`.

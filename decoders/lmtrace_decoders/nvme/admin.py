@@ -185,6 +185,9 @@ class Admin:
         run, controller = self._run, command.controller
         cdw10, cdw11, base = command.dword(10), command.dword(11), command.qword(24)
         qid, slots = cdw10 & 0xFFFF, (cdw10 >> 16) + 1
+        if not qid or slots < 2:
+            controller.undecoded = True  # what it made of that is its secret, and the admin queues live on
+            return
         contiguous = bool(cdw11 & 1)
         pages = None if contiguous else run.buffers.queue_pages(command)
         inside = controller.function.memory.holds(base)
@@ -286,7 +289,9 @@ class Admin:
     def _active(self, function: Function, after: int, data: bytes) -> None:
         """Take the active namespaces, where one list holds them all."""
         listed = [one for (one,) in struct.iter_unpack("<I", data[:4096])]
-        function.active = set(listed[: listed.index(0)]) if not after and 0 in listed else None
+        active = listed[: listed.index(0)] if not after and 0 in listed else None
+        # a list in disorder tells of none
+        function.active = None if active is None or active != sorted(set(active)) else set(active)
 
     def _attachments_changed(self, command: Command) -> None:
         """Forget which namespaces are active: anybody on the link may see others now."""

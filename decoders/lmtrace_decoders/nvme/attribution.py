@@ -454,7 +454,8 @@ def _attribute(  # type: ignore[no-untyped-def]
                 _emit(
                     events, ctl, code, i, space, count, np.int64(start), index, tlp, time, time, rows[i]["requester_id"]
                 )
-                stopping = bool(not down and space >= 0 and watch[space] == 1)
+                # what a read of one entry returns may have to be looked at
+                stopping = bool(not down and space >= 0 and (watch[space] == 1 or (watch[space] == 0 and count == 64)))
         i += 1
         if stopping or ctl[1] > most:
             break

@@ -8,6 +8,7 @@ from lmtrace.pieces import Pieces
 from lmtrace.spec import nvme
 from lmtrace.spec.data_pointers import Flaw
 from lmtrace.spec.nvme import CommandSet
+from lmtrace.stage import Flag
 from lmtrace.tracked_memory import TrackRequest
 from lmtrace_decoders.nvme import facts, spool
 from lmtrace_decoders.nvme.attribution import BLOCKS
@@ -380,6 +381,8 @@ class Buffers:
         number = run.output.first_transaction + command.number
         transfer, queue_list = command.transfer, self.queue_lists.get(command)
         segments = isinstance(transfer, SglTransfer)
+        if run.rows["flags"][row] & Flag.POISONED:
+            run.output.failed_reads["reads_poisoned"].add(number)
         for tlp in (request, run.first + row):
             run.output.link((tlp, number, spool.SGL_SEGMENT if segments else spool.PRP_LIST))
             command.touch(tlp)

@@ -48,6 +48,10 @@ class Completions:
             elif within < 16:
                 cq.partial[slot] = (pieces, first_tlp)
 
+    def posted_elsewhere(self, cq: CompletionQueue, slot: int, cqe: bytes, time: int, tlp: int) -> None:
+        """The entry that was due in a slot was written somewhere else."""
+        self._posted(cq, slot, cqe, time, tlp, tlp, True)
+
     def _posted(
         self, cq: CompletionQueue, slot: int, cqe: bytes, time: int, tlp: int, first_tlp: int, phase_last: bool
     ) -> None:  # fmt: skip

@@ -70,6 +70,8 @@ class Controller:
     """TLP of the read that showed that shutdown processing was complete."""
     rung: int | None = None
     """TLP of the first tail doorbell of the admin queue."""
+    rung_early: set[int] = field(default_factory=set)
+    """Submission queues that did not exist when their doorbell was rung."""
     io_fetches: int = 0
     """Entries fetched of I/O queues."""
     gone: set[tuple[bool, int]] = field(default_factory=set)

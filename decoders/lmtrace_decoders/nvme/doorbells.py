@@ -120,6 +120,7 @@ class Doorbells:
             return
         sq = controller.sqs.get(qid)
         if sq is None:
+            controller.rung_early.add(qid)
             self._run.inference.tail_doorbell(controller, qid, value, time, tlp)
             return
         self._run.rows["owner"][row_index] = sq.text

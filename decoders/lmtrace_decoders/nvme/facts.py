@@ -54,7 +54,8 @@ def fetched(command: Command, sq: SubmissionQueue, request: int, since: int) -> 
     if sq.qid and controller.shut_down is not None and request > controller.shut_down:
         note(command, "fetched_after_shutdown", True)
     if sq.invalid is not None and request > sq.invalid[1] and since - sq.invalid[0] > SKEW_PS:
-        note(command, "fetched_after_invalid_tail", True)
+        note(command, "fetched_after_invalid_tail", not sq.fetched_on)  # the first one tells it
+        sq.fetched_on = True
     if command.sq_index + 1 < sq.fetched:
         following = sq.by_slot.get((command.sq_slot + 1) % sq.modulus)
         if following is not None and following.sq_index == command.sq_index + 1 and request > following.fetch_tlp:
@@ -95,6 +96,8 @@ def rung(command: Command, tail: int, tlp: int) -> None:
         note(command, "fetched_early", False)
     elif tail == command.sq_index + 1:
         note(command, "fetched_early", True)
+    if sq.qid and tail == command.sq_index + 1 and command.sqe[1] & 3 == FIRST:
+        note(command, "fuse_paired", False)  # one write of the tail has to submit both commands
 
 
 def posted(command: Command, cq: CompletionQueue, phase_last: bool, full: bool | None) -> None:

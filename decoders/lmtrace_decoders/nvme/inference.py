@@ -8,10 +8,11 @@ of one whole entry whose CID waits in such a queue; its place in the queue follo
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from lmtrace.spec.nvme import Admin, Nvm
+from lmtrace.spec.nvme import CQE_SIZE, SQE_SIZE, Admin, Nvm
 from lmtrace.tables import ROLES
 from lmtrace_decoders.nvme import spool
 from lmtrace_decoders.nvme.attribution import ROLE_OF_KIND
@@ -25,6 +26,10 @@ if TYPE_CHECKING:
 SURE, LIKELY, GUESSED = 0.9, 0.7, 0.5
 PAGE = 4096
 MOST_READS = 4096
+NOT_WATCHED = 2
+"""Of a space in `Walk.watch`: not even a read of one entry is looked at; 1 looks for queues that are not known."""
+MOST_FUNCTIONS = 64
+"""Functions among whose queues the place of an entry is looked for."""
 MOST_STRANGE = 20_000
 """Requests to nowhere after which a function's are no longer looked at one by one."""
 _CQE, _SQ_DOORBELL, _CQ_DOORBELL = (ROLES.index(one) for one in ("cqe", "sq_doorbell", "cq_doorbell"))
@@ -52,6 +57,12 @@ class Guess:
     count: int
 
 
+def _due(sq: SubmissionQueue) -> bool:
+    """Whether a queue that is known has an entry that was submitted and not fetched."""
+    known = sq.learnt == spool.SEEN and sq.slots > 0 and sq.contiguous and not sq.in_cmb and not sq.controller.shadow
+    return known and sq.tail is not None and sq.fetched < sq.tail
+
+
 def looks_like_entry(data: bytes, qid: int) -> bool:
     """Whether bytes may be a submission queue entry: a known opcode, reserved bits 0, an aligned PRP1 (4.1.1).
 
@@ -77,6 +88,8 @@ class Inference:
         self._strange: dict[int, int] = {}
         self._reads: dict[int, Guess] = {}
         self._read_ps: dict[int, int] = {}
+        self._astray: dict[int, SubmissionQueue | None] = {}
+        """By TLP, reads of one entry that fit no queue: the queue of another function whose next entry lies there."""
         self._unsure: dict[int, list[tuple[bool, int, int, int, int]]] = {}
 
     # -- doorbells of unknown queues --------------------------------------------------------------------------
@@ -150,7 +163,9 @@ class Inference:
         self._stray(row, space, address, length)
         if space >= 0 and length and length % 64 == 0:
             self._read_ps[space] = event[7]
-        if space < 0 or not run.walk.watch[space] or not length or length % 64 or address % 64:
+        if length == SQE_SIZE and self._may_be_a_fetch(event, space, address):
+            return
+        if space < 0 or run.walk.watch[space] != 1 or not length or length % 64 or address % 64:
             return
         pool = run.walk.opens.pool[index]
         if int(pool["request"]) != tlp:
@@ -168,6 +183,48 @@ class Inference:
                 del self._reads[next(iter(self._reads))]
             self._reads[tlp] = guess
 
+    def _may_be_a_fetch(self, event: tuple[int, ...], space: int, address: int) -> bool:
+        """Whether a read of one entry, that fits no queue, may fetch one that is due; watch what it returns then."""
+        run, row, index, tlp = self._run, event[1], event[5], event[6]
+        function = run.function_of_space(space) if space >= 0 else None
+        pool = run.walk.opens.pool[index]
+        if function is None or int(pool["request"]) != tlp:
+            return False
+        other = next((sq for sq in self._due_elsewhere(function) if sq.base + sq.next_slot * SQE_SIZE == address), None)
+        known = other is not None or (
+            run.remainder.accounted(row) and any(_due(one) for one in function.controller.sqs.values())
+        )
+        if known:
+            pool["weak"] = 1
+            if len(self._astray) >= MOST_READS:
+                del self._astray[next(iter(self._astray))]
+            self._astray[tlp] = other
+        return known
+
+    def _due_elsewhere(self, function: Function) -> Iterator[SubmissionQueue]:
+        """Yield the queues of the other functions of a link that have entries to fetch."""
+        for one in self._run.functions[:MOST_FUNCTIONS]:
+            if one is not function and one.link == function.link:
+                yield from (sq for sq in one.controller.sqs.values() if _due(sq))
+
+    def _fetched_elsewhere(self, event: tuple[int, ...], data: bytes) -> None:
+        """An entry that was due was read where it does not lie: what came is what the controller goes by.
+
+        That read is told as one of nothing; nothing was lost.
+        """
+        run = self._run
+        _, row, space, _, offset, _, request, time, since, _ = event
+        sq = self._astray.pop(request)
+        function = run.function_of_space(space)
+        if offset or len(data) != SQE_SIZE or function is None:
+            return
+        due = [sq] if sq is not None else [one for one in function.controller.sqs.values() if _due(one)]
+        cid = int.from_bytes(data[2:4], "little")
+        due = [one for one in due if _due(one) and looks_like_entry(data, one.qid) and cid not in one.outstanding]
+        if len(due) == 1:
+            sq = due[0]
+            run.submissions.create(sq, sq.next_slot, sq.fetched, data, since, request, time, [run.first + row])
+
     def read_elsewhere(self, space: int, since: int) -> bool:
         """Whether the device has read, since a time, where no region is, as much as one entry or several have."""
         return self._read_ps.get(space, -1) >= since
@@ -176,6 +233,9 @@ class Inference:
         """Data arrive for a read that may have fetched entries: they are believed if they look like entries."""
         run = self._run
         _, row, _, _, offset, _, request, time, since, _ = event
+        if request in self._astray:
+            self._fetched_elsewhere(event, run.bytes_of(event))
+            return
         guess = self._reads.get(request)
         if guess is None:
             return
@@ -252,10 +312,31 @@ class Inference:
             data = int.from_bytes(run.bytes_of(event), "little")
             if run.interrupts.guess(function, address, data, time, tlp):
                 return
-        entry = function is not None and run.walk.watch[space] and length == 16 and address % 16 == 0
+        entry = function is not None and run.walk.watch[space] == 1 and length == 16 and address % 16 == 0
         if entry and function and self._entry(function, address, run.bytes_of(event), time, tlp):
             return
         self._stray(row, space, address, length)
+        if function is not None and length == CQE_SIZE:
+            self._posted_elsewhere(function, address, run.bytes_of(event), time, tlp)
+
+    def _posted_elsewhere(self, function: Function, address: int, data: bytes, time: int, tlp: int) -> None:
+        """A write of 16 bytes to nowhere that is the entry that was due: its completion queue waits no longer for it.
+
+        Of another function's queue only its place will do.
+        """
+        sqid, cid, phase = int.from_bytes(data[10:12], "little"), int.from_bytes(data[12:14], "little"), data[14] & 1
+        others = (one for one in self._run.functions[:MOST_FUNCTIONS] if one.link == function.link)
+        for one in (function, *(other for other in others if other is not function)):
+            controller = one.controller
+            sq = controller.sqs.get(sqid)
+            cq = None if sq is None else controller.cqs.get(sq.cqid)
+            if sq is None or cq is None or cid not in sq.outstanding or (sq.learnt, cq.learnt) != (spool.SEEN,) * 2:
+                continue
+            if cq.due_slot is None or cq.due_phase is not bool(phase) or not cq.contiguous:
+                continue
+            if one is function or address == cq.base + cq.due_slot * cq.entry_size:
+                self._run.completions.posted_elsewhere(cq, cq.due_slot, data, time, tlp)
+                return
 
     def _entry(self, function: Function, address: int, data: bytes, time: int, tlp: int) -> bool:
         """Take a write of 16 bytes for a completion entry if its CID waits in an inferred queue."""
@@ -294,4 +375,4 @@ class Inference:
         run.rows["owner"][row] = run.remainder.note(row, space, address, length, down)
         count = self._strange[space] = self._strange.get(space, 0) + 1
         if count > MOST_STRANGE:
-            run.walk.watch[space] = 0
+            run.walk.watch[space] = NOT_WATCHED

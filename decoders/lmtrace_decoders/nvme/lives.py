@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import deque
 from typing import TYPE_CHECKING
 
-from lmtrace.spec.nvme import CC, CSTS, NSSR_MAGIC, Property
+from lmtrace.spec.nvme import CAP, CC, CSTS, NSSR_MAGIC, Property
 from lmtrace_decoders.nvme import spool
 from lmtrace_decoders.nvme.config_space import MSI, MSIX, PCI_EXPRESS, WRITABLE
 from lmtrace_decoders.nvme.controller import BEHAVED, CC_CLEARED, FLR, NSSR, Controller, Function
@@ -23,6 +23,13 @@ STRIDE_ASSUMED = 0.8
 """How sure it is whose a doorbell is where CAP was not read: most controllers have no space between doorbells."""
 SHUTDOWN_COMPLETE = 2
 """CSTS.SHST."""
+
+
+def _largest_page(function: Function) -> int:
+    """Return the bytes of the largest memory page that CAP offers; of any that there is while CAP is not known."""
+    low, high = function.constants.get(Property.CAP), function.constants.get(Property.CAP + 4)
+    value = low[0] if low is not None else high[0] << 32 if high is not None else 0xF << 52
+    return 1 << 12 + CAP["MPSMAX"].of(value.to_bytes(8, "little"))
 
 
 class Lives:
@@ -201,7 +208,10 @@ class Lives:
             self.reset(function, BEHAVED, when, by)
             controller = function.controller
         if controller.enabled:
+            page = controller.page
             controller.configure(value)
+            if controller.enabled_ps is not None:
+                controller.page = page  # that was settled when it was enabled
             return
         if controller.enabled is None and (controller.sqs or controller.cqs):
             self.reset(function, BEHAVED, time, tlp)  # it ran before the capture, and starts from scratch here
@@ -211,6 +221,8 @@ class Lives:
         function.not_ready_ps = -1
         controller.first_tlp = tlp
         controller.configure(value)
+        if controller.page > _largest_page(function):
+            controller.undecoded = True  # which size it took instead is its secret
         controller.shutting_down = False  # SHN of the write that enables is what an earlier shutdown left there
         controller.acre = False
         self._run.walk.watch[function.space] = 0

@@ -101,6 +101,7 @@ class PrpTransfer:
 
     def lay(self, prp1: int, prp2: int) -> bool:
         """Lay what PRP1 and PRP2 name; return whether PRP2 points to a list."""
+        prp1 &= ~3  # a controller that takes a page within a dword reads the bits as 0
         offset = prp1 % self.page
         self.address = prp1
         self.first = min(self.length, self.page - offset)

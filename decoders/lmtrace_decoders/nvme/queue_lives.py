@@ -57,6 +57,8 @@ class QueueLives:
         queue.created_ps, queue.created_tlp = time, tlp
         if isinstance(queue, SubmissionQueue):
             queue.fetched_ps = time
+            queue.rung_early = queue.qid in controller.rung_early
+            controller.rung_early.discard(queue.qid)
         elif isinstance(queue, CompletionQueue):
             queue.posted_ps = time + 1  # nothing was posted before, nor by what created it
             self._run.interrupts.announcements.queue_added(queue)

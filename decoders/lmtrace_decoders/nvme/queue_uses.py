@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 MOST_ENDED, MOST_LATE, MOST_STRAYS = 1 << 14, 1 << 12, 1 << 18
 PASSED_OVER_PS = 1_000_000_000
 """1 ms: a controller that goes on that long without fetching an entry has lost it."""
-_UNRELATED = ROLES.index("unrelated")
+_UNRELATED, _DATA = ROLES.index("unrelated"), ROLES.index("data")
 _KINDS = (int(Kind.MRd), int(Kind.MWr))
 
 
@@ -188,11 +188,20 @@ def _search(run: Reconstruction, uses: QueueUses) -> None:
             for late in uses.pages.get((*place, address >> 12), ()):
                 if late.first < tlp < late.last and (writes or not late.writes_only):
                     run.output.spills["transactions"].patch(late.number, "moved_late", 1)
+                    _claim(run, tlp)
             for one in uses.ended_at.get((*place, address), ()):
                 if tlp > one.end and not one.row["used_after"] and one.submission != bool(writes):
                     start = int(row["payload_start"]) - base
                     if _is_entry(one, length, payload[start : start + CQE_SIZE].tobytes() if writes else b""):
                         one.row |= {"used_after": True, "time_ps": int(row["time_ps"]), "tlp_id": tlp}
+
+
+def _claim(run: Reconstruction, tlp: int) -> None:
+    """A TLP that seemed to belong to nothing is data that came late."""
+    run.reassigned.add(tlp)
+    row = run.store.tlps(tlp, tlp + 1)
+    row["role"] = _DATA
+    run.store.update_tlps(tlp, row)
 
 
 def _is_entry(one: Ended, length: int, data: bytes) -> bool:

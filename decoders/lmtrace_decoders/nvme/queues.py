@@ -116,6 +116,10 @@ class SubmissionQueue(Queue):
     """Entries that the controller had fetched of I/O queues when this queue's next entry came to its head."""
     beyond_tail: int = -1
     """Whether the last SQHD lay beyond the tail, -1 where that is not known."""
+    fetched_on: bool = False
+    """An entry was fetched after a doorbell value that the queue does not have."""
+    rung_early: bool = False
+    """Its doorbell was rung before it was created, and not since: the controller may have taken that tail."""
     deleting: bool = False
     """A Delete I/O Submission Queue for it was fetched."""
     premature: dict[int, Premature] = field(default_factory=dict)
@@ -123,12 +127,18 @@ class SubmissionQueue(Queue):
     doubled: dict[int, int] = field(default_factory=dict)
     """By CID, commands that were outstanding when another one with it came: their completions are still due."""
 
+    @property
+    def next_slot(self) -> int:
+        """The slot behind the newest entry fetched."""
+        return self.fetched % self.modulus
+
     def begin(self) -> None:
         """Start to follow SQHD where the queue's start is known."""
         self.sqhd = self.first_head if self.learnt == SEEN and self.tail is not None else None
 
     def ring(self, value: int, address: int, time: int, tlp: int) -> None:
         """Take in a tail told at ``address``."""
+        self.rung_early = False
         slot = value % self.modulus
         if self.tail is None:
             self.tail = slot
@@ -146,14 +156,16 @@ class SubmissionQueue(Queue):
         if not self.slots:
             return -1, int(value > index) if self.fetched < 1 << 16 else -1
         self.beyond_tail = -1
+        if value >= self.slots:
+            return (0, -1) if self.learnt == SEEN else (-1, -1)
         last, behind = self.sqhd, (value - index - 1) % self.slots <= self.fetched - index - 1
         if last is None:
             self.sqhd = self.fetched - (self.fetched - value) % self.slots
             return -1, int(behind)
         ahead = (value - last) % self.slots
         certain = self.learnt == SEEN and self.tail is not None and self.invalid is None
-        certain = certain and not (self.controller.shadow and self.qid)
-        if certain and self.tail is not None and value < self.slots:
+        certain = certain and not self.rung_early and not (self.controller.shadow and self.qid)
+        if certain and self.tail is not None:
             self.beyond_tail = int(last + ahead > max(self.tail, self.fetched))  # what was fetched was submitted
             if self.beyond_tail:
                 return -1, int(behind)

@@ -276,8 +276,9 @@ class Reconstruction:
             facts.note(command, "buffer_shared", True)
         if first_tlp >= 0:
             command.moved_beside = (metadata, outside)
-            if not shared:
-                facts.covered(command, to_device if command.opcode & 3 == 1 else from_device, places)
+            moved, against = (to_device, from_device) if command.opcode & 3 == 1 else (from_device, to_device)
+            if not shared and not against:
+                facts.covered(command, moved, places)
             command.touch(first_tlp)
             command.touch(last_tlp)
             if to_device or from_device or not metadata:

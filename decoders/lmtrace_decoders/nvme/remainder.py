@@ -85,6 +85,11 @@ class Remainder:
         self._noted[row] = (text, distance, int(region is not None), facts)
         return text
 
+    def accounted(self, row: int) -> bool:
+        """Whether everything is known that the function of a request of this chunk to nowhere may reach."""
+        facts = self._noted.get(row, (-1, 0, 0, _NOTHING))[3]
+        return facts is not _NOTHING and facts[0] == 1
+
     def chunk(self) -> None:
         """Write down what the chunk leaves over."""
         run, rows = self._run, self._run.rows

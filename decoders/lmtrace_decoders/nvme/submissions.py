@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from lmtrace.pieces import Pieces
+from lmtrace.stage import Flag
 from lmtrace_decoders.nvme import facts, spool
 from lmtrace_decoders.nvme.command import Command
 from lmtrace_decoders.nvme.queues import MOST_READS, SubmissionQueue
@@ -33,6 +34,11 @@ class Submissions:
             sq.astray[request] = astray
         data = data[: max((sq.slots or 1 << 16) * sq.entry_size - offset, 0)]
         self.take(sq, offset, data, since, request, time, self._run.first + row)
+        if self._run.rows["flags"][row] & Flag.POISONED:
+            output = self._run.output
+            for command in sq.outstanding.values():
+                if command.fetch_tlp == request:
+                    output.failed_reads["reads_poisoned"].add(output.first_transaction + command.number)
 
     def _astray(self, sq: SubmissionQueue, offset: int, row: int) -> str:
         """Return what a read of entries lacks whose first completion is ``row``: a name of `FACTS`, or nothing."""

@@ -87,7 +87,7 @@ def data_moved_the_wrong_way(batch: pa.RecordBatch) -> Broken:
     "NVM21-Xlen-n1", table="transactions",
     columns=(
         "sqid", "opcode", "csi", "sct", "sc", "bytes_expected", "bytes_to_device", "bytes_from_device", "data_decoded",
-        "bytes_described", "bytes_discarded", "bytes_outside", "buffer_shared", "data_lacks_end",
+        "bytes_described", "bytes_discarded", "bytes_outside", "buffer_shared", "data_lacks_end", "reads_refused",
     ),
     spec="NVM Command Set 1.2, Read, Write, Compare", party="controller", local=False,
 )  # fmt: skip
@@ -98,7 +98,8 @@ def other_length_moved(batch: pa.RecordBatch) -> Broken:
     one piece that is not the end, the recorder may have lost it without a trace, and the rule only warns; so it does of
     what moved again.
     What bit buckets take does not move. Of a page that several commands read, it is open for which one that was.
-    SGLs that are too short, and buffers that move as a whole several times, have rules of their own.
+    SGLs that are too short, buffers that move as a whole several times, bytes that move the wrong way and refused reads
+    have rules of their own.
 
     Holds::
 
@@ -107,6 +108,16 @@ def other_length_moved(batch: pa.RecordBatch) -> Broken:
     Breaks::
 
         1us transactions sqid=1 opcode=2 sct=0 sc=0 bytes_expected=4096 bytes_from_device=4032 data_decoded=yes
+
+    Holds::
+
+        1us transactions sqid=1 opcode=2 sct=0 sc=0 bytes_expected=4096 bytes_from_device=4096 bytes_to_device=64 \
+            data_decoded=yes
+
+    Silent::
+
+        1us transactions sqid=1 opcode=1 sct=0 sc=0 bytes_expected=4096 bytes_to_device=3584 data_decoded=yes \
+            reads_refused=yes
 
     Holds::
 
@@ -138,15 +149,16 @@ def other_length_moved(batch: pa.RecordBatch) -> Broken:
     wanted = numbers(batch, "bytes_expected").astype(np.int64)
     shared = there(batch, "buffer_shared") & (numbers(batch, "buffer_shared") != 0)
     expected = wanted - numbers(batch, "bytes_discarded").astype(np.int64)
-    moved = (numbers(batch, "bytes_to_device") + numbers(batch, "bytes_from_device")).astype(np.int64)
+    written = numbers(batch, "opcode") & 3 == FROM_DEVICE
+    moved = np.where(written, numbers(batch, "bytes_from_device"), numbers(batch, "bytes_to_device")).astype(np.int64)
     moved -= numbers(batch, "bytes_outside").astype(np.int64)
     key_value = there(batch, "csi") & (numbers(batch, "csi") == CommandSet.KEY_VALUE)
     applies = (
         (numbers(batch, "sqid") != 0) & _one_of(batch, BLOCK_MOVERS) & ~key_value & _succeeded(batch)
-        & there(batch, "bytes_expected") & ~shared & ~_again(moved, expected)
+        & there(batch, "bytes_expected") & ~shared & ~_again(moved, expected) & (numbers(batch, "reads_refused") == 0)
         & ~(there(batch, "bytes_described") & (numbers(batch, "bytes_described").astype(np.int64) < wanted))
     )  # fmt: skip
-    one_tlp = (numbers(batch, "bytes_to_device") == 0) & (expected - moved <= LARGEST_TLP)
+    one_tlp = written & (expected - moved <= LARGEST_TLP)
     piece = there(batch, "data_lacks_end") & (numbers(batch, "data_lacks_end") == 0)
     doubtful = one_tlp | piece | (moved > expected)
     answer = found(
@@ -157,11 +169,11 @@ def other_length_moved(batch: pa.RecordBatch) -> Broken:
 
 @column_rule(
     "NVM21-5.1.13-n1", table="transactions",
-    columns=("sqid", "opcode", "sct", "sc", "bytes_from_device", "data_decoded"), spec="NVMe Base 2.1, 5.1.13",
-    party="controller", local=False,
+    columns=("sqid", "opcode", "sct", "sc", "bytes_from_device", "data_covered", "data_decoded"),
+    spec="NVMe Base 2.1, 5.1.13", party="controller", local=False,
 )  # fmt: skip
-def identify_data_too_long(batch: pa.RecordBatch) -> Broken:
-    """Identify returns a page of 4096 bytes, and nothing beyond it.
+def identify_data_unfit(batch: pa.RecordBatch) -> Broken:
+    """Identify returns a page of 4096 bytes, each of them once, and nothing beyond it.
 
     A controller that writes less leaves the rest of the page as it was, which is seen and not judged here.
 
@@ -172,10 +184,19 @@ def identify_data_too_long(batch: pa.RecordBatch) -> Broken:
     Breaks::
 
         1us transactions sqid=0 opcode=6 sct=0 sc=0 bytes_from_device=4160 data_decoded=yes
+
+    Breaks::
+
+        1us transactions sqid=0 opcode=6 sct=0 sc=0 bytes_from_device=4096 data_covered=no data_decoded=yes
     """
     moved = numbers(batch, "bytes_from_device")
+    gaps = there(batch, "data_covered") & (numbers(batch, "data_covered") == 0)
     applies = (numbers(batch, "sqid") == 0) & _one_of(batch, (Admin.IDENTIFY,)) & _succeeded(batch)
-    return found(applies, moved > 4096, lambda row: f"{moved[row]:,} bytes were written for the structure of 4,096")
+    return found(
+        applies, (moved > 4096) | gaps,
+        lambda row: f"{moved[row]:,} bytes were written for the structure of 4,096"
+        + (", some of them twice and others never" if gaps[row] else ""),
+    )  # fmt: skip
 
 
 @column_rule(

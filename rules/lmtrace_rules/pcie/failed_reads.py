@@ -11,7 +11,8 @@ SECTION = "G02 Completions"
 PROFILE = "pcie"
 
 COLUMNS = (
-    "name", "cid", "outcome", "sct", "sc", "bytes_expected", "bytes_to_device", "reads_refused", "reads_poisoned"
+    "name", "cid", "outcome", "sct", "sc", "bytes_expected", "bytes_to_device", "reads_refused", "reads_poisoned",
+    "fetched_again",
 )  # fmt: skip
 
 
@@ -36,16 +37,16 @@ def refused_read_is_an_error(batch: pa.RecordBatch) -> Broken:
         9us transactions outcome=completed sct=0 sc=0 bytes_expected=512 bytes_to_device=256 reads_refused=yes
     """
     lacks = numbers(batch, "bytes_to_device") < numbers(batch, "bytes_expected")
-    return _succeeds(batch, "reads_refused", lacks, "was refused")
+    return _succeeds(batch, "reads_refused", lacks, "its data was refused")
 
 
 @column_rule(
     "PCIE-2.7.2-n1", table="transactions", columns=COLUMNS, spec="PCIe Base 5.0, 2.7.2.2", party="both", local=False
 )
 def poisoned_data_are_an_error(batch: pa.RecordBatch) -> Broken:
-    """A command does not succeed with data that came poisoned and were not read again.
+    """A command does not succeed with what came poisoned and was not read again: its entry, its list or its data.
 
-    Whoever sent them knew that they are wrong.
+    Whoever sent it knew that it is wrong.
 
     Holds::
 
@@ -58,9 +59,19 @@ def poisoned_data_are_an_error(batch: pa.RecordBatch) -> Broken:
     Breaks::
 
         9us transactions outcome=completed sct=0 sc=0 bytes_expected=512 bytes_to_device=512 reads_poisoned=yes
+
+    Breaks::
+
+        9us transactions outcome=completed sct=0 sc=0 bytes_expected=512 bytes_to_device=0 reads_poisoned=yes
+
+    Holds::
+
+        9us transactions outcome=completed sct=0 sc=0 bytes_expected=512 bytes_to_device=0 reads_poisoned=yes \
+            fetched_again=yes
     """
     once = numbers(batch, "bytes_to_device") <= numbers(batch, "bytes_expected")
-    return _succeeds(batch, "reads_poisoned", once, "came poisoned")
+    once &= numbers(batch, "fetched_again") == 0
+    return _succeeds(batch, "reads_poisoned", once, "something that it rests on came poisoned")
 
 
 def _succeeds(batch: pa.RecordBatch, column: str, bad: pa.Array, what: str) -> Broken:
@@ -69,5 +80,5 @@ def _succeeds(batch: pa.RecordBatch, column: str, bad: pa.Array, what: str) -> B
     success = (numbers(batch, "sct") == 0) & (numbers(batch, "sc") == 0)
     return found(
         done & (numbers(batch, column) != 0), success & bad,
-        lambda row: f"{batch.column('name')[row]} with CID {cid[row]:04X}h succeeded although its data {what}",
+        lambda row: f"{batch.column('name')[row]} with CID {cid[row]:04X}h succeeded although {what}",
     )  # fmt: skip
