@@ -88,6 +88,14 @@ class FunctionConfig:
             if at < 0x100:
                 return
 
+    @property
+    def all_extended(self) -> set[int] | None:
+        """The ids of all extended capabilities; None where the list was not read to its end."""
+        found = list(self.extended())
+        last = self.value(found[-1][1] if found else 0x100, 4)
+        ended = last is not None and last != ALL_ONES and last >> 20 & 0xFFC < 0x100
+        return {one for one, _ in found} if ended else None
+
     def find(self, wanted: int) -> int | None:
         """Return the offset of a capability."""
         return next((at for one, at in self.capabilities() if one == wanted), None)

@@ -20,6 +20,8 @@ from lmtrace_decoders.nvme.function_resets import FunctionResets
 
 POWER = 0x01
 ERRORS, CHANNELS, ATS, HINTS, PASID = 0x0001, 0x0002, 0x000F, 0x0017, 0x001B
+ALL_CHANNELS = (CHANNELS, 0x0008, 0x0009)
+"""Capabilities of virtual channels: one, that of several functions, and what goes with that."""
 COMMAND, STATUS_DWORD = 0x04, 0x04
 GRACE_PS = 1_000_000
 """How long after the completion of a write TLPs may still come from before it."""
@@ -467,6 +469,13 @@ def _read(space: FunctionConfig, resetting: bool) -> FunctionState:
             say(Control.NO_DIGEST, None if value is None else not value >> 6 & 1)
         elif capability == CHANNELS:
             say(Control.OTHER_CLASSES, _other_classes(space, at))
+    listed = space.all_extended
+    if listed is not None:  # what it has no capability for is never enabled
+        for absent, flag in ((ATS, Control.TRANSLATION), (HINTS, Control.HINTS), (PASID, Control.PASID)):
+            if absent not in listed:
+                say(flag, False)
+        if not listed & set(ALL_CHANNELS):
+            say(Control.OTHER_CLASSES, False)
     return FunctionState(int(permitted), int(forbidden), payload, request, boundary)
 
 

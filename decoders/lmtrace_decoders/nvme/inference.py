@@ -88,8 +88,8 @@ class Inference:
         self._strange: dict[int, int] = {}
         self._reads: dict[int, Guess] = {}
         self._read_ps: dict[int, int] = {}
-        self._astray: dict[int, SubmissionQueue | None] = {}
-        """By TLP, reads of one entry that fit no queue: the queue of another function whose next entry lies there."""
+        self._astray: dict[int, list[SubmissionQueue]] = {}
+        """By TLP, reads of one entry that fit no queue: the queues whose next entry that may be."""
         self._unsure: dict[int, list[tuple[bool, int, int, int, int]]] = {}
 
     # -- doorbells of unknown queues --------------------------------------------------------------------------
@@ -190,16 +190,15 @@ class Inference:
         pool = run.walk.opens.pool[index]
         if function is None or int(pool["request"]) != tlp:
             return False
-        other = next((sq for sq in self._due_elsewhere(function) if sq.base + sq.next_slot * SQE_SIZE == address), None)
-        known = other is not None or (
-            run.remainder.accounted(row) and any(_due(one) for one in function.controller.sqs.values())
-        )
-        if known:
+        places = [sq for sq in self._due_elsewhere(function) if sq.base + sq.next_slot * SQE_SIZE == address]
+        if not places and run.remainder.accounted(row):
+            places = [sq for sq in function.controller.sqs.values() if _due(sq)]
+        if places:
             pool["weak"] = 1
             if len(self._astray) >= MOST_READS:
                 del self._astray[next(iter(self._astray))]
-            self._astray[tlp] = other
-        return known
+            self._astray[tlp] = places
+        return bool(places)
 
     def _due_elsewhere(self, function: Function) -> Iterator[SubmissionQueue]:
         """Yield the queues of the other functions of a link that have entries to fetch."""
@@ -213,15 +212,13 @@ class Inference:
         That read is told as one of nothing; nothing was lost.
         """
         run = self._run
-        _, row, space, _, offset, _, request, time, since, _ = event
-        sq = self._astray.pop(request)
-        function = run.function_of_space(space)
-        if offset or len(data) != SQE_SIZE or function is None:
-            return
-        due = [sq] if sq is not None else [one for one in function.controller.sqs.values() if _due(one)]
+        _, row, _, _, offset, _, request, time, since, _ = event
         cid = int.from_bytes(data[2:4], "little")
-        due = [one for one in due if _due(one) and looks_like_entry(data, one.qid) and cid not in one.outstanding]
-        if len(due) == 1:
+        due = [
+            sq for sq in self._astray.pop(request)
+            if _due(sq) and looks_like_entry(data, sq.qid) and cid not in sq.outstanding
+        ]  # fmt: skip
+        if not offset and len(data) == SQE_SIZE and len(due) == 1:
             sq = due[0]
             run.submissions.create(sq, sq.next_slot, sq.fetched, data, since, request, time, [run.first + row])
 
