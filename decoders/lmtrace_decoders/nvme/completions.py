@@ -5,8 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from lmtrace.pieces import Pieces
+from lmtrace.spec.data_pointers import Flaw
 from lmtrace_decoders.nvme import facts, spool
 from lmtrace_decoders.nvme.command import Command
+from lmtrace_decoders.nvme.prp import PrpTransfer
 from lmtrace_decoders.nvme.queues import CompletionQueue
 
 if TYPE_CHECKING:
@@ -102,6 +104,8 @@ class Completions:
             return
         if command.opcode & 3 == FROM_DEVICE and command.succeeded and command.moved[1] < (command.expected or 0):
             run.queues.uses.late(command, tlp, command.number, True)
+        if isinstance(command.transfer, PrpTransfer) and command.transfer.flaws & Flaw.SECOND_PAGE_OFFSET:
+            command.data_decoded, command.digests = False, None  # where its data lie is the controller's secret
         run.buffers.completed(command)
         run.scoreboard.completed(command, command.digests, tlp)
         run.reservations.completed(command, tlp)

@@ -110,8 +110,11 @@ class PrpTransfer:
         if left <= 0:
             return False
         if left <= self.page:
+            within = prp2 % self.page
+            if within:  # a controller may take it as it is, or take the start of the page
+                self.flaws |= Flaw.SECOND_PAGE_OFFSET
+                self._lay(prp2 - within, within, self.first)
             self._lay(prp2, left, self.first)
-            self.flaws |= Flaw.SECOND_PAGE_OFFSET if prp2 % self.page else 0
             return False
         self.flaws |= Flaw.LIST_UNALIGNED if prp2 % 8 else 0
         self.list = ListReader(prp2, -(-left // self.page), self.page)
