@@ -17,6 +17,8 @@ WIDE = tuple(int(one) for one in (Property.CAP, Property.ASQ, Property.ACQ, Prop
 """Properties of 8 bytes."""
 RESERVED = ((0x6C, 0xE00), (0xE20, 0x1000))
 """Offsets of BAR0 that no revision up to 2.1 gives a meaning."""
+STATUS_RESERVED = 0xFFFFFF80
+"""Bits of CSTS that none gives a meaning."""
 LEAST_BAR = 16384
 NVME_CLASSES = (0x010802, 0x010803)
 
@@ -80,7 +82,7 @@ def locked_access(batch: pa.RecordBatch) -> Broken:
 
 
 @column_rule(
-    "NVM21-T3.1.2-n3", table="properties", columns=("write", "offset", "value"), spec=f"{TRANSPORT}, 3.1.2",
+    "NVM21-T3.1.2-n3", table="properties", columns=("write", "offset", "size", "value"), spec=f"{TRANSPORT}, 3.1.2",
     party="controller", severity="warning",
 )  # fmt: skip
 def reserved_property_not_zero(batch: pa.RecordBatch) -> Broken:
@@ -96,18 +98,39 @@ def reserved_property_not_zero(batch: pa.RecordBatch) -> Broken:
 
         1us properties write=no offset=0x80 value=5
 
+    Breaks::
+
+        1us properties write=no offset=0x1c size=4 value=0x400001
+
+    Holds::
+
+        1us properties write=no offset=0x1c size=4 value=0x21
+
+    Silent::
+
+        1us properties write=no offset=0x1c size=4 value=0x1000000
+
     Silent::
 
         1us properties write=no offset=0x80 value=0xFFFFFFFF
+
+    Silent::
+
+        1us properties write=no offset=0x1c size=4 value=0xFFFFFFFF
     """
     offset, value = numbers(batch, "offset"), numbers(batch, "value")
     reserved = np.zeros(batch.num_rows, np.bool_)
     for start, end in RESERVED:
         reserved |= (offset >= start) & (offset < end)
     gone = (value == np.uint64(0xFFFFFFFF)) | (value == np.uint64(0xFFFFFFFFFFFFFFFF))
+    # with no bit set that means something, the recorder may have turned the bytes
+    status = (offset == int(Property.CSTS)) & (numbers(batch, "size") == 4) & (value & ~np.uint64(STATUS_RESERVED) != 0)
+    bits = np.where(status, value & np.uint64(STATUS_RESERVED), value)
     return found(
-        reserved & there(batch, "value") & (numbers(batch, "write") == 0) & ~gone, value != 0,
-        lambda row: f"offset {offset[row]:X}h, which is reserved, read as {int(value[row]):X}h",
+        (reserved | status) & there(batch, "value") & (numbers(batch, "write") == 0) & ~gone, bits != 0,
+        lambda row: f"CSTS read as {int(value[row]):X}h, with reserved bits"
+        if status[row]
+        else f"offset {offset[row]:X}h, which is reserved, read as {int(value[row]):X}h",
     )  # fmt: skip
 
 
