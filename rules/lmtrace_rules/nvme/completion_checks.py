@@ -6,7 +6,7 @@ import numpy as np
 import pyarrow as pa
 
 from lmtrace.rule import Broken, column_rule
-from lmtrace.spec.nvme import Admin, Nvm, Status, command_name
+from lmtrace.spec.nvme import Admin, CommandSet, Nvm, Status, command_name
 from lmtrace_rules.columns import found, numbers, there, words
 
 SECTION = "G10 Completion queue entries"
@@ -41,6 +41,12 @@ COMMANDS_OF: dict[int, tuple[int, ...]] = {
     0x23: (Admin.SANITIZE,),
 }
 """The admin commands that some command specific status codes are for. One is left to Delete I/O CQ that QEMU uses."""
+OF_FUSED, OF_SGLS, OF_KEYS = (0x09, 0x0A), (0x0D, 0x0E, 0x0F, 0x10, 0x11, 0x16, 0x1E), (0x85, 0x86, 0x87, 0x89)
+"""Generic status codes about fused operations, SGLs, and keys."""
+OF_ZONES = tuple(range(0xB8, 0xC0))
+"""Status codes of type 1 about zones."""
+INVALID_OPCODE, CID_CONFLICT, PRP_OFFSET, OUT_OF_RANGE, COMPARE_FAILURE = 0x01, 0x03, 0x13, 0x80, 0x85
+MANDATORY = (Nvm.FLUSH, Nvm.WRITE, Nvm.READ)
 VENDOR_ADMIN, VENDOR_IO = 0xC0, 0x80
 """Opcodes from which on a vendor says what a command is, and what its status means."""
 
@@ -237,13 +243,14 @@ def media_not_ready_without_mode(batch: pa.RecordBatch) -> Broken:
 
 @column_rule(
     "NVM21-4.2.3-n8", table="transactions",
-    columns=("sqid", "opcode", "sct", "sc"),
-    spec="NVMe Base 2.1, 4.2.3.2", party="controller",
+    columns=("sqid", "opcode", "csi", "psdt", "fuse", "cid_in_use", "beyond_end", "sct", "sc"),
+    spec="NVMe Base 2.1, 4.2.3", party="controller", local=False,
 )  # fmt: skip
 def status_of_another_command(batch: pa.RecordBatch) -> Broken:
-    """A command specific status is one that is defined for the command.
+    """A command specific status is one that is defined for the command, and another tells of what the command has.
 
-    The host would look for the cause in something that the command does not have.
+    The host would look for the cause in something that the command does not have. Blocks that the namespace had when it
+    was last identified may be gone unseen, which is a warning.
 
     Holds::
 
@@ -272,6 +279,66 @@ def status_of_another_command(batch: pa.RecordBatch) -> Broken:
     Silent::
 
         1us transactions sqid=0 opcode=0xc1 sct=1 sc=1
+
+    Breaks::
+
+        1us transactions sqid=1 cid=5 opcode=2 fuse=0 psdt=0 sct=0 sc=0x0a
+
+    Holds::
+
+        1us transactions sqid=1 cid=5 opcode=1 fuse=2 psdt=0 sct=0 sc=0x0a
+
+    Breaks::
+
+        1us transactions sqid=1 cid=5 opcode=2 fuse=0 psdt=0 sct=0 sc=0x0f
+
+    Holds::
+
+        1us transactions sqid=1 cid=5 opcode=2 fuse=0 psdt=1 sct=0 sc=0x0f
+
+    Breaks::
+
+        1us transactions sqid=1 cid=5 opcode=2 fuse=0 psdt=0 csi=0 sct=0 sc=0x87
+
+    Breaks::
+
+        1us transactions sqid=1 cid=5 opcode=1 fuse=0 psdt=0 csi=0 sct=1 sc=0xbc
+
+    Holds::
+
+        1us transactions sqid=1 cid=5 opcode=1 fuse=0 psdt=0 csi=2 sct=1 sc=0xbc
+
+    Breaks::
+
+        1us transactions sqid=1 cid=5 opcode=2 fuse=0 psdt=0 sct=2 sc=0x85
+
+    Breaks::
+
+        1us transactions sqid=1 cid=5 opcode=2 fuse=0 psdt=0 cid_in_use=no sct=0 sc=3
+
+    Holds::
+
+        1us transactions sqid=1 cid=5 opcode=2 fuse=0 psdt=0 cid_in_use=yes sct=0 sc=3
+
+    Breaks::
+
+        1us transactions sqid=1 cid=5 opcode=2 fuse=0 psdt=0 csi=0 sct=0 sc=1
+
+    Breaks::
+
+        1us transactions sqid=1 cid=5 opcode=2 fuse=0 psdt=0 csi=0 beyond_end=no sct=0 sc=0x80
+
+    Holds::
+
+        1us transactions sqid=1 cid=5 opcode=2 fuse=0 psdt=0 csi=0 beyond_end=yes sct=0 sc=0x80
+
+    Silent::
+
+        1us transactions sqid=1 cid=5 opcode=2 fuse=0 psdt=0 sct=0 sc=0x80
+
+    Silent::
+
+        1us transactions sqid=1 cid=5 opcode=0x92 fuse=0 psdt=0 csi=0 sct=0 sc=0x0f
     """
     sqid, opcode, sct, sc = (numbers(batch, name) for name in ("sqid", "opcode", "sct", "sc"))
     applies, bad = np.zeros(batch.num_rows, np.bool_), np.zeros(batch.num_rows, np.bool_)
@@ -282,9 +349,33 @@ def status_of_another_command(batch: pa.RecordBatch) -> Broken:
             mine = specific & (sc == code)
             applies |= mine
             bad |= mine & ((sqid != 0) | ~np.isin(opcode, commands))
+    told = there(batch, "sct", "opcode") & (sct * 256 + sc != 0)
+    told &= opcode < np.where(sqid == 0, VENDOR_ADMIN, VENDOR_IO)
+    doubtful = bad.copy()
+    if told.any():
+        generic, io = told & (sct == 0), told & (sqid != 0)
+        csi, known = numbers(batch, "csi"), there(batch, "csi")
+        single = there(batch, "fuse") & (numbers(batch, "fuse") == 0)
+        prps = there(batch, "psdt") & (numbers(batch, "psdt") == 0)
+        doubtful = generic & io & (sc == OUT_OF_RANGE) & there(batch, "beyond_end")
+        for mine, wrong in (
+            (generic & np.isin(sc, OF_FUSED) & there(batch, "fuse"), single),
+            (generic & np.isin(sc, OF_SGLS) & there(batch, "psdt"), prps),
+            (generic & (sc == PRP_OFFSET) & there(batch, "psdt"), ~prps),
+            (generic & (sc == CID_CONFLICT) & there(batch, "cid_in_use"), numbers(batch, "cid_in_use") == 0),
+            (generic & io & np.isin(sc, OF_KEYS) & known, csi != CommandSet.KEY_VALUE),
+            (told & (sct == 1) & io & np.isin(sc, OF_ZONES) & known, csi != CommandSet.ZONED),
+            (told & (sct == 2) & (sc == COMPARE_FAILURE), ~io | (opcode != Nvm.COMPARE)),
+            (generic & io & (sc == INVALID_OPCODE) & known & (csi == CommandSet.NVM), np.isin(opcode, MANDATORY)),
+            (doubtful, numbers(batch, "beyond_end") == 0),
+        ):  # fmt: skip
+            applies |= mine
+            bad |= mine & wrong
     return found(
         applies, bad,
-        lambda row: f"{command_name(int(sqid[row] != 0), int(opcode[row]))} ended with {Status(1, int(sc[row]))}",
+        lambda row: f"{command_name(int(sqid[row] != 0), int(opcode[row]))} ended with "
+        f"{Status(int(sct[row]), int(sc[row]))}",
+        lambda row: "warning" if doubtful[row] else "error",
     )  # fmt: skip
 
 
