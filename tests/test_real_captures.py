@@ -107,6 +107,26 @@ def test_the_drive_that_is_not_compliant(capture: Callable[[str], Path], tmp_pat
 
 
 @pytest.mark.parametrize(
+    ("name", "tlps", "wrong", "told"),
+    [
+        ("zoned", 28849, {"NVM21-Z3.4.1-n1": 1}, {"NVM21-5.1.12-n11": 2, "NVM21-5.2.1-n1": 1}),
+        ("protected", 16853, {"NVM21-N5.3-n3": 11}, {"NVM21-5.1.12-n11": 1, "NVM21-5.2.1-n1": 1}),
+    ],
+)
+def test_zones_protection_and_shadow_doorbells_of_a_real_driver(
+    capture: Callable[[str], Path], tmp_path: Path, name: str, tlps: int, wrong: dict[str, int], told: dict[str, int]
+) -> None:
+    run = lmtrace.check(capture(f"nvme_linux_{name}/nvme_linux_{name}.pcapng.zst"), output=tmp_path / "run.lmtrace")
+    assert accused(run, "error") == wrong
+    assert accused(run, "warning") == {}
+    assert accused(run, "info") == told
+    roles = Counter(row["role"] for row in run.table("tlps", ("role",)).to_pylist())
+    assert sum(roles.values()) == tlps
+    assert roles["shadow_doorbell"]
+    assert roles["unrelated"] == 0
+
+
+@pytest.mark.parametrize(
     ("name", "tlps"),
     [("us256_exanicx10/fpga_core.vcd.zst", 394), ("tlpgen_axi_master/pcie_axi_master.vcd.gz", 2712)],
 )
