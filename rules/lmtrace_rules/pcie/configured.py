@@ -22,7 +22,7 @@ PROFILE = "pcie"
 COMPLETIONS = ("Cpl", "CplD", "CplLk", "CplDLk")
 REQUESTS = ("MRd", "MWr", "MRdLk", "DMWr", "FetchAdd", "Swap", "CAS")
 NON_POSTED = ("MRd", "MRdLk", "DMWr", "FetchAdd", "Swap", "CAS")
-STATE = ("kind", "direction", "damaged", "requester_id", "requester_assumed", "permitted", "forbidden")
+STATE = ("kind", "direction", "damaged", "requester_id", "completer_id", "requester_assumed", "permitted", "forbidden")
 GONE = Control.EXISTS | Control.OPERATIONAL | Control.AWAKE | Control.IDENTITY
 PM_PME = 0x18
 
@@ -40,8 +40,8 @@ def _known(batch: pa.RecordBatch, control: int) -> np.ndarray:
 
 
 def _told(batch: pa.RecordBatch, text: str) -> Callable[[int], str]:
-    requester = numbers(batch, "requester_id")
-    return lambda row: f"a {batch.column('kind')[row]} of {bdf_text(int(requester[row]))} {text}"
+    sender = np.where(words(batch, "kind", COMPLETIONS), numbers(batch, "completer_id"), numbers(batch, "requester_id"))
+    return lambda row: f"a {batch.column('kind')[row]} of {bdf_text(int(sender[row]))} {text}"
 
 
 def _needs(batch: pa.RecordBatch, applies: np.ndarray, control: int, text: str) -> Broken:

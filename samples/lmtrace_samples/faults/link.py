@@ -68,6 +68,12 @@ def _config(**bits: int) -> tuple[Sent, Sent]:
 _PREFIX = bytes((0x9A, 0, 0, 0))
 _LONG = bytes((0x60, 0, 0, 1, 1, 0, 0, 0x0F)) + bytes(4) + ADDRESS.to_bytes(4, "big") + bytes(4)
 _CONFIG_READ, _CONFIG_ANSWER = _config()
+_ERROR_CONTROL = 0x1A0 + 0x18
+"""Advanced Error Capabilities and Control, of which bit 6 enables ECRC generation."""
+_DIGESTS_ENABLED = (
+    (DOWN, tlp.config_write(HOST, TAG, DEVICE, _ERROR_CONTROL, bytes((0x40, 0, 0, 0)))),
+    (UP, tlp.completion_without_data(DEVICE, HOST, TAG)),
+)
 _RESERVED_STATUS = _with((DOWN, tlp.completion_without_data(HOST, DEVICE, TAG)), b6=0xA0)
 _SENT: tuple[tuple[str, str, str, str, tuple[Sent, ...], str], ...] = (
     ("length-without-data", "PCIE-2.2.1-n3", "both", "running", (_read(), _with(_error(CompletionStatus.UR), b3=1)),
@@ -116,6 +122,8 @@ _SENT: tuple[tuple[str, str, str, str, tuple[Sent, ...], str], ...] = (
      "A read carries processing hints, which are not enabled."),
     ("digest-wrong", "PCIE-2.2.3-n1", "both", "running", ((UP, _set(_write()[1], b2=0x80) + bytes(4)),),
      "The digest of a write is wrong."),
+    ("digest-left-out", "PCIE-2.2.3-n2", "both", "running", _DIGESTS_ENABLED,
+     "The host lets the device generate ECRC, whose TLPs go without."),
     ("prefix-unknown", "PCIE-2.2.10-n1", "both", "running", ((UP, _PREFIX + _write()[1]),),
      "A write has a prefix of an unknown type."),
     ("message-routed-wrongly", "PCIE-2.2.8-n1", "controller", "running", (_message(0x30, 4),),
@@ -186,8 +194,8 @@ _SENT: tuple[tuple[str, str, str, str, tuple[Sent, ...], str], ...] = (
 )  # fmt: skip
 
 
-_MENTIONED = frozenset({"payload-shorter-than-length"})
-"""What a file of packets shows no better than a recorder that cut one."""
+_MENTIONED = frozenset({"digest-left-out", "payload-shorter-than-length"})
+"""What a file of packets shows no better than a recorder that cut one, and what is not confirmed."""
 
 
 def _sends(name: str, rule: str, party: str, when: str, packets: tuple[Sent, ...], text: str) -> None:
