@@ -23,7 +23,7 @@ NAMES = [
 SEEDS = (1, 2, 3, 8)
 FAULTS = [(name, fault) for name, one in scenarios().items() for fault in one.faults]
 EVENT_REQUEST = 0x0C
-LARGE = {"stress": 10_000, "random-migration": 10_000}
+LARGE = {"stress": 10_000, "random-migration": 10_000, "protected-blocks": 8_000}
 
 
 class Wire:
