@@ -9,7 +9,8 @@ from random import Random
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lmtrace.spec.fabrics import IC, KIND
+from lmtrace.spec.fabrics import FABRICS_OPCODE, IC, KIND, status_name
+from lmtrace.spec.nvme import Status
 from lmtrace.stage import PDU_ROW, Request
 from lmtrace.trouble import Troubles
 from lmtrace_decoders.fabrics.batch import Batch, Place
@@ -57,3 +58,9 @@ def test_segments_in_any_order(seed: int, isn: int) -> None:
     assert rows["data_bytes"].tolist() == [len(pdu.data) for pdu in pdus]
     assert set(rows["header_digest"].tolist()[1:]) == {1}
     assert (rows["first_packet"] <= rows["source_offset"]).all()
+
+
+def test_a_status_is_named_as_its_command_means_it() -> None:
+    assert status_name(FABRICS_OPCODE, Status(1, 0x82)) == "Connect Invalid Parameters"
+    assert status_name(FABRICS_OPCODE, Status(0, 2)) == Status(0, 2).name == "Invalid Field in Command"
+    assert status_name(1, Status(1, 0x82)) == "Attempted Write to Read Only Range"

@@ -28,6 +28,12 @@ def test_hierarchy() -> None:
     assert names(text) == {"a.x": 1, "a.b.y": 4, "a.z": 1, "top": 1}
 
 
+def test_names_are_utf_8_or_latin_1() -> None:
+    written = "$scope module Prüfling $end $var wire 1 ! größe $end "
+    assert names(written.encode().decode("latin-1")) == names(written) == {"Prüfling.größe": 1}
+    assert header("$var wire 1 ¿Ã¼ x $end " + END)[0].codes == {"¿Ã¼"}, "a code stays as it is"
+
+
 def test_several_names_of_one_net_are_one_net() -> None:
     found = header("$scope module a $end $var wire 8 ! x $end $scope module b $end $var wire 8 ! y $end " + END)[0]
     one, other = found.signals

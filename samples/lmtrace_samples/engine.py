@@ -28,12 +28,10 @@ from lmtrace.spec.nvme import (
 from lmtrace_samples.choices import Choices
 from lmtrace_samples.data_transfer import DataTransfer
 from lmtrace_samples.function import Function
-from lmtrace_samples.queues import Command, CompletionQueue, Handler, Refused, Result, SubmissionQueue
+from lmtrace_samples.queues import Command, CompletionQueue, Handler, Refused, SubmissionQueue
 from lmtrace_samples.record import Done, Record
 from lmtrace_samples.shadow_doorbells import ControllerShadow
 from lmtrace_samples.simulation import NS, US, Process, Steps
-
-__all__ = ["AGGREGATION", "Command", "CompletionQueue", "Engine", "Handler", "Refused", "Result", "SubmissionQueue"]
 
 _CQE = Struct("<IIHHHH")
 

@@ -78,6 +78,13 @@ FABRICS_STATUS_NAMES: dict[tuple[int, int], str] = {
 }  # fmt: skip
 """Command specific status codes as the Fabrics commands mean them; other commands give 80h and on other names."""
 
+
+def status_name(opcode: int, status: Status) -> str:
+    """Return the name of a status as the command of an opcode means it."""
+    own = FABRICS_STATUS_NAMES.get(status) if opcode == FABRICS_OPCODE else None
+    return own or status.name
+
+
 FABRICS_PROPERTIES: dict[int, int] = {
     Property.CAP: 8, Property.VS: 4, Property.CC: 4, Property.CSTS: 4, Property.NSSR: 4, Property.NSSD: 4,
     Property.CRTO: 4,

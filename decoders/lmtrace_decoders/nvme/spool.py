@@ -16,7 +16,7 @@ import numpy as np
 import pyarrow as pa
 
 from lmtrace.arrow import coded, column, from_numpy
-from lmtrace.spec.fabrics import FABRICS_OPCODE, fabrics_name
+from lmtrace.spec.fabrics import FABRICS_OPCODE, fabrics_name, status_name
 from lmtrace.spec.nvme import Status, command_name
 from lmtrace.store import Store
 from lmtrace.tables import TABLES
@@ -239,7 +239,9 @@ def _array(
         return _texts(codes, _name)
     if name == "status" and "sct" in (records.dtype.names or ()):
         codes = records["sct"].astype(np.int64) << 8 | records["sc"]
-        return _texts(codes, lambda code: Status(code >> 8, code & 0xFF).name, records["sct"] >= 0)
+        if "opcode" in (records.dtype.names or ()):
+            codes |= np.where(records["opcode"] == FABRICS_OPCODE, FABRICS_OPCODE << 16, 0)
+        return _texts(codes, _status, records["sct"] >= 0)
     if name in FACTS and "facts" in (records.dtype.names or ()):
         word, at = divmod(FACTS.index(name), IN_FIRST)
         pairs = np.maximum(records["more_facts" if word else "facts"], 0) >> 2 * at & 3
@@ -260,6 +262,10 @@ def _array(
 
 def _nulls(count: int, type_: pa.DataType) -> pa.Array:
     return from_numpy(np.zeros(count, np.int64), type_, np.zeros(count, np.bool_))
+
+
+def _status(code: int) -> str:
+    return status_name(code >> 16, Status(code >> 8 & 0xFF, code & 0xFF))
 
 
 def _name(code: int) -> str:

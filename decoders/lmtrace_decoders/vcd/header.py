@@ -1,8 +1,8 @@
 """The header of a value change dump: scopes, variables, the unit of time.
 
-Read as latin-1, because simulators write string parameters as they are. Statements are ``$keyword … $end``; a
-variable's reference may carry its range (``data [7:0]``, ``data[7:0]``) or a single bit (``data [3]``), and one
-vector may be dumped as one variable a bit.
+Read as latin-1, because simulators write string parameters as they are; names may be UTF-8. Statements are
+``$keyword … $end``; a variable's reference may carry its range (``data [7:0]``, ``data[7:0]``) or a single bit
+(``data [3]``), and one vector may be dumped as one variable a bit.
 """
 
 from __future__ import annotations
@@ -74,7 +74,7 @@ class _Parser:
         if keyword == "$var":
             self._var(words, offset)
         elif keyword == "$scope":
-            self.path.append(words[1].lstrip("\\") if len(words) > 1 else "")
+            self.path.append(_readable(words[1]).lstrip("\\") if len(words) > 1 else "")
             self.scope = ".".join(self.path)
             try:
                 check_scope(self.path, self.scope)
@@ -95,7 +95,7 @@ class _Parser:
             ticks = int(match[1][:20]) or 1
             self.unit = (ticks * 10 ** max(power, 0), 10 ** max(-power, 0))
         elif keyword == "$version":
-            self.writer = " ".join(words)[:100]
+            self.writer = _readable(" ".join(words))[:100]
         elif keyword not in ("$comment", "$date", "$attrbegin", "$attrend"):
             self.troubles.add(HEADER_TEXT, f"{keyword[:40]} at byte {offset}", offset=offset)
 
@@ -110,7 +110,7 @@ class _Parser:
         """Take one declared variable; ``reference`` is its name with what range was written after it."""
         self.codes.add(code)
         if kind not in _NOT_BITS and width:
-            self.declared.add(self.scope, reference, width, code)
+            self.declared.add(self.scope, _readable(reference), width, code)
 
     def header(self, body: int) -> Header:
         """Return what was declared; a missing time scale is counted and taken as 1 ns."""
@@ -195,3 +195,11 @@ def _next(data: bytes, at: int, more: bool) -> tuple[str, list[str], int, int] |
         return None
     words = data[match.end(1) : end.start()].split()
     return keyword, [word.decode("latin-1") for word in words], begin, end.end()
+
+
+def _readable(text: str) -> str:
+    """Return what was read as latin-1 as UTF-8, where it is that."""
+    try:
+        return text.encode("latin-1").decode()
+    except UnicodeDecodeError:
+        return text

@@ -130,7 +130,7 @@ def reserved_header_bits(batch: pa.RecordBatch) -> Broken:
 
     def message(row: int) -> str:
         if lower[row] > 127:
-            return f"the lower address field holds {lower[row]:#x}"
+            return f"the lower address field holds {lower[row]:X}h"
         return f"a reserved bit of the header of a {batch.column('kind')[row]} is set"
 
     return found(header | _completions(batch, "Cpl", "CplD", "CplLk", "CplDLk"), reserved | (lower > 127), message)
