@@ -76,9 +76,17 @@ class DataTransfer(Properties):
         """Hook: every piece of a buffer is moved once; ``returns`` says that the command returns data."""
         return pieces
 
-    def to_host(self, command: Command, data: bytes) -> Steps[None]:
-        """Write a command's data into its buffer, page after page, letting others in between."""
-        pieces = yield from self.ranges(command, len(data))
+    def to_host(self, command: Command, data: bytes, room: int = 0) -> Steps[None]:
+        """Write a command's data into its buffer, page after page, letting others in between.
+
+        ``room`` is the length of the buffer where the data need not fill it: that one says what PRP2 is.
+        """
+        pieces: list[tuple[int, int]] = []
+        left = len(data)
+        for address, length in (yield from self.ranges(command, max(room, left))):
+            if left > 0:
+                pieces.append((address, min(length, left)))
+            left -= length
         self.check_buffer([one for one, _ in pieces], BUFFER_READS, "buffer")
         position = 0
         for address, length in self.order(pieces, True):

@@ -154,7 +154,7 @@ class KeyValueCommands:
         yield self.media()
         value = self._value(namespace, key, "absent-retrieve")
         if part := value[: command.cdw[10]]:
-            yield from self.controller.to_host(command, part)
+            yield from self.controller.to_host(command, part, command.cdw[10])
         return (self.size(value, part), 0)
 
     def size(self, value: bytes, part: bytes) -> int:
@@ -195,7 +195,7 @@ class KeyValueCommands:
                 records.pop()
                 break
         data = self.count(records).to_bytes(4, "little") + b"".join(records)
-        yield from self.controller.to_host(command, data)
+        yield from self.controller.to_host(command, data, command.cdw[10])
         return None
 
     def keys(self, keys: list[bytes]) -> list[bytes]:

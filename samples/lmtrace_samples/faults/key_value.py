@@ -92,8 +92,8 @@ def blocks_zeroed_among_keys(world: World) -> None:
 def value_returned_behind_its_end(world: World) -> None:
     """Retrieve fills 64 bytes more than the value has."""
 
-    def to_host(original: Callable[..., Steps[None]], command: Command, data: bytes) -> Steps[None]:
+    def to_host(original: Callable[..., Steps[None]], command: Command, data: bytes, *room: int) -> Steps[None]:
         longer = command.queue.qid and command.opcode == KeyValue.RETRIEVE and command.cdw[10] > len(data) + 64
-        yield from original(command, data + bytes(64) if longer else data)
+        yield from original(command, data + bytes(64) if longer else data, *room)
 
     instead(world.sides[0].manager, "to_host", to_host)
