@@ -77,7 +77,9 @@ class Page:
         """Whether the accesses are those of controller properties."""
         if any(offset in self.writes for offset in _READ_ONLY):
             return False
-        setup = sum(one in self.writes for one in (Property.AQA, Property.ASQ, Property.ACQ))
+        sizes, queues = self.writes.get(Property.AQA), (Property.ASQ, Property.ACQ)
+        # An MSI-X table that is cleared has zeroes in these places, one in use the numbers of interrupts.
+        setup = sizes or any(self.writes.get(one, 0) & ~0xFFF and not self.writes[one] & 0xFFF for one in queues)
         if Property.CC in self.writes and setup:
             return True
         version = self.reads.get(Property.VS)
