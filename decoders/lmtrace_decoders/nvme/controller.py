@@ -78,6 +78,8 @@ class Controller:
     """Queues that were deleted by command: (is a CQ, QID)."""
     orphans: dict[int, dict[int, int]] = field(default_factory=dict)
     """By SQID and CID, the commands that the last deletion of that queue ended: the TLP that ended them."""
+    left: dict[int, frozenset[int]] = field(default_factory=dict)
+    """By SQID, CIDs of the commands that were outstanding when that queue ended last."""
     shadow: bool = False
     """Doorbell Buffer Config is in force, so that doorbell writes do not tell all."""
     shadow_base: int = 0

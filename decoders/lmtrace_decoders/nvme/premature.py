@@ -37,7 +37,11 @@ class Prematures:
         row = run.output.unmatched_completion(cq, slot, cqe, time, tlp)
         orphan = cq.controller.orphans.get(sqid, {}).get(cid)
         row["sq_deleted"] = orphan is not None
-        lost_ps = sq.unseen_since() if sq is not None and sq.cqid == cq.qid else None
+        # A command that was outstanding when its queue ended, and completes now, tells nothing of this queue.
+        late = orphan is not None or any(cid in life.left.get(sqid, ()) for life, *_ in cq.controller.function.ended)
+        lost_ps = None
+        if sq is not None and sq.cqid == cq.qid:
+            lost_ps = sq.unseen_since(None if late else cqe[8] | cqe[9] << 8)
         if sq is None or lost_ps is None or run.submissions.misread(sq, lost_ps):
             run.output.add_unmatched(row)
             return

@@ -143,6 +143,7 @@ class QueueLives:
             self._run.regions[space] = [one for one in self._run.regions.get(space, ()) if one.to_ps is None]
         if isinstance(queue, SubmissionQueue):
             controller.sqs.pop(queue.qid, None)
+            controller.left[queue.qid] = frozenset(queue.outstanding)
             controller.orphans[queue.qid] = dict.fromkeys(queue.outstanding, tlp or 0) if why == "delete" else {}
             for command in list(queue.outstanding.values()):
                 command.waited_ps = max(controller.function.last_cqe_ps - command.fetch_ps, -1)

@@ -176,13 +176,21 @@ class SubmissionQueue(Queue):
             del self.holes[hole]  # consumed: the slot's next entry is another one
         return 1, int(behind)
 
-    def unseen_since(self) -> int | None:
-        """Return the time of the last fetch before an entry that was posted and not seen fetched, None without one."""
-        if self.learnt != SEEN or self.tail is None or self.controller.shadow or self.in_cmb:
+    def unseen_since(self, head: int | None) -> int | None:
+        """Return the time of the last fetch before an entry that was posted and not seen fetched, None without one.
+
+        ``head`` is the SQHD of a completion of no known command, where that tells something: one that lies beyond what
+        is known to have been posted tells of an entry whose doorbell was not seen either.
+        """
+        if self.learnt != SEEN or self.tail is None or self.in_cmb:
             return None
         if self.holes:
             return min(self.holes.values())
-        return self.fetched_ps if self.fetched < self.tail else None
+        posted = self.fetched if self.controller.shadow and self.qid else self.tail
+        if self.fetched < posted:
+            return self.fetched_ps
+        beyond = head is not None and self.slots and 0 < (head - posted) % self.slots <= self.slots // 2
+        return self.fetched_ps if beyond else None
 
     def started_exposed(self, request: int, exposed: bool) -> bool:
         """Return whether a read began at an exposed entry; ``exposed`` tells it of the first entry asked about."""
