@@ -179,8 +179,8 @@ class SubmissionQueue(Queue):
     def unseen_since(self, head: int | None) -> int | None:
         """Return the time of the last fetch before an entry that was posted and not seen fetched, None without one.
 
-        ``head`` is the SQHD of a completion of no known command, where that tells something: one that lies beyond what
-        is known to have been posted tells of an entry whose doorbell was not seen either.
+        ``head`` is the SQHD of a completion of no known command, where that tells something: one that lies a little
+        beyond what is known to have been posted tells of entries whose doorbell was not seen either.
         """
         if self.learnt != SEEN or self.tail is None or self.in_cmb:
             return None
@@ -189,7 +189,8 @@ class SubmissionQueue(Queue):
         posted = self.fetched if self.controller.shadow and self.qid else self.tail
         if self.fetched < posted:
             return self.fetched_ps
-        beyond = head is not None and self.slots and 0 < (head - posted) % self.slots <= self.slots // 2
+        few = max(self.slots // 8, 1)
+        beyond = head is not None and self.slots and 0 < (head - posted) % self.slots <= few
         return self.fetched_ps if beyond else None
 
     def started_exposed(self, request: int, exposed: bool) -> bool:

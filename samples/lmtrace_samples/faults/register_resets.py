@@ -149,10 +149,12 @@ def slot_outlives_queue(world: World) -> None:
 def completed_after_reset(world: World) -> None:
     """A command that was outstanding at a reset is completed in the queue that was created since."""
     controller = _controller(world)
+    world.record.keep = True
 
     def happens() -> Steps[None]:
         queue = controller.cqs[1]
-        entry = _CQE.pack(0, 0, 0, 1, 0x7F, queue.phase)
+        old = next(one for one in world.record.outstanding() if one.sqid == 1 and one.cntlid == USED)
+        entry = _CQE.pack(0, 0, old.slot + 1, 1, old.cid, queue.phase)
         controller.function.write_tlp(queue.base + CQE_SIZE * queue.tail, entry)
         yield 1 * US
 
