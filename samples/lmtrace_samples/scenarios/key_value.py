@@ -42,8 +42,8 @@ ALONE, GONE, NEVER, BIG = b"alone", b"gone", b"never", b"big"
 class Keys:
     """A host of one Key Value namespace."""
 
-    def __init__(self, world: World, queue: HostQueue) -> None:
-        self.world, self.queue = world, queue
+    def __init__(self, world: World, queue: HostQueue, nsid: int = NSID) -> None:
+        self.world, self.queue, self.nsid = world, queue, nsid
         self.driver, self.rng = queue.driver, world.rng
 
     def send(self, opcode: int, key: bytes, size: int = 0, options: int = 0, data: bytes = b"") -> Steps[Ticket]:
@@ -53,7 +53,7 @@ class Keys:
             buffer = self.driver.buffer(size)
             buffer.write(data)
             prps = buffer.prps(size)
-        return (yield from self.queue.send(opcode, NSID, prps, {10: size, **key_words(key, options)}))
+        return (yield from self.queue.send(opcode, self.nsid, prps, {10: size, **key_words(key, options)}))
 
     def do(
         self, opcode: int, key: bytes = b"", size: int = 0, expect: Status | None = SUCCESS, options: int = 0

@@ -45,15 +45,17 @@ class Zoning:
         self.world, self.queue, self.namespace = world, queue, namespace
         self.driver, self.rng = queue.driver, world.rng
 
-    def io(self, opcode: int, first: int, count: int, nsid: int = ZONED, flags: int = 0) -> Steps[Ticket]:
+    def io(self, opcode: int, first: int, count: int, nsid: int | None = None, flags: int = 0) -> Steps[Ticket]:
         """Send a command that moves blocks; what is written is random."""
         buffer = self.driver.buffer(count * BLOCK)
         buffer.write(self.rng.randbytes(count * BLOCK))
         words = {10: first & 0xFFFFFFFF, 11: first >> 32, 12: flags | count - 1}
+        nsid = self.namespace.nsid if nsid is None else nsid
         return (yield from self.queue.send(opcode, nsid, buffer.prps(count * BLOCK), words))
 
     def do(
-        self, opcode: int, first: int, count: int, expect: Status | None = SUCCESS, nsid: int = ZONED, flags: int = 0
+        self, opcode: int, first: int, count: int, expect: Status | None = SUCCESS, nsid: int | None = None,
+        flags: int = 0,
     ) -> Steps[Ticket]:  # fmt: skip
         """Send such a command and wait for it."""
         ticket = yield from self.io(opcode, first, count, nsid, flags)
@@ -77,7 +79,7 @@ class Zoning:
             buffer.write(data)
             prps = buffer.prps(len(data))
         words = {10: first, 13: flags | action}
-        ticket = yield from self.queue.send(Nvm.ZONE_MANAGEMENT_SEND, ZONED, prps, words)
+        ticket = yield from self.queue.send(Nvm.ZONE_MANAGEMENT_SEND, self.namespace.nsid, prps, words)
         return (yield from self.ends(ticket, expect, f"action {action} on zone {zone}"))
 
     def all(self, action: int) -> Steps[None]:
@@ -91,7 +93,7 @@ class Zoning:
         """Read a zone report."""
         buffer = self.driver.buffer(size)
         words = {10: zone * ZONE_SIZE, 12: size // 4 - 1, 13: flags | action}
-        ticket = yield from self.queue.send(Nvm.ZONE_MANAGEMENT_RECEIVE, ZONED, buffer.prps(size), words)
+        ticket = yield from self.queue.send(Nvm.ZONE_MANAGEMENT_RECEIVE, self.namespace.nsid, buffer.prps(size), words)
         yield from self.ends(ticket, expect, f"report {action} of zone {zone}")
 
 
