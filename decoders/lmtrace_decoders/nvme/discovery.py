@@ -148,8 +148,10 @@ class Discovery:
 
     def run(self, store: Store, capture: Capture) -> None:
         """Walk the capture once and write ``request`` into its rows."""
+        # What is missing of a waveform was not on the bus, unless the file shows that it lacks something.
+        sure = capture.format in WAVEFORMS and not capture.troubles.losses
         for first, rows in store.tlp_chunks(capture):
-            for row, at, time in pair(self._opens, first, rows, capture.format in WAVEFORMS):
+            for row, at, time in pair(self._opens, first, rows, sure):
                 capture.troubles.add(
                     UNANSWERED, f"read with tag {int(rows['tag'][row]):02X}h", time_ps=time,
                     offset=int(rows["source_offset"][row]) if at < first else int(rows["source_offset"][at - first]),
