@@ -30,10 +30,12 @@ SAMPLE = "samples/captures/nvme_hmlm_full_life/nvme_hmlm_full_life.pcapng.zst"
 def check() -> str:
     """Return what checking the sample of the README prints."""
     import lmtrace
+    from lmtrace.report.text import closing
 
     with TemporaryDirectory() as folder:
-        shown = lmtrace.check(ROOT / SAMPLE, output=Path(folder) / "run.lmtrace").report()
-    return f"```text\n{shown}\nTables and reports: {SAMPLE}.lmtrace\n```\n"
+        run = lmtrace.check(ROOT / SAMPLE, output=Path(folder) / "run.lmtrace")
+        shown = "\n".join([run.report(), *closing(run, f"{SAMPLE}.lmtrace")])
+    return f"```text\n{shown}\n```\n"
 
 
 def cli() -> str:

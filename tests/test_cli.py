@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 import os
 import pty
+import shlex
 import subprocess
 import sys
 import time
@@ -170,11 +171,16 @@ def test_a_batch_ends_with_its_sum_and_may_leave_its_runs_elsewhere(faulty: Path
         (tmp_path / name).write_bytes(faulty.read_bytes())
     (tmp_path / "b.pcapng").write_text("only words")
     done = lmtrace("check", "--batch", "a.pcapng", "b.pcapng", "c.pcapng", "-o", "runs", folder=tmp_path)
-    assert done.stdout.endswith("\n3 captures: 2 broken, 1 could not be checked\n")
+    listed = done.stdout.splitlines()[-4:]
+    assert listed[0].startswith("BROKEN  a.pcapng: 8 errors, ") and listed[2].startswith("BROKEN  c.pcapng: ")
+    assert listed[1::2] == ["NOT CHECKED  b.pcapng", "3 captures: 2 broken, 1 could not be checked"]
     runs = tmp_path / "runs"
     assert sorted(one.name for one in runs.iterdir()) == ["a.pcapng.lmtrace", "c.pcapng.lmtrace"]
     done = lmtrace("check", "--batch", "a.pcapng", "c.pcapng", "--baseline", runs, "-o", "again", folder=tmp_path)
-    assert done.returncode == 0 and done.stdout.endswith("\n2 captures: 2 held\n")
+    assert done.returncode == 0
+    assert [one.split(";")[0] for one in done.stdout.splitlines()] == [
+        "HELD  a.pcapng: 22 waived", "HELD  c.pcapng: 22 waived", "2 captures: 2 held",
+    ]  # fmt: skip
 
 
 def test_what_a_baseline_knows_does_not_fail_and_what_is_new_does(faulty: Path, tmp_path: Path) -> None:
@@ -248,6 +254,7 @@ def test_a_private_rule_that_fails_is_named_with_its_line(plain: Path, tmp_path:
 
 
 def test_version_and_help() -> None:
+    assert "..." not in lmtrace("--help").stdout.split("Commands:")[1], "what a command does is cut off"
     assert lmtrace("--version").stdout == "lmtrace 0.1.0\n"
     done = lmtrace("--help")
     assert done.returncode == 0
@@ -299,6 +306,46 @@ def test_rules_are_listed_and_shown() -> None:
     assert {one["severity"] for one in json.loads(lmtrace("rules", "severity=error", "--format", "json").stdout)} == {
         "error"
     }
+
+
+def test_the_report_says_how_to_go_on_with_what_the_run_was_made_with(faulty: Path, tmp_path: Path) -> None:
+    (tmp_path / "card.toml").write_text('[link.pcie0.given]\nbar0 = { "01:00.0" = 0xfe600000 }\n')
+    (tmp_path / "house").mkdir()
+    rule = RULE.format(severity="error", kind=": Suspend", dudmq="0", does="field('DUDMQ')")
+    (tmp_path / "house" / "rules.py").write_text(rule)
+    done = lmtrace(
+        "check", faulty, "-o", "my run", "--binding", "card.toml", "--framing", "raw", "--rules", "house/", "--select",
+        "HOUSE", "--to", "21s", folder=tmp_path,
+    )  # fmt: skip
+    closing = done.stdout.splitlines()[-5:]
+    assert closing[1].strip() == "lmtrace rules HOUSE-n1 --rules house"
+    assert closing[2].strip().startswith("lmtrace log 'my run' --controller 0 --from 20.8")
+    assert closing[3:] == ["", "Tables and reports: my run"]
+    assert "1 rule asked, by --select HOUSE, judged to 21s" in done.stdout
+    assert "The house wants it." in done.stdout
+    page = (tmp_path / "my run" / "report.html").read_text("utf-8")
+    again = "lmtrace check faulty.pcapng --select HOUSE-n1 --binding card.toml --framing raw --rules house --to 21s"
+    assert again in page and str(tmp_path) not in page
+    words = shlex.split(again)[1:]
+    words[1] = str(faulty)
+    assert lmtrace(*words, "-o", "again", folder=tmp_path).returncode == 1
+    (log,) = (line.strip() for line in done.stdout.splitlines() if line.startswith("  lmtrace log "))
+    assert "Suspend" in lmtrace(*shlex.split(log)[1:], folder=tmp_path).stdout
+
+
+def test_a_log_that_shows_nothing_says_so(tmp_path: Path) -> None:
+    done = lmtrace("log", make_run(tmp_path / "made.lmtrace").folder, "--controller", "77")
+    assert (done.returncode, done.stdout) == (0, "")
+    assert done.stderr.startswith("lmtrace: no event of the log fits; ")
+
+
+def test_a_compressed_capture_that_is_cut_is_not_called_empty(tmp_path: Path) -> None:
+    (file,) = synth("plain-io", tmp_path / "whole.pcapng.zst")
+    cut = tmp_path / "cut.pcapng.zst"
+    cut.write_bytes(file.read_bytes()[:60])
+    done = lmtrace("check", cut)
+    assert done.returncode == 2
+    assert done.stderr == f"lmtrace: nothing of {cut} can be unpacked: the last frame is cut; copy the capture again\n"
 
 
 def test_log_is_filtered_by_the_options(tmp_path: Path) -> None:

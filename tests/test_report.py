@@ -283,7 +283,7 @@ def test_the_page_leads_from_what_broke_to_the_evidence_and_to_the_log(tmp_path:
     assert len(re.findall(r' id="', shown)) == len(marks), "every mark stands once"
     for words in (
         "lmtrace rules HMLM-5.1.16.1.1-n6", "lmtrace check made.vcd --select HMLM-5.1.16.1.1-n6",
-        "lmtrace log made.vcd --controller 1 --from 4us --to 12.345678us", "TLP 7<",
+        "lmtrace log . --controller 1 --from 4us --to 12.345678us", "TLP 7<",
     ):  # fmt: skip
         assert words in shown
     assert shown.count('<tr class="here">') == 3

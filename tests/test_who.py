@@ -30,10 +30,11 @@ def section(lines: list[str], title: str) -> list[str]:
 
 def test_a_doorbell_rung_while_its_controller_is_suspended(run: Run) -> None:
     lines = list(who_lines(run, parse_address("FE605008h"), parse_time("20.895842s")))
-    (owner,) = section(lines, "Owner")
-    assert owner.startswith("  doorbells of 01:00.1  FE605000h..FE605FFFh  offset 8h of 4 KiB")
+    owner = section(lines, "Owner")
+    assert owner[0].startswith("  doorbells of 01:00.1  FE605000h..FE605FFFh  offset 8h of 4 KiB")
     touched = section(lines, "Touched by")
     assert touched[0].startswith("  18 TLPs")
+    assert max(map(len, lines)) <= 80
     assert sum("  host  MWr FE605008h 4 B  sq_doorbell" in one for one in touched) == 18
     assert "for controller 1, SQ 1, CID 62 Write -> Successful Completion" in touched[2]
 

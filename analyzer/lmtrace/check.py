@@ -14,7 +14,7 @@ from lmtrace.baseline import baseline as load_baseline
 from lmtrace.bindings import Binding
 from lmtrace.config import Config
 from lmtrace.errors import ConfigError, UsageError
-from lmtrace.inputs import STANDARD_INPUT, STANDARD_INPUT_NAME, Paths, as_given, expand, named, spooled
+from lmtrace.inputs import STANDARD_INPUT, STANDARD_INPUT_NAME, Paths, as_given, expand, is_spooled, named, spooled
 from lmtrace.limits import Options
 from lmtrace.marks import mark_inferred
 from lmtrace.run import Run, open_run
@@ -102,6 +102,9 @@ def prepared(
     said = Settings(
         strict=strict, select=select, ignore=ignore, profile=profile, first_ps=window[0],
         last_ps=window[1], config=settings.source, waivers=waivers, expired=expired, baseline=known,
+        options=_said(
+            config=config, binding=binding, rules=rules, framing=framing, columns=columns, offset=offset
+        ),
     )  # fmt: skip
     return Plan(
         files, _target(files, output),
@@ -150,7 +153,8 @@ def decode(
     target = _target(files, output)
     with Store(target) as store, spooled(files, target) as places:
         seen = _decode(store, places, how)
-        return _finish(store, seen, Settings(judged=False, config=settings.source), progress)
+        options = _said(config=config, binding=binding, framing=framing, columns=columns)
+        return _finish(store, seen, Settings(judged=False, config=settings.source, options=options), progress)
 
 
 def find_interfaces(path: str | Path, *, framing: str | None = None, columns: str | None = None) -> str:
@@ -165,6 +169,17 @@ def find_interfaces(path: str | Path, *, framing: str | None = None, columns: st
         return form.find(Request(file, None, Troubles(file.name), None, layouts.get(form.layout), as_given(file)))
 
 
+def _said(
+    *, config: str | Path | Config | None, binding: str | Path | Binding | None, rules: str | Path | None = None,
+    framing: str | None = None, columns: str | None = None, offset: str | None = None,
+) -> dict[str, str]:  # fmt: skip
+    """Return what the user said of reading and rules, by option: of files and folders their names."""
+    places = {"config": config, "binding": binding, "rules": rules}
+    found = {name: Path(one).absolute().name for name, one in places.items() if isinstance(one, str | Path)}
+    words = {"framing": framing, "columns": columns, "offset": offset}
+    return found | {name: text for name, text in words.items() if text is not None}
+
+
 def _layouts(framing: str | None, columns: str | None) -> dict[str, str]:
     """Return what the user says of how TLPs lie in files, by the name of the option."""
     given = {"framing": framing, "columns": columns}
@@ -174,7 +189,9 @@ def _layouts(framing: str | None, columns: str | None) -> dict[str, str]:
 def _forms(files: Mapping[str, Path], layouts: Mapping[str, str], binding: Binding | None) -> dict[str, Format]:
     """Return the format of each capture. Raises UsageError for a layout that none of them takes."""
     wanted = {*layouts, "framing"} if binding and binding.framing else set(layouts)
-    found = {name: format_of(file, wanted) for name, file in files.items()}
+    found = {
+        name: format_of(file, wanted, "standard input" if is_spooled(file) else "") for name, file in files.items()
+    }
     for option in layouts:
         if all(form.layout != option for form in found.values()):
             kinds = ", ".join(f"{name} is {form.name}" for name, form in found.items())

@@ -113,10 +113,13 @@ def _cut_zstandard(path: Path) -> str | None:
     return "the last frame is cut" if at > size else None
 
 
-def head(path: Path, size: int) -> bytes:
-    """Return up to ``size`` uncompressed bytes from the start of a capture, fewer when it is shorter or cut."""
+def head(path: Path, size: int, damage: Callable[[int, str], None] | None = None) -> bytes:
+    """Return up to ``size`` uncompressed bytes from the start of a capture, fewer when it is shorter or cut.
+
+    ``damage`` is told of what ends it early, as by `blocks`.
+    """
     data = b""
-    for block in blocks(path, size):
+    for block in blocks(path, size, damage=damage):
         data += block
         if len(data) >= size:
             break

@@ -121,7 +121,12 @@ def spooling(files: Mapping[str, Path], beside: Path) -> Iterator[tuple[dict[str
 
 def as_given(file: Path) -> str:
     """Return how a user names a file that `spooled` gave."""
-    return str(STANDARD_INPUT) if file.parent.name.startswith(_SPOOL) else str(file)
+    return str(STANDARD_INPUT) if is_spooled(file) else str(file)
+
+
+def is_spooled(file: Path) -> bool:
+    """Whether a file is the copy of standard input."""
+    return file.parent.name.startswith(_SPOOL)
 
 
 def _copy(file: BinaryIO) -> None:

@@ -291,6 +291,7 @@ class Replay:
         return {
             "rule": rule.id, "name": rule.name, "severity": tally.severity or rule.severity, "outcome": outcome,
             "held": tally.held, "broken": tally.broken, "not_observable": tally.not_observable, "reason": reason,
+            "text": rule.text, "why": " ".join(rule.why.split()),
         }  # fmt: skip
 
 

@@ -362,7 +362,8 @@ def _matching(pool: list[Rule], every: list[Rule], words: str) -> list[Rule]:
         if not hits:
             known = [one.id for one in every] + sorted({name for one in every for name in one.profiles})
             near = get_close_matches(word, known, 3, 0.5)
-            raise UsageError(f"no rule or profile {word!r}" + (f"; nearest: {', '.join(near)}" if near else ""))
+            hint = f"nearest: {', '.join(near)}" if near else "lmtrace rules lists the rules"
+            raise UsageError(f"no rule or profile {word!r}; {hint}")
         found.update(one.id for one in hits)
     return [one for one in pool if one.id in found]
 

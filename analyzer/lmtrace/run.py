@@ -62,8 +62,8 @@ class Run:
         """Return a table as a DataFrame, read when it is first asked for."""
         if name.startswith("_") or name not in TABLES:
             near = get_close_matches(name, TABLES, 1)
-            words = f"did you mean {near[0]!r}? " if near else ""
-            raise AttributeError(f"a run has no table {name!r}; {words}there are: {', '.join(TABLES)}")
+            words = f"did you mean {near[0]!r}?" if near else f"there are: {', '.join(TABLES)}"
+            raise AttributeError(f"a run has no table {name!r}; {words}")
         if name not in self._frames:
             import pandas as pd
 

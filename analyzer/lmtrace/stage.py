@@ -238,23 +238,29 @@ def decoder(name: str, *, takes: tuple[str, ...], gives: tuple[str, ...]) -> Cal
     return add
 
 
-def format_of(path: Path, layouts: Collection[str] = ()) -> Format:
+def format_of(path: Path, layouts: Collection[str] = (), said: str = "") -> Format:
     """Return the format of a capture by its first bytes, looking through gzip and Zstandard.
 
     ``layouts`` names the options that the user gave about files, as ``framing``; a format that takes one of them goes
-    before those that do not. Raises CaptureError when the file cannot be read or no format knows it.
+    before those that do not. ``said`` is how messages name the capture.
+
+    Raises CaptureError when the file cannot be read or no format knows it.
     """
     from lmtrace.compressed import head
 
     load_packs("lmtrace.decoders")
-    first = head(path, HEAD_BYTES)
+    said = said or str(path)
+    damage: list[str] = []
+    first = head(path, HEAD_BYTES, lambda at, reason: damage.append(reason))
+    if not first and damage:
+        raise CaptureError(f"nothing of {said} can be unpacked: {damage[0]}; copy the capture again")
     if not first:
-        raise CaptureError(f"{path.name} is empty")
+        raise CaptureError(f"{said} is empty")
     claims = [(int(entry.matches(first)), entry) for entry in formats()]
     claims = [claim for claim in claims if claim[0]]
     if not claims:
         known = ", ".join(sorted({suffix for one in _formats.values() for suffix in one.suffixes}))
-        raise CaptureError(f"{path.name} is no capture lmtrace can read; it reads {known}, plain, .gz or .zst")
+        raise CaptureError(f"{said} is no capture lmtrace can read; it reads {known}, plain, .gz or .zst")
     taking = [claim for claim in claims if claim[1].layout in layouts]
     return max(taking or claims, key=lambda claim: claim[0])[1]
 

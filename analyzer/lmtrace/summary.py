@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib.metadata import version
 from typing import Any
@@ -29,8 +29,9 @@ KEYS = {
     "version": "Version of lmtrace.",
     "verdict": "`held`, `broken` or `nothing judged`.",
     "settings": (
-        "What was asked for: `judged`, `strict`, `select`, `ignore`, `profile`, `from_ps`, `to_ps`, and "
-        "`config`, the name of the configuration file."
+        "What was asked for: `judged`, `strict`, `select`, `ignore`, `profile`, `from_ps`, `to_ps`, `config`, the "
+        "name of the configuration file, and `options`: how the captures were read and which rules were added, by "
+        "the options of the command line, with the names of files and not their places."
     ),
     "captures": (
         "For each its `file`, `format`, `duration_ps`, `tlps` (of a network: of what `unit` names), "
@@ -70,6 +71,8 @@ class Settings:
     first_ps: int | None = None
     last_ps: int | None = None
     config: str = ""
+    options: Mapping[str, str] = field(default_factory=dict)
+    """What else was said on the command line, by option; of files their names, as a run tells no path."""
     baseline: Baseline = field(default_factory=Baseline)
     waivers: Sequence[Waiver] = ()
     expired: Sequence[Waiver] = ()
@@ -103,7 +106,7 @@ def summary(store: Store, seen: Seen, settings: Settings) -> dict[str, Any]:
         "settings": {
             "judged": settings.judged, "strict": settings.strict, "select": settings.select,
             "ignore": settings.ignore, "profile": settings.profile, "from_ps": settings.first_ps,
-            "to_ps": settings.last_ps, "config": settings.config,
+            "to_ps": settings.last_ps, "config": settings.config, "options": dict(settings.options),
         },
         "captures": [
             {

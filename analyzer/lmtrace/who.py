@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 
 MOST_TOUCHES = 20
 """TLPs that are shown of one capture: those nearest to the time, or the first and the last."""
+WIDTH = 80
 _LONGEST = 4096
 """Bytes of the longest request."""
 _REACH = ("id", "time_ps", "kind", "address", "length_dw", "first_be", "last_be")
@@ -56,9 +58,9 @@ def _owners(run: Run, capture: str, address: int, at_ps: int | None, buffers: li
     found = [one for one in rows if one["start"] <= address < one["end"]]
     for one in found:
         inside = f"offset {address - one['start']:X}h of {size(one['end'] - one['start'])}"
-        yield f"  {clean(one['owner'])}  {_span(one)}  {inside}, {_life(one)}{_learnt(one)}"
+        yield from _wrapped(f"  {clean(one['owner'])}  {_span(one)}  {inside}, {_life(one)}{_learnt(one)}")
     for text in dict.fromkeys(buffers):
-        yield f"  {text}"
+        yield from _wrapped(f"  {text}")
     if found or buffers:
         return
     yield "  no region that lmtrace knows" + ("" if at_ps is None else " at that time")
@@ -67,8 +69,8 @@ def _owners(run: Run, capture: str, address: int, at_ps: int | None, buffers: li
         one = min(near, key=lambda row: _distance(row, address))
         side = "behind" if address >= one["end"] else "before"
         away = size(_distance(one, address))
-        yield f"  nearest of {bdf_text(function)} on {clean(link)}, with the address {away} {side} it:"
-        yield f"    {clean(one['owner'])}  {_span(one)}"
+        yield from _wrapped(f"  nearest of {bdf_text(function)} on {clean(link)}, with the address {away} {side} it:")
+        yield from _wrapped(f"    {clean(one['owner'])}  {_span(one)}")
 
 
 def _named(run: Run, capture: str, address: int, at_ps: int) -> Iterator[str]:
@@ -79,6 +81,11 @@ def _named(run: Run, capture: str, address: int, at_ps: int) -> Iterator[str]:
         for kind, start, end in holdings.named(one, pages):
             if start <= address < end:
                 yield f"{holdings.kind_words(kind)} of {_command(one)}"
+
+
+def _wrapped(text: str, indent: int = 4) -> list[str]:
+    """Return a line as lines that fit a terminal; what goes on is indented."""
+    return textwrap.wrap(text, WIDTH, subsequent_indent=" " * indent, break_on_hyphens=False, drop_whitespace=True)
 
 
 class _Line(NamedTuple):
@@ -112,14 +119,18 @@ def _touches(run: Run, capture: str, address: int, at_ps: int | None) -> Iterato
         before = row["id"]
         sender = "host" if row["direction"] == "downstream" else bdf_text(row["requester_id"])
         moved = f"{row['kind']} {row['address']:X}h {size(4 * row['length_dw'])}"
-        yield _Line(f"  {exact(row['time_ps']):>18}  TLP {row['id']}  {sender}  {moved}  {row['role']}".rstrip())
+        line = f"  {exact(row['time_ps']):>18}  TLP {row['id']}  {sender}  {moved}  {row['role']}"
+        yield from (_Line(part) for part in _wrapped(line.rstrip(), 20))
         for one in commands.get(row["id"], ()):
             words, buffer = _command(one), ""
             if at_ps is not None and row["role"] in _BUFFERS and _outstanding(one, at_ps):
                 buffer = f"{holdings.kind_words(row['role'])} of {words}"
-            yield _Line(f"  {'':>8}  for {words}", buffer)
+            first, *more = _wrapped(f"  {'':>8}  for {words}", 16)
+            yield _Line(first, buffer)
+            yield from (_Line(part) for part in more)
         if row["id"] not in commands and row["owner"] is not None:
-            yield _Line(f"  {'':>18}  {'near' if row['role'] == 'unrelated' else 'of'} {clean(row['owner'])}")
+            near = "near" if row["role"] == "unrelated" else "of"
+            yield from (_Line(part) for part in _wrapped(f"  {'':>18}  {near} {clean(row['owner'])}", 20))
 
 
 def _requests(run: Run, capture: str, address: int) -> tuple[np.ndarray, np.ndarray]:

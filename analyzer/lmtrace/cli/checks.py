@@ -26,7 +26,7 @@ from lmtrace.cli.options import (
     Payload,
 )  # fmt: skip
 from lmtrace.cli.root import app
-from lmtrace.cli.terminal import ProgressBar, complain, print_lines, print_report, say
+from lmtrace.cli.terminal import ProgressBar, complain, paint, print_lines, print_report, say
 from lmtrace.errors import LmtraceError, UsageError
 
 if TYPE_CHECKING:
@@ -81,19 +81,21 @@ def check(
     """Decode captures, judge them, leave tables and reports.
 
     Several captures are one investigation, as the two ends of a migration; with --batch each is one of its own, and -o
-    names the folder for their runs.
+    names the folder for their runs. Of a batch those that hold are told in a line each.
 
     Example: lmtrace check capture.vcd.zst
     """
     from lmtrace.check import carried_out, prepared
     from lmtrace.inputs import expand, named
+    from lmtrace.report.text import batch_line
+    from lmtrace.report.words import clean
     from lmtrace.units import count
 
     files = expand(captures)
     if follow and batch:
         raise UsageError("--follow takes one capture, --batch is for several")
     names = {file: name for name, file in named(files).items()} if batch else {}
-    status, left = 0, Counter[str]()
+    status, left, failed = 0, Counter[str](), list[str]()
     for group in [[one] for one in files] if batch else [files]:
         place = output / f"{names[group[0]]}.lmtrace" if batch and output is not None and len(files) > 1 else output
         try:
@@ -111,14 +113,22 @@ def check(
             complain(error)
             status = 2
             left["could not be checked"] += 1
+            failed.append(f"NOT CHECKED  {clean(group[0])}")
             continue
         left[run.verdict] += 1
-        print_report(run, format.value)
-        if batch and format is ListFormat.TEXT:
-            say("")
+        if batch and format is ListFormat.TEXT and run.verdict == "held":
+            say(batch_line(run, str(group[0]), paint()))
+        else:
+            print_report(run, format.value)
+            failed.append(batch_line(run, str(group[0]), paint()))
+            if batch and format is ListFormat.TEXT:
+                say("")
         found = 0 if exit_zero and run.exit_status == 1 else run.exit_status
         status = max(status, found)
     if batch and format is ListFormat.TEXT:
+        if failed:
+            say("")
+        print_lines(failed)
         say(f"{count(len(files), 'capture')}: {', '.join(f'{number:,} {what}' for what, number in left.items())}")
     raise typer.Exit(status)
 
@@ -170,7 +180,9 @@ def tlps_() -> None:
 
 @tlps.command()
 def schema() -> None:
-    """Show which columns a Parquet, CSV or JSON lines file of TLPs needs, with an example.
+    """Show which columns a file of TLPs needs, with an example.
+
+    Such a file is Parquet, CSV or JSON lines.
 
     Example: lmtrace tlps schema
     """

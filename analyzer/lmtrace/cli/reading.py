@@ -15,7 +15,7 @@ from lmtrace.cli.options import (
     ShowFormat,
 )
 from lmtrace.cli.root import app
-from lmtrace.cli.terminal import paint, parsed_time, print_lines, say
+from lmtrace.cli.terminal import paint, parsed_time, print_lines, remark, say
 from lmtrace.errors import UsageError
 
 
@@ -36,7 +36,8 @@ def log(
     from lmtrace.run import open_run
 
     chosen = Filter(queue, controller, cid, parsed_time(first), parsed_time(last))
-    print_lines(lines(open_run(run), chosen))
+    if not print_lines(lines(open_run(run), chosen)):
+        remark("no event of the log fits; lmtrace state shows the controllers and queues of a moment")
 
 
 def _topics(incomplete: str) -> list[tuple[str, str]]:
@@ -72,9 +73,10 @@ def show(
     limit: Annotated[int | None, typer.Option(metavar="N", min=1, help="Rows at most.", show_default=False)] = None,
     format: Annotated[ShowFormat, typer.Option(help="What to print.")] = ShowFormat.TEXT,
 ) -> None:
-    """Show decoded structures of a run, field by field; or packets of a network capture as tshark dissects them.
+    """Show decoded structures of a run, or packets of its capture.
 
-    ``packets`` with --transaction shows those of a command, --packet those of a number.
+    Structures are shown field by field, packets of a network capture as tshark dissects them: ``packets`` with
+    --transaction those of a command, --packet those of a number.
 
     Example: lmtrace show capture.vcd.lmtrace controller-state --diff
     """
@@ -107,7 +109,9 @@ def who(
         str | None, typer.Option(metavar="TIME", help="When, with its unit: 1.5us.", show_default=False)
     ] = None,
 ) -> None:
-    """Say who owned an address, who touched it, and on behalf of which command.
+    """Say whose an address is, and who touched it.
+
+    That is the region or the buffer that holds it, and each TLP with the command on whose behalf it was sent.
 
     Example: lmtrace who capture.vcd.lmtrace FE001008h --at 1.5ms
     """
@@ -127,7 +131,9 @@ def state(
     run: RunFolder,
     at: Annotated[str, typer.Option(metavar="TIME", help="When, with its unit: 1.5us.", show_default=False)],
 ) -> None:
-    """Print controllers, queues, outstanding commands and regions as of a moment.
+    """Print controllers, queues and memory as of a moment.
+
+    With the commands that were outstanding, and the buffers that they name.
 
     Example: lmtrace state capture.vcd.lmtrace --at 1.5ms
     """

@@ -63,18 +63,28 @@ def paint() -> Callable[[str, str], str]:
     return text.coloured if _colour() else text.plain
 
 
-def print_lines(lines: Iterable[str]) -> None:
-    """Print lines until nobody reads them any more."""
+def print_lines(lines: Iterable[str]) -> int:
+    """Print lines until nobody reads them any more; return how many there were."""
+    told = 0
     for line in lines:
         if not say(line):
             break
+        told += 1
+    return told
+
+
+def remark(text: str) -> None:
+    """Say on stderr what is no error."""
+    print(f"lmtrace: {text}", file=sys.stderr)
 
 
 def print_report(run: Run, format: str) -> None:
     """Print a run's report, and after a text where the rest of it lies."""
     say(run.report(format, colour=format == "text" and _colour()), end="")
     if format == "text":
-        say(f"\nTables and reports: {run.folder}")
+        from lmtrace.report.text import closing
+
+        print_lines(["", *closing(run, str(run.folder))])
 
 
 class ProgressBar:

@@ -48,12 +48,6 @@ class Finding:
             about.append(tlp_words(self.tlp))
         return ", ".join(about) or f"link {self.row['link']}"
 
-    def span(self) -> tuple[int, int]:
-        """From when to when the log tells of it: the life of its command, else the moment itself."""
-        row: Mapping[str, Any] = self.command or {}
-        times = [row[name] for name in ("sq_doorbell_ps", "fetch_ps", "cqe_ps", "cq_doorbell_ps") if row.get(name)]
-        return min([*times, self.row["time_ps"]]), max([*times, self.row["time_ps"]])
-
 
 @dataclass(slots=True)
 class Group:
@@ -122,7 +116,9 @@ def gather(run: Run, evidence: bool = False) -> Content:
 
 def _groups(violations: list[Row], outcomes: list[Row]) -> tuple[list[Group], int]:
     """Return the violations by rule, severity and waiver, worst first, and the number of groups left out."""
-    texts = _rule_texts() if violations else {}
+    texts = {one["rule"]: (one["text"], one["why"] or "") for one in outcomes if one.get("text")}
+    if any(row["rule"] not in texts for row in violations):
+        texts = _rule_texts() | texts
     unlisted = Counter({one["rule"]: one["broken"] for one in outcomes})
     groups: dict[tuple[str, str, str | None], Group] = {}
     for row in violations:
@@ -144,7 +140,7 @@ def _groups(violations: list[Row], outcomes: list[Row]) -> tuple[list[Group], in
 
 
 def _rule_texts() -> dict[str, tuple[str, str]]:
-    """Return what each rule wants, and why."""
+    """Return what each rule wants, and why, for runs that do not tell it."""
     from lmtrace.rule import rules
 
     return {one.id: (one.text, " ".join(one.why.split())) for one in rules()}

@@ -8,17 +8,18 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from shlex import quote
 from typing import Any
 
 from lmtrace import describe
-from lmtrace.report.content import Content, Finding, Group, gather, waiver_lines
+from lmtrace.report import again
+from lmtrace.report.content import Finding, gather, waiver_lines
 from lmtrace.report.numbers import BLACKOUT, blackout_words, detail_lines, migration_route, several_lines
 from lmtrace.report.phases import Chart, blackouts, charts
 from lmtrace.report.structures import sections
 from lmtrace.report.timeline import Step, pictures
 from lmtrace.report.words import (
     PARTIES,
+    asked_words,
     capture_line,
     clean,
     headline,
@@ -38,8 +39,6 @@ from lmtrace.units import count, exact, short, size
 MOST_LISTED = 200
 MOST_LINES = 5
 MOST_MIGRATIONS = 100
-AROUND_PS = 50_000_000
-"""How much before and after a violation without a command the log is asked for."""
 PAYLOAD_SHOWN = 16
 
 
@@ -51,7 +50,7 @@ def render(run: Run) -> str:
     queues = run.table("queues").to_pylist()
     verdict, _, rest = headline(summary).partition(": ")
     page: str = _template().render(
-        run=run, summary=summary, content=content, verdict=verdict, rest=rest or verdict,
+        run=run, summary=summary, content=content, verdict=verdict, rest=rest or verdict, asked=asked_words(summary),
         captures=summary["captures"], several=content.several,
         pictures=pictures(run.table("migration_steps").to_pylist(), content.several),
         lines=several_lines(summary["migrations"], 0, MOST_LINES), migrations=Migrations.of(summary),
@@ -60,8 +59,7 @@ def render(run: Run) -> str:
         controllers=controllers[:MOST_LISTED], controllers_in_all=len(controllers),
         queues=queues[:MOST_LISTED], queues_in_all=len(queues), waiver_lines=waiver_lines(summary),
         parties=PARTIES, listed=listed_words(content.listed) if content.listed else "",
-        leftover_title=leftover_title(summary), colour=_colour(summary), rule_commands=_rule_commands,
-        log_command=_log_command,
+        leftover_title=leftover_title(summary), colour=_colour(summary), again=again,
     )  # fmt: skip
     return page
 
@@ -122,22 +120,6 @@ def _colour(summary: Mapping[str, Any]) -> str:
         return "plain"
     verdict = summary["verdict"].split(" ")[0]
     return "warned" if verdict == "held" and summary["counts"]["violations"]["warning"] else str(verdict)
-
-
-def _rule_commands(content: Content, group: Group) -> list[str]:
-    """Return what to type to read the rule's page, and to judge that rule alone again."""
-    files = " ".join(quote(clean(one["file"])) for one in content.summary["captures"])
-    return [f"lmtrace rules {group.rule}", f"lmtrace check {files} --select {group.rule}"]
-
-
-def _log_command(finding: Finding) -> str:
-    """Return what to type to read the log around a violation."""
-    row = finding.row
-    first, last = finding.span()
-    if finding.command is None:
-        first, last = max(0, first - AROUND_PS), last + AROUND_PS
-    whose = "" if row["controller"] is None else f" --controller {row['controller']}"
-    return f"lmtrace log {quote(clean(row['capture']))}{whose} --from {exact(first)} --to {exact(last)}"
 
 
 def _by_outcome(outcomes: list[dict[str, Any]]) -> dict[str, list[dict[str, Any]]]:

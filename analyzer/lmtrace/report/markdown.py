@@ -9,6 +9,7 @@ from lmtrace.report.content import Content, Group, gather, waiver_lines
 from lmtrace.report.numbers import several_lines
 from lmtrace.report.words import (
     PARTIES,
+    asked_words,
     capture_line,
     clean,
     headline,
@@ -52,6 +53,8 @@ def _lines(run: Run, content: Content) -> Iterator[str]:
     yield f"# {verdict.capitalize()}: {code(run.title)}"
     yield ""
     yield f"{rest or verdict}."
+    if asked := asked_words(summary):
+        yield f"{escape(asked[0].upper() + asked[1:])}."
     yield ""
     for one in summary["captures"]:
         yield f"- {code(one['file'])}: {escape(capture_line(one))}"

@@ -6,10 +6,12 @@ import textwrap
 from collections.abc import Callable, Iterator
 from typing import Any
 
+from lmtrace.report import again
 from lmtrace.report.content import Content, Group, gather, waiver_lines
 from lmtrace.report.numbers import several_lines
 from lmtrace.report.words import (
     PARTIES,
+    asked_words,
     capture_line,
     clean,
     headline,
@@ -52,6 +54,24 @@ def render(run: Run, paint: Paint = plain) -> str:
     return "\n".join(_lines(run, content, paint)) + "\n"
 
 
+def batch_line(run: Run, capture: str, paint: Paint = plain) -> str:
+    """Return the verdict on a capture and what it rests on, for a list of captures."""
+    verdict, _, rest = headline(run.summary).partition(": ")
+    return f"{paint(verdict.upper(), run.verdict)}  {clean(capture)}: {rest}"
+
+
+def closing(run: Run, place: str) -> Iterator[str]:
+    """Yield what follows a report on a terminal: how to go on with the worst violation, and where the rest lies."""
+    worst = next((one for one in run.summary["violations"] if one["waived"] is None), None)
+    if worst is not None:
+        commands = run.table("transactions", again.LIFE, [("id", "==", worst["transaction_id"])]).to_pylist()
+        yield "To look closer, as at the first"
+        yield f"  {again.page(run.summary, worst['rule'])}"
+        yield f"  {again.log(place, worst, next(iter(commands), None))}"
+        yield ""
+    yield f"Tables and reports: {place}"
+
+
 def live_line(what: str, row: dict[str, Any]) -> str:
     """Return one line of a violation, found or withdrawn, of a capture that still grows."""
     controller = f" controller {row['controller']}" if row["controller"] is not None else ""
@@ -68,6 +88,7 @@ def _lines(run: Run, content: Content, paint: Paint) -> Iterator[str]:
     yield paint(verdict.upper(), run.verdict) + first[len(verdict) :]
     yield from more_lines
     yield from _wrapped(rest or verdict, "")
+    yield from _wrapped(clean(asked_words(summary)), "")
     for one in summary["captures"]:
         name = f"{clean(one['file'])}: " if content.several else ""
         yield from _wrapped(clean(name + capture_line(one)), "")

@@ -38,6 +38,17 @@ def headline(summary: Mapping[str, Any]) -> str:
     return f"{verdict}: {', '.join(found)}; {rest}" if found else f"{verdict}: no violation; {rest}"
 
 
+def asked_words(summary: Mapping[str, Any]) -> str:
+    """Return which rules were asked, and about which time, where not all of them were; else nothing."""
+    asked = summary["settings"]
+    said = [f"--{name} {asked[name]}" for name in ("select", "ignore", "profile") if asked[name]]
+    rules = count(sum(summary["counts"]["outcomes"].values()), "rule")
+    parts = [f"{rules} asked, by {' '.join(said)}"] if said else []
+    times = {"from": asked["from_ps"], "to": asked["to_ps"]}
+    window = " ".join(f"{word} {exact(ps)}" for word, ps in times.items() if ps is not None)
+    return ", ".join([*parts, f"judged {window}"] if window else parts)
+
+
 def outcome_lines(summary: Mapping[str, Any], answers: Mapping[str, int]) -> list[tuple[str, str]]:
     """Return (outcome, what it says) for each kind of outcome."""
     number = summary["counts"]["outcomes"]

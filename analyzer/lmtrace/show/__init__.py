@@ -79,7 +79,7 @@ def text(sheets: Iterator[Sheet], paint: Paint) -> Iterator[str]:
             yield ""
         yield from sheet.lines(paint)
     if not number:
-        yield "nothing of this kind is in the run"
+        yield "nothing in the run is of this kind and fits the options"
 
 
 def as_json(what: str, sheets: Iterator[Sheet]) -> str:

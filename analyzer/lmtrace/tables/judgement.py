@@ -39,6 +39,8 @@ held uint64 Times it held.
 broken uint64 Times it was broken.
 not_observable uint64 Times the evidence was not in the capture.
 reason str Why it could not be judged.
+text str What the rule wants.
+why str Why it wants that.
 """,
 )
 
