@@ -192,13 +192,14 @@ class Fabrics:
         )  # fmt: skip
         if command.sure:
             moved = command.moved_in if command.moves == 2 else command.moved_out
-            if command.expected is not None and command.moves in (1, 2):
+            asked = command.asked_out if command.moves == 1 else 0  # what was asked for and not seen may not be recorded
+            if command.expected is not None and command.moves in (1, 2) and moved >= asked:
                 self.note(bytes_left=max(min(command.expected, command.length) - moved, 0))
             if command.moves == 2 and command.moved_in:
                 self.note(last_seen=command.last_seen)
             if command.moves == 1 and command.damaged:
                 self.note(data_damaged=True)
-        if connection.fatal is not None and command.tlp > connection.fatal:
+        if connection.fatal is not None and command.tlp >= connection.fatal:
             self.note(after=records.AFTER_FATAL)
         self.complete(command, row, cqe, records.COMPLETED)
         self.output.child(command, RESPONSE, row, 0, row.size, row.tlp)

@@ -59,6 +59,7 @@ class RdmaMessages:
         command = self._owner(connection, row)
         if command is not None:
             command.last_tlp = row.tlp
+            command.asked_out += int.from_bytes(row.body[12:16], "big")
 
     def _read(self, connection: Connection, row: Row) -> None:
         command = self._owner(connection, row)

@@ -29,7 +29,7 @@ from lmtrace.spec.fabrics import (
     Cm,
     Fctype,
 )
-from lmtrace.spec.nvme import SQE_SIZE
+from lmtrace.spec.nvme import CQE_SIZE, SQE_SIZE
 from lmtrace.stage import PduFlag, Request
 from lmtrace.trouble import declare
 from lmtrace_decoders.fabrics.batch import Batch, Place
@@ -55,8 +55,8 @@ WITH_RETH = frozenset((Bth.WRITE_FIRST, Bth.WRITE_ONLY, Bth.WRITE_ONLY_IMM, Bth.
 WITH_IMM = frozenset((Bth.SEND_LAST_IMM, Bth.SEND_ONLY_IMM, Bth.WRITE_LAST_IMM, Bth.WRITE_ONLY_IMM))
 WITH_IETH = frozenset((Bth.SEND_LAST_INV, Bth.SEND_ONLY_INV))
 
-Waiting = tuple[int, bytes, bool, Place]
-"""Opcode, what follows the base header, whether it was recorded whole, where."""
+Waiting = tuple[int, bytes, int, Place]
+"""Opcode, what was recorded of what follows the base header, how many bytes of that were not, where."""
 
 
 @dataclass(slots=True)
@@ -66,6 +66,7 @@ class Message:
     first: Place
     reth: bytes = b""
     data: bytearray = field(default_factory=bytearray)
+    """As far as its packets were recorded one after another, from its first byte on."""
     size: int = 0
     whole: bool = True
 
@@ -115,12 +116,15 @@ class QueuePair:
         """Whether data are kept: those of the admin queue, and the Connect of any other."""
         self._is_io = False
 
-    def packet(self, upstream: bool, opcode: int, psn: int, body: bytes, whole: bool, place: Place) -> None:
-        """Take a packet of one end; ``body`` is what follows the base header, without padding and check."""
+    def packet(self, upstream: bool, opcode: int, psn: int, body: bytes, cut: int, place: Place) -> None:
+        """Take a packet of one end; ``body`` is what follows the base header, without padding and check.
+
+        ``cut`` counts its last bytes that were not recorded.
+        """
         lane, other = self.lanes[upstream], self.lanes[not upstream]
         if opcode in RESPONSES:
             self._acknowledged(other, psn, place)
-            self._response(other, psn, opcode, body, whole, place)
+            self._response(other, psn, opcode, body, not cut, place)
             return
         if opcode in (Bth.ACKNOWLEDGE, Bth.ATOMIC_ACKNOWLEDGE):
             if body[:1] and body[0] >> 5 == 0:
@@ -132,18 +136,18 @@ class QueuePair:
         if ahead < 0:
             return
         if ahead:
-            lane.waiting.setdefault(psn, (opcode, body, whole, place))
+            lane.waiting.setdefault(psn, (opcode, body, cut, place))
             if len(lane.waiting) > MOST_WAITING:
                 self._lost(lane, place)
             return
-        self._request(lane, opcode, psn, body, whole, place)
+        self._request(lane, opcode, psn, body, cut, place)
         self._drain(lane)
 
     def _drain(self, lane: Lane) -> None:
         while lane.next is not None and lane.next in lane.waiting:
             psn = lane.next
-            opcode, body, whole, place = lane.waiting.pop(psn)
-            self._request(lane, opcode, psn, body, whole, place)
+            opcode, body, cut, place = lane.waiting.pop(psn)
+            self._request(lane, opcode, psn, body, cut, place)
 
     def _acknowledged(self, lane: Lane, psn: int, place: Place) -> None:
         """The receiver has everything up to a sequence number: what is missing of it was not recorded."""
@@ -163,7 +167,7 @@ class QueuePair:
 
     # -- requests ---------------------------------------------------------------------------------------------
 
-    def _request(self, lane: Lane, opcode: int, psn: int, body: bytes, whole: bool, place: Place) -> None:
+    def _request(self, lane: Lane, opcode: int, psn: int, body: bytes, cut: int, place: Place) -> None:
         lane.next = (psn + 1) % _TURN
         lane.latest = place
         reth = b""
@@ -182,7 +186,7 @@ class QueuePair:
         elif opcode in (Bth.COMPARE_SWAP, Bth.FETCH_ADD):
             self._batch.add(KIND["Atomic"], self.number, lane.upstream, place, place, body[:28], len(body))
         elif opcode in SENDS or opcode in WRITES:
-            self._part(lane, opcode, reth, key, body, whole, place)
+            self._part(lane, opcode, reth, key, body, cut, place)
 
     def _unseen(self, lane: Lane) -> int:
         """Return the flag that says that the other side had sent something that was not recorded."""
@@ -191,18 +195,18 @@ class QueuePair:
             return 0
         return PduFlag.UNSEEN
 
-    def _part(self, lane: Lane, opcode: int, reth: bytes, key: bytes, body: bytes, whole: bool, place: Place) -> None:
+    def _part(self, lane: Lane, opcode: int, reth: bytes, key: bytes, body: bytes, cut: int, place: Place) -> None:
         if opcode in FIRSTS:
             lane.message = Message(place, reth)
         message = lane.message
         if message is None:
             return
-        if message.size + len(body) > MOST_MESSAGE:
-            message.whole = False
-        else:
+        if message.whole and message.size + len(body) <= MOST_MESSAGE:
             message.data += body
-        message.size += len(body)
-        message.whole &= whole
+        else:
+            message.whole = False
+        message.size += len(body) + cut
+        message.whole &= not cut
         if opcode not in LASTS:
             return
         lane.message = None
@@ -221,7 +225,7 @@ class QueuePair:
         keep = (self.keep or data[:1] == b"\x7f") and len(data) <= MOST_KEPT
         kept = data if not lane.upstream and keep else data[:SQE_SIZE]
         if lane.upstream:
-            kept = data[:SQE_SIZE] + key
+            kept = data[:SQE_SIZE] + (key if len(data) >= CQE_SIZE else b"")
             self.keep &= not self._is_io
         self._batch.add(
             KIND["SendInvalidate" if key else "Send"], self.number, lane.upstream, message.first, place, kept,
@@ -333,7 +337,7 @@ class Roce:
             return
         pair, upstream = found
         end = length - ICRC_SIZE - padding
-        pair.packet(upstream, opcode, psn, data[BTH_SIZE:end], len(data) >= end, place)
+        pair.packet(upstream, opcode, psn, data[BTH_SIZE:end], max(end - max(len(data), BTH_SIZE), 0), place)
 
     def _unknown(self, key: tuple[bytes, bytes, int], data: bytes, place: Place) -> None:
         """Count a queue pair that nothing tells about, once."""

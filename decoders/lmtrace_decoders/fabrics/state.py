@@ -80,6 +80,8 @@ class Command:
     expected: int | None = None
     moved_in: int = 0
     moved_out: int = 0
+    asked_out: int = 0
+    """Bytes that the controller asked for by RDMA READ."""
     first_data_ps: int = -1
     last_data_ps: int = -1
     next_in: int = 0

@@ -44,6 +44,9 @@ MOST_KEPT = 1 << 20
 FIN, SYN, RST, ACK = 1, 2, 4, 16
 ICREQ_START = b"\x00\x00\x80\x00\x80\x00\x00\x00"
 TLS_RECORD = re.compile(rb"[\x14-\x17]\x03[\x00-\x04]")
+TLS_DATA = re.compile(rb"\x17\x03\x03[\x00-\x41]")
+ENOUGH_TLS = 3
+"""Segments that begin with encrypted data, before any PDU was found, that make a connection one of TLS."""
 _HEADERS = (
     re.compile(rb"\x02\x00\x18|\x04[\x00-\x03]\x48|\x06[\x00-\x07]\x18"),
     re.compile(rb"\x03\x00\x18|\x05[\x00\x01]\x18|\x07[\x00-\x0f]\x18|\x09[\x00\x01]\x18"),
@@ -151,6 +154,8 @@ class Connection:
         self._by_end: tuple[Flow, Flow] = self._flows
         self._keep = True
         self._closed = False
+        self._tls: int | None = 0
+        """Segments that begin as TLS does, in a connection whose beginning was not recorded; None once a PDU came."""
 
     def packet(
         self, end: int, seq: int, ack: int, flags: int, length: int, data: bytes, place: Place,
@@ -170,9 +175,13 @@ class Connection:
             return
         if flags & SYN:
             flow.begins(seq)
-            if not flags & ACK:
+            if flags & ACK:
+                other.begins(ack - 1)
+            else:
                 self._host = end
             return
+        if flags & ACK and other.next is None and flow.start is not None:
+            other.next = other.base = ack  # its own SYN was not recorded; perhaps nothing of this side is
         if flags & ACK and other.next is not None:
             position = other.position(ack)
             if other.waiting:
@@ -185,6 +194,10 @@ class Connection:
             self._segment(flow, seq, length, data, place)
         if self.wanted is None:
             self._judge()
+        if length and self._tls is not None and TLS_DATA.match(data):
+            self._tls += 1
+            if self._tls >= ENOUGH_TLS and self._host is not None and flow.start is None:
+                self._encrypted(self._host, place)
         if self.wanted:
             for one in self._flows:
                 if len(one.buffer) >= one.enough:
@@ -276,13 +289,17 @@ class Connection:
                         self._take(end)
                 continue
             if at_port and TLS_RECORD.match(head):
-                self._request.troubles.add(TLS, self._text(end), time_ps=flow.place().time, offset=flow.place().packet)
-                self.wanted = False
+                self._encrypted(end, flow.place())
                 return
             if head == ICREQ_START or (at_port and (len(head) == COMMON_HEADER or flow.start is None)):
                 self._take(end)
                 return
             self.wanted = None if at_port or ICREQ_START.startswith(head) else False
+
+    def _encrypted(self, host: int, place: Place) -> None:
+        """It speaks TLS and is left alone."""
+        self._request.troubles.add(TLS, self._text(host), time_ps=place.time, offset=place.packet)
+        self.wanted = False
 
     def _take(self, host: int) -> None:
         """It is NVMe/TCP, and this end is the host."""
@@ -345,6 +362,7 @@ class Connection:
     def _pdu(self, flow: Flow, kind: int, flags: int, header: int, offset: int, length: int, place: Place) -> None:
         first = flow.place()
         base = flow.base
+        self._tls = None
         if flow.hole(base, base + header):
             self._batch.add(KIND["gap"], self._number, flow.upstream, first, place, size=length)
             return

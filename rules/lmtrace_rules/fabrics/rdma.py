@@ -182,9 +182,13 @@ def transfer_after_the_response(batch: pa.RecordBatch) -> Broken:
     Breaks::
 
         1us pdus kind=Write command=completed address=0x1000 length=512 key=7
+
+    Breaks::
+
+        1us pdus kind=ReadResponse command=completed address=0x1000 length=512 key=7
     """
     return found(
-        words(batch, "kind", TRANSFERS) & there(batch, "command"),
+        words(batch, "kind", (*TRANSFERS, "ReadResponse")) & there(batch, "command"),
         words(batch, "command", ("completed", "completed by SUCCESS")),
         lambda row: f"{_key(batch, row)} were moved after the response of their command",
     )  # fmt: skip

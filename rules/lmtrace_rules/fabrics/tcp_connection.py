@@ -355,8 +355,8 @@ def length_of_termination(batch: pa.RecordBatch) -> Broken:
 def goes_on_after_fatal_error(batch: pa.RecordBatch) -> Broken:
     """After a fatal error nothing of the connection is processed any more.
 
-    What follows a PDU that could not be understood may be anything. A command that was sent behind the offending PDU
-    and is answered all the same shows that the receiver went on.
+    What follows a PDU that could not be understood may be anything. A command that was sent in the offending PDU or
+    behind it and is answered all the same shows that the receiver went on.
 
     Holds::
 
@@ -370,7 +370,7 @@ def goes_on_after_fatal_error(batch: pa.RecordBatch) -> Broken:
     kinds = batch.column("kind")
     return found(
         bad | (words(batch, "kind", ("H2CTermReq", "C2HTermReq")) & is_pdu(batch)), bad,
-        lambda row: f"{kinds[row]} answers a command that was sent behind a fatal error of the host",
+        lambda row: f"{kinds[row]} answers a command that was sent in a fatal error of the host or behind it",
     )  # fmt: skip
 
 
