@@ -132,3 +132,31 @@ def test_encrypted_connections_are_left_alone(tmp_path: Path) -> None:
     (trouble,) = run.table("troubles").to_pylist()
     assert trouble["name"] == "connection-encrypted" and "TLS" in trouble["advice"]
     assert run.table("pdus").num_rows == 0 and run.summary["verdict"] == "nothing judged"
+
+
+@pytest.mark.parametrize("side", [0, 1])
+@pytest.mark.parametrize("which", [1, 2])
+def test_one_direction_only(captures: list[Path], tmp_path: Path, side: int, which: int) -> None:
+    data, at = captures[which].read_bytes(), 24
+    kept = data[:24]
+    while at + 16 <= len(data):
+        end = at + 16 + int.from_bytes(data[at + 8 : at + 12], "little")
+        if data[at + 16 + 29] & 1 == side:  # the last byte of the sender's address, 10.0.0.1 or 10.0.0.2
+            kept += data[at:end]
+        at = end
+    assert len(kept) < len(data) and errors(judged(kept, tmp_path)) == []
+
+
+def test_encrypted_connections_seen_from_the_middle(tmp_path: Path) -> None:
+    from lmtrace_samples.network.ethernet import End, tcp
+
+    host, target = End(bytes((10, 0, 0, 2)), 50000), End(bytes((10, 0, 0, 1)), 4420)
+    record = b"\x17\x03\x03\x00\x80" + bytes(128)
+    frames = [tcp(host, target, 100, 500, 24, bytes(61), 1)]
+    frames += [tcp(host, target, 161 + 133 * n, 500, 24, record, 2 + n) for n in range(4)]
+    head = bytes.fromhex("4d3cb2a1 0200 0400 00000000 00000000 00000400 01000000")
+    file = tmp_path / "tls.pcap"
+    file.write_bytes(head + b"".join(bytes(8) + 2 * len(one).to_bytes(4, "little") + one for one in frames))
+    run = check(file, output=tmp_path / "run")
+    assert [row["name"] for row in run.table("troubles").to_pylist()] == ["connection-encrypted"]
+    assert run.summary["verdict"] == "nothing judged"

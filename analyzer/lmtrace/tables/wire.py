@@ -133,6 +133,7 @@ idle_ps int64 Time since the last capsule of the host to this controller; since 
 keep_alive_ms uint32 Keep alive timeout in force.
 key_due uint32 Key of the SGL of the command.
 invalidates bool The command asked that its key be invalidated.
+admin_first bool Of the response to a Connect: the queue pair was asked for behind that of the admin queue it joined.
 """,
 )
 

@@ -106,13 +106,17 @@ class Associations:
         cntlid = CONNECT_RESULT["CNTLID"].of(command.cqe)
         if connection.qid:
             asked = int.from_bytes(raw[16:18], "little") if raw is not None else cntlid
-            connection.association = self._of(connection, asked, known=False)
+            connection.association = found = self._of(connection, asked, known=False)
+            admin, own = found.requested, connection.requested
+            if admin is not None and own is not None and raw is not None and found.hostnqn:
+                same = (found.hostid, found.hostnqn) == (raw[:16], raw[512:768].split(b"\0")[0])
+                self._run.note(admin_first=admin < own if same else None)
             return
         before = self._live.get((connection.link, cntlid))
         if before is not None:
             self._end(before, row, "replaced")
         association = self._begin(connection, cntlid if cntlid <= MOST_CNTLID else None, known=True)
-        association.life.first = command.tlp
+        association.life.first, association.requested = command.tlp, connection.requested
         association.kato_ms, association.heard_ps = CONNECT["KATO"].of(command.sqe), row.end
         association.discovery = subnqn.startswith(DISCOVERY_NQN)
         if raw is not None:

@@ -88,7 +88,10 @@ class _Work:
                 for packet in capture:
                     self.found.append((int(packet.number), str(packet)))
             finally:
-                capture.close()  # tells how tshark ended, which another thread may have learnt in its place
+                try:
+                    capture.close()  # tells how tshark ended, which another thread may have learnt in its place
+                finally:
+                    capture._running_processes.clear()  # or it is closed again when collected, without a loop
         except pyshark.capture.capture.TSharkCrashException:
             if not self.found:  # a damaged file ends with an error behind the packets that were sound
                 raise

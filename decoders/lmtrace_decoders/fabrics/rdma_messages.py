@@ -30,7 +30,7 @@ class RdmaMessages:
         }  # fmt: skip
 
     def _request(self, connection: Connection, row: Row) -> None:
-        connection.connected = records.NOT_CONNECTED
+        connection.connected, connection.requested = records.NOT_CONNECTED, row.tlp
         if len(row.body) >= RDMA_REQUEST.size:
             connection.qid = RDMA_REQUEST["QID"].of(row.body)
 

@@ -44,7 +44,7 @@ _NOTED = (
     ("r2ts_open", "<i4"), ("r2ts_allowed", "<i8"), ("ttag_open", "<i2"), ("ttag_due", "<i4"), ("length_limit", "<i8"),
     ("flow_control", "<i2"), ("queue_size", "<i4"), ("bytes_left", "<i8"), ("last_seen", "<i2"),
     ("data_damaged", "<i2"), ("fes_due", "<i4"), ("after", "<i2"), ("idle_ps", "<i8"), ("keep_alive_ms", "<i8"),
-    ("key_due", "<i8"), ("invalidates", "<i2"), ("finished", "<i2"),
+    ("key_due", "<i8"), ("invalidates", "<i2"), ("finished", "<i2"), ("admin_first", "<i2"),
 )  # fmt: skip
 RECORD = np.dtype([
     ("connection", "<i8"), ("time_ps", "<i8"), ("end_ps", "<i8"), ("first_packet", "<i8"), ("source_offset", "<i8"),

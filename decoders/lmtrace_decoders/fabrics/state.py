@@ -36,6 +36,8 @@ class Association:
     known: bool
     """Its Connect was seen; otherwise it is inferred."""
     lives: list[Life]
+    requested: int | None = None
+    """PDU of the request for the connection of its admin queue, where there was one."""
     hostid: bytes = b""
     hostnqn: bytes = b""
     discovery: bool = False
@@ -177,6 +179,8 @@ class Connection:
     data_digest: bool | None = None
     most_r2ts: int | None = None
     most_data: int | None = None
+    requested: int | None = None
+    """PDU of the request for this connection, where there was one."""
     qid: int | None = None
     slots: int | None = None
     flow_control: bool | None = None

@@ -24,13 +24,14 @@ def _sends(batch: pa.RecordBatch, direction: str) -> np.ndarray:
 
 
 @column_rule(
-    "RDMA-3.1-n1", table="pdus", columns=("kind", "recfmt", "host_receives", "host_sends", "sqid"),
+    "RDMA-3.1-n1", table="pdus", columns=("kind", "recfmt", "host_receives", "host_sends", "sqid", "admin_first"),
     spec="NVMe RDMA Transport 1.1, 3.1", party="host",
 )  # fmt: skip
 def wrong_connection_request(batch: pa.RecordBatch) -> Broken:
-    """The private data of a connection request have record format 0 and queue sizes other than 0.
+    """A connection request has record format 0 and queue sizes other than 0; that of the admin queue comes first.
 
-    The controller sets its queue up from them, before any command.
+    The controller sets its queue up from its private data, before any command. Which admin queue an I/O queue belongs to is known
+    once its Connect succeeds for the same host.
 
     Holds::
 
@@ -43,15 +44,31 @@ def wrong_connection_request(batch: pa.RecordBatch) -> Broken:
     Breaks::
 
         1us pdus kind=ConnectRequest recfmt=0 host_receives=0 host_sends=31 sqid=0
+
+    Holds::
+
+        1us pdus kind=Send sqid=1 admin_first=yes
+
+    Breaks::
+
+        1us pdus kind=Send sqid=1 admin_first=no
+
+    Silent::
+
+        1us pdus kind=Send sqid=1
     """
     recfmt, receives, sends, qid = (
         numbers(batch, name) for name in ("recfmt", "host_receives", "host_sends", "sqid")
     )  # fmt: skip
+    asks = words(batch, "kind", ("ConnectRequest",)) & there(batch, "recfmt")
+    joins = there(batch, "admin_first")
+    late = joins & (numbers(batch, "admin_first") == 0)
     return found(
-        words(batch, "kind", ("ConnectRequest",)) & there(batch, "recfmt"),
-        (recfmt != 0) | (receives == 0) | (sends == 0),
-        lambda row: f"the request for queue {qid[row]} has RECFMT {recfmt[row]}, HRQSIZE {receives[row]}, "
-        f"HSQSIZE {sends[row]}",
+        asks | joins, (asks & ((recfmt != 0) | (receives == 0) | (sends == 0))) | late,
+        lambda row: (
+            f"the queue pair of queue {qid[row]} was asked for before that of its admin queue" if late[row] else
+            f"the request for queue {qid[row]} has RECFMT {recfmt[row]}, HRQSIZE {receives[row]}, HSQSIZE {sends[row]}"
+        ),
     )  # fmt: skip
 
 

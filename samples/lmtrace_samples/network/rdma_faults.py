@@ -8,7 +8,7 @@ from typing import Any
 from lmtrace.scenario import Fault
 from lmtrace.spec.fabrics import RDMA_REQUEST, SGL_KEYED_INVALIDATE
 from lmtrace_samples.fault import instead
-from lmtrace_samples.network.commands import unclaimed
+from lmtrace_samples.network.commands import SQ_SLOTS, unclaimed
 from lmtrace_samples.network.nvme_rdma import Model, Queue, Request, lent
 
 Change = Callable[[Model], None]
@@ -66,6 +66,19 @@ def _(model: Model) -> None:
 def _(model: Model) -> None:
     """The host asks for a queue pair with a receive queue of no entries."""
     _asked(model, HRQSIZE=0)
+
+
+@fault("io-queue-pair-first", "RDMA-3.1-n1", "host")
+def _(model: Model) -> None:
+    """The host connects the queue pair of an I/O queue before that of the admin queue."""
+    early: list[Queue] = []
+
+    def open_(original: Callable[..., Queue], qid: int, slots: int, flow_control: bool) -> Queue:
+        if not early:
+            early.append(original(1, SQ_SLOTS, True))
+        return early[0] if qid == 1 else original(qid, slots, flow_control)
+
+    instead(model, "open", open_)
 
 
 @fault("rejected-for-no-reason", "RDMA-3.3-n7")
