@@ -30,8 +30,8 @@ def _sends(batch: pa.RecordBatch, direction: str) -> np.ndarray:
 def wrong_connection_request(batch: pa.RecordBatch) -> Broken:
     """A connection request has record format 0 and queue sizes other than 0; that of the admin queue comes first.
 
-    The controller sets its queue up from its private data, before any command. Which admin queue an I/O queue belongs to is known
-    once its Connect succeeds for the same host.
+    The controller sets its queue up from its private data, before any command. Which admin queue an I/O queue belongs
+    to is known once its Connect succeeds for the same host.
 
     Holds::
 
