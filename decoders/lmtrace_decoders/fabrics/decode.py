@@ -192,7 +192,9 @@ class Fabrics:
         )  # fmt: skip
         if command.sure:
             moved = command.moved_in if command.moves == 2 else command.moved_out
-            asked = command.asked_out if command.moves == 1 else 0  # what was asked for and not seen may not be recorded
+            asked = (
+                command.asked_out if command.moves == 1 else 0
+            )  # what was asked for and not seen may not be recorded
             if command.expected is not None and command.moves in (1, 2) and moved >= asked:
                 self.note(bytes_left=max(min(command.expected, command.length) - moved, 0))
             if command.moves == 2 and command.moved_in:
