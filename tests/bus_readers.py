@@ -316,6 +316,38 @@ def avalon(link: str, beats: Iterator[Sample], segments: int, beside: bool) -> l
     return got
 
 
+def aligned(link: str, beats: Iterator[Sample]) -> list[Got]:
+    """TLPs of rx_st and tx_st of an older core: payload aligned to 8 bytes, empty in units of them."""
+    got: list[Got] = []
+    open_: dict[str, Got] = {}
+    raw: dict[str, list[int]] = {}
+    for cycle, beat in enumerate(beats):
+        for name in ("rx_st", "tx_st"):
+            sig = roles(beat, f"{link}.{name}_")
+            if sig["valid"] != "1":
+                continue
+            if sig["sop"] == "1":
+                assert name not in open_
+                got.append(Got(name, cycle))
+                open_[name], raw[name] = got[-1], []
+            end, lanes = sig["eop"] == "1", len(sig["data"]) // 32
+            count = lanes - 2 * (binary(sig["empty"]) if end and "empty" in sig else 0)
+            data = binary(sig["data"].replace("x", "0"))
+            raw[name] += [data >> 32 * at & 0xFFFFFFFF for at in range(count)]
+            if end:
+                words = raw.pop(name)
+                size = 3 + (words[0] >> 29 & 1)
+                start = size + (size + (words[size - 1] >> 2) & 1)
+                if words[0] >> 30 & 1:
+                    del words[size:start]
+                length = wanted(open_[name], words, False)
+                assert len(words) - length < 2
+                finish(open_[name], words[:length], False)
+                open_.pop(name).end = cycle
+    assert not open_
+    return got
+
+
 def take_dws(one: Got, raw: list[int], data: str, first: int, count: int, beside: bool) -> None:
     """Add DWs of a beat: what is beyond the length of the TLP may be x and is not looked at."""
     for lane in range(first, first + count):

@@ -76,7 +76,7 @@ def test_a_root_port_turns_the_directions(path: Path) -> None:
         (
             '"tlp-stream"', '"tlp-streams"',
             "test.toml: [link.a]: there is no convention 'tlp-streams'; there are: intel-htile, "
-            "intel-ptile, litepcie, litepcie-requests, tlp-stream, xilinx-7series, xilinx-us",
+            "intel-ptile, intel-stratix-v, litepcie, litepcie-requests, tlp-stream, xilinx-7series, xilinx-us",
         ),
         (
             "[link.a.rx_req]", "[link.a.rx_rq]",
@@ -215,8 +215,8 @@ def test_bind_on_a_dump_without_a_bus(tmp_path: Path) -> None:
     with pytest.raises(CaptureError) as error:
         read(file)
     assert str(error.value) == (
-        "a.vcd: no bus was recognised among 1 signals; known conventions: intel-htile, intel-ptile, litepcie, "
-        "litepcie-requests, tlp-stream, xilinx-7series, xilinx-us; write a binding (see `lmtrace bind`)"
+        "a.vcd: no bus was recognised among 1 signals; known conventions: intel-htile, intel-ptile, intel-stratix-v, "
+        "litepcie, litepcie-requests, tlp-stream, xilinx-7series, xilinx-us; write a binding (see `lmtrace bind`)"
     )
 
 

@@ -85,18 +85,32 @@ def test_a_request_and_a_completion_of_every_length(tmp_path: Path, lanes: int, 
     assert write.payload == answer.payload == as_bytes(DATA[:length])
 
 
-@pytest.mark.parametrize("lanes", [2, 4, 8])
-@pytest.mark.parametrize("offset", range(4))
+@pytest.mark.parametrize("lanes", [2, 4, 8, 16])
+@pytest.mark.parametrize("offset", range(8))
 def test_address_aligned_payloads(tmp_path: Path, lanes: int, offset: int) -> None:
-    """The payload starts in the next beat, at the lane of its address."""
-    address = 0x1000 + 4 * offset
-    gap = [0] * (-4 % lanes + offset % lanes)
-    rows = packet("cq", request(1, address, 5) + gap + DATA[:5], lanes, 1 << 40 | 0xFF)
-    answer = [0] * (-3 % lanes + offset % lanes)
-    rows += packet("cc", completion(5, 20, address & 0x7F) + answer + DATA[:5], lanes)
+    """The payload starts in the next beat, of 512 bits in the next 4 dwords, at the lane of its address."""
+    unit, address = min(lanes, 8) if lanes < 16 else 4, 0x1000 + 4 * offset
+    rows: list[Row] = []
+    for length in range(1, 13):
+        gap = [0] * (-4 % unit + offset % unit)
+        asked = request(1, address, length) + gap + DATA[:length]
+        answer = completion(length, 4 * length, address & 0x7F) + [0] * (-3 % unit + offset % unit) + DATA[:length]
+        rows += alone("cq", asked, 0xFF, lanes) + alone("cc", answer, 0, lanes)
     found = got(tmp_path, widths(lanes), rows)
-    assert [one.payload for one in found.tlps] == [as_bytes(DATA[:5])] * 2
+    assert [one.payload for one in found.tlps] == [as_bytes(DATA[: k // 2 + 1]) for k in range(24)]
     assert found.troubles == {}
+
+
+def alone(stream: str, dwords: Sequence[int], enables: int, lanes: int) -> list[Row]:
+    """One packet alone on its beats with ``user`` as its width has it; ``enables`` are first and last."""
+    if lanes < 16:
+        return packet(stream, dwords, lanes, 1 << 40 | enables if stream == "cq" else 0)
+    sop, eop, last = {"cq": (80, 86, 88), "cc": (0, 6, 8)}[stream]
+    rows = packet(stream, dwords, lanes, 1 << sop | (enables & 15 | (enables >> 4) << 8 if stream == "cq" else 0))
+    rows[-1][f"m_axis_{stream}_tuser"] = (
+        int(rows[-1][f"m_axis_{stream}_tuser"]) | 1 << eop | (len(dwords) - 1) % lanes << last
+    )
+    return rows
 
 
 KINDS = {
@@ -239,6 +253,21 @@ def test_discontinued_packets_are_left_out(tmp_path: Path) -> None:
     found = got(tmp_path, widths(8), rows)
     assert [one.address for one in found.tlps] == [0x2000]
     assert found.troubles == {"tlp-discontinued": 1}
+
+
+@pytest.mark.parametrize("beat", [0, 1, 2])
+@pytest.mark.parametrize("stream", ["rq", "cc"])
+def test_what_the_user_takes_back_in_any_beat_stays_so(tmp_path: Path, stream: str, beat: int) -> None:
+    """And goes on to its last dword, or ends at once."""
+    head, bit = (request(1, 0x1000, 7), 11) if stream == "rq" else (completion(7, 28), 0)
+    kept = packet(stream, head + DATA[:7], 4, 0xFF if stream == "rq" else 0)
+    back = [dict(row) for row in kept]
+    back[beat][f"m_axis_{stream}_tuser"] = int(back[beat][f"m_axis_{stream}_tuser"]) | 1 << bit
+    short = [dict(row) for row in back[: beat + 1]]
+    short[-1][f"m_axis_{stream}_tlast"] = 1
+    found = got(tmp_path, widths(4), [*back, *kept, *short, *kept])
+    assert [one.payload for one in found.tlps] == [as_bytes(DATA[:7])] * 2
+    assert found.troubles == {"tlp-discontinued": 2}
 
 
 def test_a_packet_that_ends_too_early_is_cut(tmp_path: Path) -> None:

@@ -23,6 +23,7 @@ from bus_readers import (
     UP,
     Got,
     Sent,
+    aligned,
     avalon,
     binary,
     in_line,
@@ -226,9 +227,12 @@ def check(path: Path, bus: str, sent: list[Sent], seed: int = 1, link: str = "pc
         if bus.startswith("litenvme"):
             read = [replace(one, direction=DOWN if one.direction is UP else UP) for one in read]
     else:
-        got = avalon(link, samples(path), 1 if "256" in bus else 2, "ptile" in bus) if "intel" in bus else in_line(
-            link, samples(path), bus
-        )  # fmt: skip
+        if "stratix-v" in bus:
+            got = aligned(link, samples(path))
+        elif "intel" in bus:
+            got = avalon(link, samples(path), 1 if "256" in bus else 2, "ptile" in bus)
+        else:
+            got = in_line(link, samples(path), bus)
         inward = UP if "root-port" in bus else DOWN
         outward = DOWN if inward is UP else UP
         read = [of_wire_header(one, inward if one.stream in INWARD else outward) for one in got]

@@ -10,6 +10,7 @@ import numpy as np
 import lmtrace_decoders.fst.reader
 import lmtrace_decoders.interfaces.intel_htile
 import lmtrace_decoders.interfaces.intel_ptile
+import lmtrace_decoders.interfaces.intel_stratix_v
 import lmtrace_decoders.interfaces.litepcie
 import lmtrace_decoders.interfaces.litepcie_requests
 import lmtrace_decoders.interfaces.tlp_stream

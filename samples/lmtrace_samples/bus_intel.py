@@ -1,4 +1,4 @@
-"""Intel Avalon-ST: P-Tile with headers beside the data, H-Tile with headers in it; a stream each way."""
+"""Intel Avalon-ST, a stream each way: P-Tile with headers beside the data, H-Tile and older cores with them in it."""
 
 from __future__ import annotations
 
@@ -62,6 +62,34 @@ class AvalonStream(Stream):
         return values + [besides.get(signal.name.partition("st_")[2], 0) for signal in self.extra]
 
 
+class AlignedStream(Stream):
+    """``rx_st`` or ``tx_st`` of an older core: one TLP a beat, its payload aligned to 8 bytes as it lies in memory."""
+
+    def __init__(self, name: str, bits: int) -> None:
+        self.dice = random.Random(name)
+        names = [Signal(f"{name}_data", bits), *(Signal(f"{name}_{one}", 1, 0) for one in ("valid", "sop", "eop"))]
+        names += [Signal(f"{name}_ready", 1, 0), Signal(f"{name}_err", 1, 0)]
+        if bits > 64:
+            names.append(Signal(f"{name}_empty", 2))
+        if name == "rx_st":
+            names.append(Signal(f"{name}_bar", 8))
+        super().__init__(tuple(names), 1, bits // 32, bits // 32, bubbles=True)
+
+    def packet(self, tlp: Tlp) -> Packet:
+        """Return header and payload, a dword between them where that aligns the payload."""
+        head = numbers(tlp)
+        low = tlp.header >> (2 if len(head) == 16 else 34) & 1
+        pad = bytes(4 * (len(head) // 4 + low & 1)) if tlp.payload else b""
+        return Packet(tlp, head + pad + tlp.payload)
+
+    def beat(self, parts: Sequence[Part]) -> Sequence[Value]:
+        """Return data, valid, sop, eop, ready, err, and what else there is: empty in units of 8 bytes, no BAR."""
+        (part,) = parts
+        values: list[Value] = [self.lanes(parts), 1, int(part.sop), int(part.eop), int(self.dice.random() < 0.7), 0]
+        besides = {"empty": (self.width - part.dws) // 2 * part.eop}
+        return values + [besides.get(signal.name.partition("st_")[2], 0) for signal in self.signals[6:]]
+
+
 def numbers(tlp: Tlp) -> bytes:
     """Return the header as DWs in the lanes, each a number whose highest byte is first on the wire."""
     whole = tlp.header.to_bytes(16, "big")
@@ -89,10 +117,21 @@ class Tile(Bus):
         return "rx" if (tlp.direction is Direction.DOWNSTREAM) != self.root_port else "tx"
 
 
+class OlderCore(Tile):
+    """Both streams of a core before the tiles."""
+
+    def __init__(self, bits: int) -> None:
+        super().__init__(1, False)
+        self.streams = {name: AlignedStream(f"{name}_st", bits) for name in ("rx", "tx")}
+
+
 BUSES: dict[str, Callable[[], Bus]] = {
     "intel-ptile": lambda: Tile(2, True),
     "intel-ptile-root-port": lambda: Tile(2, True, True),
     "intel-htile-256": lambda: Tile(1, False),
     "intel-htile-512": lambda: Tile(2, False),
     "intel-htile-512-root-port": lambda: Tile(2, False, True),
+    "intel-stratix-v-64": lambda: OlderCore(64),
+    "intel-stratix-v-128": lambda: OlderCore(128),
+    "intel-stratix-v-256": lambda: OlderCore(256),
 }

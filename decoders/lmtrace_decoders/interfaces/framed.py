@@ -23,8 +23,8 @@ from lmtrace_decoders.tlp import KIND_OF_BYTE0, clear_row, wire_header
 (
     SEGMENTS, LANES, DATA, HDR, VALID, SOP, EOP, KEEP, KEEP_BITS, EMPTY, EMPTY_BITS, DROP, DROP_LOW, DROP_BITS,
     BAR, BAR_LOW, BAR_ONE_HOT, FUNC, FUNC_BITS, VF, ERROR, POISON, POISON_LOW, MARKS, HEADER_HIGH, HEADER_LITTLE,
-    WORDS_HIGH, SWAP, UP, RANK, LINK, REBUILT, FIELDS,
-) = range(33)  # fmt: skip
+    WORDS_HIGH, SWAP, UP, RANK, LINK, REBUILT, QWORDS, FIELDS,
+) = range(34)  # fmt: skip
 """Columns of a stream's configuration.
 
 Words of roles, -1 where a role is not bound: DATA, HDR (-1: the header stands in the data), VALID, SOP (-1: a TLP
@@ -32,15 +32,16 @@ starts behind the end of another), EOP (-1: a TLP ends with its length), KEEP, E
 BAR, FUNC, VF, ERROR, POISON, MARKS (`user` that says where TLPs start and end in a beat, instead of SOP and EOP).
 Numbers: SEGMENTS, LANES in dwords a segment, KEEP_BITS a dword, EMPTY_BITS a segment, DROP_LOW, DROP_BITS a segment (0:
 one bit for all), BAR_LOW and BAR_ONE_HOT, FUNC_BITS a segment, POISON_LOW, UP (1: upstream from an endpoint), RANK,
-LINK, REBUILT (1: a core wrote the header anew). Orders: HEADER_HIGH (the first dword of HDR is the highest),
+LINK, REBUILT (1: a core wrote the header anew), QWORDS (1: payload lies in the data as in memory, aligned to 8 bytes,
+and EMPTY counts those). Orders: HEADER_HIGH (the first dword of HDR is the highest),
 HEADER_LITTLE (byte 0 of a header dword is the lowest), WORDS_HIGH (the first dword of a segment is the highest), SWAP
 (byte 0 of a payload dword is the highest).
 """
 
-_HEAD_GOT, _HEAD_WANT, _EXTRA, _FLAW, _FOLLOWED, _TAKEN_BACK, _MADE_UP, _HEAD = 0, 1, 2, 3, 4, 5, 6, 7
+_HEAD_GOT, _HEAD_WANT, _EXTRA, _FLAW, _FOLLOWED, _TAKEN_BACK, _MADE_UP, _SKIP, _HEAD = 0, 1, 2, 3, 4, 5, 6, 7, 8
 """Of each stream: header dwords seen, header dwords wanted (0: not known), dwords behind the payload, whether the
 header has x or z (1: in its first dword), whether an end was seen since the stream could be followed, whether the TLP
-was taken back, whether a core made it up; then the dwords of the header."""
+was taken back, whether a core made it up, dwords to pass over before the payload; then the dwords of the header."""
 _MEMORY = _HEAD + 4
 
 _FLR, _TIMEOUT = 8, 15
@@ -85,6 +86,7 @@ def _begin(opened, row, memory, s, c, beat):  # type: ignore[no-untyped-def]
     memory[s, _HEAD_GOT] = 0
     memory[s, _HEAD_WANT] = 0
     memory[s, _EXTRA] = 0
+    memory[s, _SKIP] = 0
     memory[s, _FLAW] = 0
     memory[s, _TAKEN_BACK] = 0
     memory[s, _MADE_UP] = 0
@@ -105,6 +107,10 @@ def _decode(opened, row, memory, s, c, kinds, wire, troubles):  # type: ignore[n
         r["bar"] = _NO_BAR
         r["function"] = _NO_FUNCTION
     opened[s, 2] = r["length_dw"] if wire[0] >> 6 & 1 else 0
+    memory[s, _SKIP] = 0
+    if c[QWORDS] and opened[s, 2]:
+        place = np.int64(r["address"]) | np.int64(r["lower_address"])
+        memory[s, _SKIP] = (memory[s, _HEAD_GOT] ^ place >> 2) & 1
     if memory[s, _FLAW]:
         r["flags"] |= _UNKNOWN
     if r["kind"] == 0 or memory[s, _FLAW] & 1:
@@ -183,6 +189,10 @@ def _feed(opened, row, memory, data, doubt, s, c, w, seg, first, count, value, u
             memory[s, _HEAD_GOT] = got + 1
             if got + 1 == memory[s, _HEAD_WANT]:
                 _decode(opened, row, memory, s, c, kinds, wire, troubles)
+    if count > 0 and memory[s, _SKIP] and memory[s, _HEAD_GOT] == memory[s, _HEAD_WANT]:
+        memory[s, _SKIP] = 0
+        first += 1
+        count -= 1
     if count <= 0:
         return
     left = opened[s, 2] - opened[s, 1]
@@ -350,7 +360,8 @@ def _assemble(  # type: ignore[no-untyped-def]
                     c[EMPTY] >= 0 and stop
                     and not bits(unknown, w + c[EMPTY], c[EMPTY_BITS] * seg, c[EMPTY_BITS])
                 ):  # fmt: skip
-                    count -= min(count, bits(value, w + c[EMPTY], c[EMPTY_BITS] * seg, c[EMPTY_BITS]))
+                    empty = bits(value, w + c[EMPTY], c[EMPTY_BITS] * seg, c[EMPTY_BITS])
+                    count -= min(count, 2 * empty if c[QWORDS] else empty)
                 scattered = False
                 if c[KEEP] >= 0 and not _all_kept(c, w, seg, value):
                     kept = 0

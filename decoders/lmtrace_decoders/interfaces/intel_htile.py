@@ -65,8 +65,7 @@ def judge(streams: Mapping[str, Mapping[str, Signal]], straddle: str) -> Judgeme
         if func is not None and func.width % segments:
             wrong += (f"{name}.func_num has {func.width} bits for {segments} segments",)
         if wrong:
-            older = "older cores (payload aligned to 8 bytes, empty in units of 8 bytes) cannot be read"
-            return Judgement(0.0, (*wrong, *([older] if "empty" in roles and roles["empty"].width < 3 else [])))
+            return Judgement(0.0, wrong)
     missing = sorted(set(STREAMS) - set(streams))
     if missing:
         remarks.append("not found: " + ", ".join(missing))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from lmtrace.bindings import shortened
@@ -12,7 +12,18 @@ from lmtrace_decoders.interfaces.convention import Convention, Judgement, conven
 from lmtrace_decoders.interfaces.signals import Signal
 
 _CLOCK = re.compile(r"(.*_)?(user_?clk(_out)?|pcie_?clk|axis?_?clk|coreclkout\w*|a?clk|clock|clk_\w+|clk\d*)", re.I)
+_NO_CLOCK = re.compile(
+    r"(.*_)?(en|ena|enable|ce|cken|lock|locked|req|ack|gate|sel|rst\w*|reset\w*|good|rdy|ready|valid|stop|active|div)(_.*)?",
+    re.I,
+)
+"""Names about a clock that are none, as ``clk_en``."""
+_MAYBE_CLOCK = re.compile(r".*(clk|clock).*", re.I)
+"""What may be one where no better name is found."""
 _CLOCK_ORDER = ("user_clk", "user_clk_out", "clk", "clock", "pcie_clk", "pcie_user_clk", "aclk", "axis_clk", "axi_clk")
+
+_PORT_TAILS = ("_i", "_o", "_in", "_out")
+_PORT = {"i": "port", "o": "port", "in": "port", "out": "port", "w": "wire", "wire": "wire"}
+"""Tails that tell no more than the kind of a name, and the kind; names of several kinds are not mixed in a stream."""
 
 LEAST_CONFIDENCE = 0.5
 """What fits less well is not taken for a bus unless a binding says so."""
@@ -54,15 +65,27 @@ def candidates(signals: Iterable[Signal]) -> list[Candidate]:
         lambda: defaultdict(lambda: defaultdict(dict))
     )
     clocks: dict[str, list[Signal]] = defaultdict(list)
+    maybe: dict[str, list[Signal]] = defaultdict(list)
     known = conventions()
+    meanings: dict[str, list[tuple[str, tuple[str, str, str, str]]]] = {}
+    fields = {
+        field for one in known.values() for stream in one.streams.values() for role in stream.roles
+        for field in (role, f"t{role}", f"payload_{role}")
+    }  # fmt: skip
     for signal in signals:
-        for name, convention in known.items():
-            place = convention.place(signal.local)
-            if place is not None and place[1] in convention.streams:
-                prefix, stream, role, variant = place
-                found[name, signal.scope, prefix][stream][variant].setdefault(role, signal)
-        if signal.width == 1 and _CLOCK.fullmatch(signal.local):
-            clocks[signal.scope].append(signal)
+        for scope, local, kind in _readings(signal, fields):
+            if local not in meanings:
+                meanings[local] = [
+                    (name, place)
+                    for name, one in known.items()
+                    if (place := one.place(local)) and place[1] in one.streams
+                ]
+            for name, (prefix, stream, role, variant) in meanings[local]:
+                found[name, scope, prefix][stream][variant + kind].setdefault(role, signal)
+            if meanings[local]:
+                break
+        if signal.width == 1 and _MAYBE_CLOCK.fullmatch(signal.local) and not _NO_CLOCK.fullmatch(signal.local):
+            (clocks if _CLOCK.fullmatch(signal.local) else maybe)[signal.scope].append(signal)
     result = []
     for (name, scope, prefix), variants in found.items():
         convention = known[name]
@@ -79,15 +102,39 @@ def candidates(signals: Iterable[Signal]) -> list[Candidate]:
             continue
         judgement = convention.judge(whole, "auto")
         if judgement.confidence >= LEAST_CONFIDENCE:
-            clock = clock_of(scope, clocks, convention.clocks)
+            clock = clock_of(scope, (clocks, maybe), convention.clocks)
             result.append(Candidate(convention, scope, prefix, whole, clock, judgement))
     return result
 
 
-def clock_of(scope: str, clocks: Mapping[str, Sequence[Signal]], first: tuple[str, ...] = ()) -> Signal | None:
+def _readings(signal: Signal, fields: Collection[str]) -> Iterator[tuple[str, str, str]]:
+    """Yield (scope, local name, kind of name) as which a signal may be meant, the likeliest first.
+
+    Without the tail that ports have, and as a field of a record or an interface, written into the name or as a scope.
+    """
+    scope, local = signal.scope, signal.local
+    yield scope, local, ""
+    if "." in local:
+        local = local.replace(".", "_")
+        yield scope, local, "record"
+    bare, _, tail = local.rpartition("_")
+    kind = _PORT.get(tail.lower(), "") if bare else ""
+    if kind:
+        yield scope, bare, kind
+    field = bare if kind else local
+    if field.lower() in fields and scope:
+        outer, _, record = scope.removesuffix(".payload").rpartition(".")
+        record, _, tail = record.rpartition("_") if record.lower().endswith(_PORT_TAILS) else (record, "", "")
+        yield outer, f"{record}_{field}", "record"
+
+
+def clock_of(
+    scope: str, clocks: Sequence[Mapping[str, Sequence[Signal]]], first: tuple[str, ...] = ()
+) -> Signal | None:
     """Return the likeliest clock for signals of ``scope``: the best name in the nearest scope that has one.
 
-    Names in ``first`` are better than all others.
+    Of ``clocks``, by scope, the earlier are better; names in ``first`` are better than all others. Scopes around come
+    before scopes beside.
     """
     known = (*first, *_CLOCK_ORDER)
 
@@ -96,14 +143,18 @@ def clock_of(scope: str, clocks: Mapping[str, Sequence[Signal]], first: tuple[st
         place = known.index(local) if local in known else len(known)
         return place, len(local), local
 
-    while True:
-        if clocks.get(scope):
-            return min(clocks[scope], key=merit)
-        if not scope:
-            break
-        scope = scope.rpartition(".")[0]
-    everywhere = [signal for found in clocks.values() for signal in found]
-    return min(everywhere, key=lambda one: (*merit(one), one.scope)) if everywhere else None
+    around = [scope]
+    while around[-1]:
+        around.append(around[-1].rpartition(".")[0])
+    for choice in clocks:
+        for outer in around:
+            if choice.get(outer):
+                return min(choice[outer], key=merit)
+    for choice in clocks:
+        everywhere = [signal for found in choice.values() for signal in found]
+        if everywhere:
+            return min(everywhere, key=lambda one: (*merit(one), one.scope))
+    return None
 
 
 def links(found: Sequence[Candidate]) -> list[Candidate]:

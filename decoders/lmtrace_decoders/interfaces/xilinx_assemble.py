@@ -167,7 +167,7 @@ def assemble(  # type: ignore[no-untyped-def]
     """Assemble the beats of every stream that has a ``number``.
 
     ``tags`` takes what the core says on its tag pins: (link, tag, step) a line. Return how many rows, payload dwords
-    and tags were used.
+    and tags were used. What the user gives may be taken back in any of its beats, what the core gives in its last.
     """
     starts, ends = np.zeros(4, np.int64), np.zeros(5, np.int64)
     at = (0, 0)
@@ -242,10 +242,10 @@ def assemble(  # type: ignore[no-untyped-def]
                 note_beat(troubles, _START_INSIDE, index[b], s)
             add_dwords(opened, data, doubt, s, value, unknown, w + c[DATA], stop + 1)
             row[s]["end_ps"] = index[b, 1]
+            if discontinued and not opened[s, 5] and (closes or (c[UP] and not begun)):
+                note_beat(troubles, _DISCONTINUED, index[b], s)
+                opened[s, 5] = 1
             if closes or begun:
-                if discontinued and closes:
-                    note_beat(troubles, _DISCONTINUED, index[b], s)
-                    opened[s, 5] = 1
                 at = finish(
                     opened, row, data, doubt, s, c, index[b, 1], rows, keys, payload, at, troubles, kinds, False
                 )
@@ -264,12 +264,12 @@ def assemble(  # type: ignore[no-untyped-def]
                 stop = ends[e]
                 e += 1
             add_dwords(opened, data, doubt, s, value, unknown, w + c[DATA] + first, stop + 1 - first)
+            if discontinued and (closes or k + 1 < begun or c[UP]):
+                note_beat(troubles, _DISCONTINUED, index[b], s)
+                opened[s, 5] = 1
             if closes or k + 1 < begun:
                 if not closes:
                     note_beat(troubles, _START_INSIDE, index[b], s)
-                if discontinued:
-                    note_beat(troubles, _DISCONTINUED, index[b], s)
-                    opened[s, 5] = 1
                 at = finish(
                     opened, row, data, doubt, s, c, index[b, 1], rows, keys, payload, at, troubles, kinds, False
                 )
