@@ -255,11 +255,13 @@ class Driver:
         self.queues = {}
 
     def program_vectors(self) -> None:
-        """Write and unmask the first MSI-X table entries."""
+        """Write and unmask the first MSI-X table entries, masked before where they can send since an earlier enabling."""
         for vector in range(self.vectors_used):
             message = 0x20 + len(self.root.handlers)
             self.root.handlers[message] = lambda vector=vector: self.interrupted(vector)  # type: ignore[misc]
             entry = MSIX_TABLE + 16 * vector
+            if not self.function.table[vector][3] & MASKED:
+                self.write(entry + 12, MASKED)
             self.write(entry, INTERRUPTS.start + 0x1000 * (vector % 2))
             self.write(entry + 4, 0)
             self.write(entry + 8, message)

@@ -233,6 +233,8 @@ KEY_VALUE_FORMAT = Layout("Key Value Format", "KV 1.1, 4.1.5.1", 16, (
 
 SUBNQN = slice(768, 1024)
 OACS_HMLMS = 1 << 11
+SECONDARY_OFFLINE = 7
+"""ACT of Virtualization Management that takes a secondary controller offline."""
 
 
 class Cns(IntEnum):

@@ -115,6 +115,7 @@ nsid_active bool The active namespaces that Identify listed hold its namespace; 
 sgls uint32 SGLS of Identify Controller; null while not seen.
 namespaces uint32 NN of it.
 oncs uint16 ONCS of it.
+oacs uint16 OACS of it.
 beyond_end bool Its blocks reach beyond the namespace (NSZE); null while its size is not known.
 write_protected bool Its namespace was write protected; null while not known, and for what does not write.
 media_read_only bool The SMART log said last that media are read only; null for what does not write.

@@ -13,14 +13,13 @@ from itertools import zip_longest
 from typing import Any
 
 from lmtrace.spec.migration import CDQ_ENTRY_SIZE, HMLM_OPCODES, CdqSelect, EntrySequence, MigrationSelect, TrackSelect
-from lmtrace.spec.nvme import Admin, Feature
+from lmtrace.spec.nvme import SECONDARY_OFFLINE, Admin, Feature
 from lmtrace.store import Store, Where
 from lmtrace_decoders.dirty_log.changes import NEVER
 
 MOST_QUEUES = 1 << 12
 """Lives of data queues on one link that are looked at."""
 RANGE, WHOLE_NAMESPACE = 0, 1
-SECONDARY_OFFLINE = 7
 CLOSED = ("stop", "suspend", "full", "end")
 """What ends a period; ``end`` is anything after which the log may go on or not, and the end of the capture."""
 _OPCODES = sorted(map(int, (*HMLM_OPCODES, Admin.VIRTUALIZATION_MANAGEMENT, Admin.SET_FEATURES)))

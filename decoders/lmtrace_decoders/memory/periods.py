@@ -11,13 +11,12 @@ import numpy as np
 
 from lmtrace.pieces import Pieces
 from lmtrace.spec.migration import MigrationSelect, TrackSelect
-from lmtrace.spec.nvme import Admin
+from lmtrace.spec.nvme import SECONDARY_OFFLINE, Admin
 from lmtrace.tracked_memory import ChangeReport, TrackRequest
 from lmtrace_decoders.memory.intervals import Ranges, empty, union
 
 NEVER = 1 << 62
 """A TLP that does not come."""
-SECONDARY_OFFLINE = 7
 OPCODES = (Admin.TRACK_SEND, Admin.TRACK_RECEIVE, Admin.MIGRATION_SEND, Admin.VIRTUALIZATION_MANAGEMENT)
 COLUMNS = (
     "id", "function", "opcode", "cdw10", "cdw11", "cdw12", "fetch_ps", "cqe_ps", "fetch_tlp_id", "cqe_tlp_id", "sct",

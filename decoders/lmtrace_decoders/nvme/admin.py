@@ -247,6 +247,7 @@ class Admin:
             function.sgls = _or_unknown(pieces.field(IDENTIFY_CONTROLLER, "SGLS"))
             function.namespaces = _or_unknown(pieces.field(IDENTIFY_CONTROLLER, "NN"))
             function.oncs = _or_unknown(oncs)
+            function.oacs = _or_unknown(pieces.field(IDENTIFY_CONTROLLER, "OACS"))
             subnqn = pieces.bytes(SUBNQN.start, SUBNQN.stop)
             if subnqn is not None:
                 run.namespaces.subsystem_told(function, subnqn)

@@ -39,6 +39,7 @@ class Announcements:
         if cq.vector is None or cq.learnt != spool.SEEN or cq.origin not in ("admin", "create", "state data"):
             controller.vectors_sure = False
             return
+        controller.vectors_restored |= cq.origin == "state data"
         count = controller.function.vectors.count
         if cq.interrupts and count is not None and cq.vector >= count:
             controller.vectors_sure = False  # by which message such a queue tells is not said
@@ -135,8 +136,10 @@ class Announcements:
         vectors.signalled |= bool(found)
         masks = self._masks(vectors, named, mechanism, time)
         counts = self._counts(function, named, time) if sure else (-1, -1, -1, -1)
-        uses = controller.vector_uses.get(named, (0, 0)) if named is not None and sure else (-1, -1)
-        starving = self._starving(function, named) if sure else -1
+        # What vectors restored queues may use is judged with their Resume.
+        judged = sure and not controller.vectors_restored
+        uses = controller.vector_uses.get(named, (0, 0)) if named is not None and judged else (-1, -1)
+        starving = self._starving(function, named) if judged else -1
         quiet = controller.enabled is False and function.not_ready_ps > vectors.opened_ps
         not_ready = _since(time, function.not_ready_ps) if quiet else -1
         other = self._named(function, address, data) if not found and size == 4 else -1

@@ -51,6 +51,8 @@ class Controller:
     """Completion queues that had a vector in this life: with interrupts, and without."""
     vectors_sure: bool = True
     """Every completion queue of this life was seen being created."""
+    vectors_restored: bool = False
+    """A completion queue of this life came with the state of another controller."""
     highest_doorbell: int = 0
     misplaced: bool = False
     """Its admin queues are to lie in its memory buffer, which is not enabled; until a command told."""
@@ -111,9 +113,10 @@ class Function:
     """Whether it reports asymmetric namespace access, and whether it supports reservations; -1 while not known."""
     reservations: int = -1
     sgls: int = -1
-    """SGLS, NN and ONCS of Identify Controller; -1 while not known."""
+    """SGLS, NN, ONCS and OACS of Identify Controller; -1 while not known."""
     namespaces: int = -1
     oncs: int = -1
+    oacs: int = -1
     append_limit: int | None = None
     """Most bytes of a Zone Append (ZASL), 0 for no limit of its own; None while not known."""
     most_bytes: int | None = None

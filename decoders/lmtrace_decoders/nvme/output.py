@@ -242,7 +242,7 @@ class Output:
                 -1 if command.controller.css is None else command.controller.css, command.rounds_missed,
                 command.abort_ps, command.waited_ps, 0 if command.expected else -1,
                 function.asymmetric, function.reservations, command.overlaps, *_pointers(command),
-                function.sgls, function.namespaces, function.oncs, command.cmb_lacks,
+                function.sgls, function.namespaces, function.oncs, function.oacs, command.cmb_lacks,
             ),
         )  # fmt: skip
         number = self.first_transaction + command.number

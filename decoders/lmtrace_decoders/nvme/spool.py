@@ -66,7 +66,7 @@ TRANSACTION = np.dtype([
     ("asymmetric", "<i4"), ("reservations", "<i4"), ("buffer_overlaps", "<i4"),
     ("pointer_flaws", "<i8"), ("metadata_expected", "<i8"), ("metadata_bytes", "<i8"), ("bytes_described", "<i8"),
     ("bytes_discarded", "<i8"), ("bytes_outside", "<i8"), ("sgls", "<i8"), ("namespaces", "<i8"), ("oncs", "<i4"),
-    ("cmb_lacks", "<i4"),
+    ("oacs", "<i4"), ("cmb_lacks", "<i4"),
 ])  # fmt: skip
 CHILD = np.dtype([
     ("transaction_id", "<i8"), ("kind", "<i4"), ("time_ps", "<i8"), ("end_ps", "<i8"), ("address", "<u8"),

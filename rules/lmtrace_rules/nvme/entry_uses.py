@@ -15,19 +15,31 @@ from lmtrace_rules.nvme.pointers import STATUS, name, succeeded
 SECTION = "G08 Submission queue entries"
 PROFILE = "nvme"
 BROADCAST = 0xFFFFFFFF
-FABRICS, VENDOR, CANCEL = 0x7F, 0x80, 0x18
+FABRICS, VENDOR, CANCEL = Admin.FABRICS, 0x80, 0x18
 VENDOR_ADMIN = 0xC0
 NEEDS_ONCS = {
-    Nvm.COMPARE: 0, Nvm.WRITE_UNCORRECTABLE: 1, Nvm.DATASET_MANAGEMENT: 2, Nvm.WRITE_ZEROES: 3, Nvm.VERIFY: 7,
-    Nvm.COPY: 8,
+    Nvm.COMPARE: 0, Nvm.WRITE_UNCORRECTABLE: 1, Nvm.DATASET_MANAGEMENT: 2, Nvm.WRITE_ZEROES: 3,
+    Nvm.RESERVATION_REGISTER: 5, Nvm.RESERVATION_REPORT: 5, Nvm.RESERVATION_ACQUIRE: 5, Nvm.RESERVATION_RELEASE: 5,
+    Nvm.VERIFY: 7, Nvm.COPY: 8,
 }  # fmt: skip
 """Bits of ONCS that offer commands."""
+NEEDS_OACS = {
+    Admin.SECURITY_SEND: 0, Admin.SECURITY_RECEIVE: 0, Admin.FORMAT_NVM: 1, Admin.FIRMWARE_COMMIT: 2,
+    Admin.FIRMWARE_IMAGE_DOWNLOAD: 2, Admin.NAMESPACE_MANAGEMENT: 3, Admin.NAMESPACE_ATTACHMENT: 3,
+    Admin.DEVICE_SELF_TEST: 4, Admin.NVME_MI_SEND: 6, Admin.NVME_MI_RECEIVE: 6, Admin.DOORBELL_BUFFER_CONFIG: 8,
+    Admin.LOCKDOWN: 10,
+}  # fmt: skip
+"""Bits of OACS that offer commands. Directives and live migration have rules of their own; that secondary controllers
+are managed without bit 7 is known of controllers that are widely used."""
+NAMES_NAMESPACE = (Admin.FORMAT_NVM, Admin.NAMESPACE_ATTACHMENT, Admin.NAMESPACE_MANAGEMENT)
+DELETE = 1
+"""SEL of Namespace Management that names the namespace to delete."""
 NAMES_BLOCKS = (
     Nvm.WRITE, Nvm.READ, Nvm.WRITE_UNCORRECTABLE, Nvm.COMPARE, Nvm.WRITE_ZEROES, Nvm.DATASET_MANAGEMENT, Nvm.VERIFY,
     Nvm.COPY, Nvm.ZONE_APPEND, Nvm.ZONE_MANAGEMENT_SEND, Nvm.ZONE_MANAGEMENT_RECEIVE,
 )  # fmt: skip
-KNOWN_IO = (*(int(one) for one in Nvm), *(int(one) for one in KeyValue), CANCEL, FABRICS)
-KNOWN_ADMIN = (*(int(one) for one in Admin), FABRICS)
+KNOWN_IO = (*(int(one) for one in Nvm), *(int(one) for one in KeyValue), CANCEL)
+KNOWN_ADMIN = tuple(int(one) for one in Admin if one != Admin.FABRICS)
 BYTE_ALIGNED_METADATA = 1 << 17
 WITHOUT_NAMESPACE = tuple(
     int(one) for one, use in BY_OPCODE.items() if not use.namespace and int(one) not in HMLM_OPCODES
@@ -43,11 +55,15 @@ def _of_namespace(batch: pa.RecordBatch) -> np.ndarray:
     return np.asarray(mine & (opcode != CANCEL) & (numbers(batch, "nsid") != BROADCAST))
 
 
+def _invalid(batch: pa.RecordBatch) -> np.ndarray:
+    """Return the rows whose namespace cannot be."""
+    nsid, most = numbers(batch, "nsid"), numbers(batch, "namespaces")
+    return np.asarray((most != 0) & ((nsid == 0) | (nsid > most)))
+
+
 def _absent(batch: pa.RecordBatch) -> np.ndarray:
     """Return the rows whose namespace cannot be, or is known not to be active."""
-    nsid, most = numbers(batch, "nsid"), numbers(batch, "namespaces")
-    invalid = (most != 0) & ((nsid == 0) | (nsid > most))
-    return np.asarray(invalid | (there(batch, "nsid_active") & (numbers(batch, "nsid_active") == 0)))
+    return np.asarray(_invalid(batch) | (there(batch, "nsid_active") & (numbers(batch, "nsid_active") == 0)))
 
 
 def _known(batch: pa.RecordBatch) -> np.ndarray:
@@ -170,13 +186,13 @@ def sgl_not_offered(batch: pa.RecordBatch) -> Broken:
 @column_rule(
     "NVM21-4.1.1-n10",
     table="transactions",
-    columns=("opcode", "oncs", "sqid", "cid", *STATUS),
+    columns=("opcode", "oncs", "oacs", "sqid", "cid", *STATUS),
     spec="NVMe Base 2.1, 4.1.1",
     party="controller",
     severity="warning",
 )
 def command_not_offered(batch: pa.RecordBatch) -> Broken:
-    """A command that ONCS does not offer does not succeed.
+    """A command that ONCS or OACS does not offer does not succeed.
 
     The host relies on what the controller tells; one that does more than it says harms nobody.
 
@@ -192,22 +208,29 @@ def command_not_offered(batch: pa.RecordBatch) -> Broken:
 
         1us transactions sqid=1 cid=5 opcode=5 oncs=0 sct=0 sc=0
 
+    Breaks::
+
+        1us transactions sqid=0 cid=5 opcode=0x80 oacs=0 sct=0 sc=0
+
     Silent::
 
         1us transactions sqid=1 cid=5 opcode=5 sct=0 sc=0
 
     Silent::
 
-        1us transactions sqid=0 cid=5 opcode=5 oncs=0 sct=0 sc=0
+        1us transactions sqid=0 cid=5 opcode=5 oncs=0 oacs=0 sct=0 sc=0
     """
-    opcode, oncs = numbers(batch, "opcode"), numbers(batch, "oncs")
+    opcode, admin = numbers(batch, "opcode"), numbers(batch, "sqid") == 0
     offered = np.ones(batch.num_rows, np.bool_)
     applies = np.zeros(batch.num_rows, np.bool_)
-    for one, bit in NEEDS_ONCS.items():
-        offered &= (opcode != one) | (oncs >> bit & 1 != 0)
-        applies |= opcode == one
+    for needs, name_of_bits, queue in ((NEEDS_ONCS, "oncs", ~admin), (NEEDS_OACS, "oacs", admin)):
+        bits, known = numbers(batch, name_of_bits), queue & there(batch, name_of_bits)
+        for one, bit in needs.items():
+            mine = known & (opcode == one)
+            offered &= ~mine | (bits >> bit & 1 != 0)
+            applies |= mine
     return found(
-        applies & there(batch, "opcode", "oncs", *STATUS) & (numbers(batch, "sqid") != 0),
+        applies & there(batch, "opcode", *STATUS),
         succeeded(batch) & ~offered,
         lambda row: f"{name(batch, row)}, opcode {opcode[row]:02X}h, succeeded",
     )
@@ -216,7 +239,7 @@ def command_not_offered(batch: pa.RecordBatch) -> Broken:
 @column_rule(
     "NVM21-4.1.1-n11",
     table="transactions",
-    columns=("opcode", "sqid", "cid", *STATUS),
+    columns=("opcode", "sqid", "cid", "function", *STATUS),
     spec="NVMe Base 2.1, 4.1.1",
     party="controller",
     severity="warning",
@@ -224,7 +247,7 @@ def command_not_offered(batch: pa.RecordBatch) -> Broken:
 def reserved_opcode_taken(batch: pa.RecordBatch) -> Broken:
     """A command whose opcode is reserved does not succeed.
 
-    Nothing says what it would have done; a later revision may.
+    Nothing says what it would have done; a later revision may. Over PCIe there are no commands of fabrics either.
 
     Holds::
 
@@ -238,6 +261,10 @@ def reserved_opcode_taken(batch: pa.RecordBatch) -> Broken:
 
         1us transactions sqid=1 cid=5 opcode=0x33 sct=0 sc=0
 
+    Breaks::
+
+        1us transactions sqid=0 cid=5 opcode=0x7f function=01:00.0 sct=0 sc=0
+
     Silent::
 
         1us transactions sqid=1 cid=5 opcode=0x33
@@ -245,10 +272,15 @@ def reserved_opcode_taken(batch: pa.RecordBatch) -> Broken:
     Silent::
 
         1us transactions sqid=1 cid=5 opcode=0x90 sct=0 sc=0
+
+    Silent::
+
+        1us transactions sqid=0 cid=5 opcode=0x7f sct=0 sc=0
     """
     opcode, admin = numbers(batch, "opcode"), numbers(batch, "sqid") == 0
     vendor = opcode >= np.where(admin, VENDOR_ADMIN, VENDOR)
     known = np.where(admin, np.isin(opcode, KNOWN_ADMIN), np.isin(opcode, KNOWN_IO))
+    known |= (opcode == FABRICS) & ~there(batch, "function")
     return found(
         there(batch, "opcode", *STATUS) & ~vendor,
         succeeded(batch) & ~known,
@@ -259,13 +291,13 @@ def reserved_opcode_taken(batch: pa.RecordBatch) -> Broken:
 @column_rule(
     "NVM21-4.1.1-n12",
     table="transactions",
-    columns=(*WHO, "function", "namespaces", "nsid_active", *STATUS),
+    columns=(*WHO, "cdw10", "function", "namespaces", "nsid_active", *STATUS),
     spec="NVMe Base 2.1, 4.1.1 and 3.2.1",
     party="controller",
     local=False,
 )
 def absent_namespace_used(batch: pa.RecordBatch) -> Broken:
-    """An I/O command for a namespace that is not there does not succeed.
+    """An I/O command for a namespace that is not there does not succeed, nor does formatting, attaching or deleting it.
 
     An NSID beyond NN is invalid; one that Identify does not list is inactive.
 
@@ -285,6 +317,18 @@ def absent_namespace_used(batch: pa.RecordBatch) -> Broken:
 
         1us transactions sqid=1 cid=5 function=01:00.0 opcode=2 nsid=2 nsid_active=no sct=0 sc=0
 
+    Breaks::
+
+        1us transactions sqid=0 cid=5 function=01:00.0 opcode=0x80 cdw10=0 nsid=9 namespaces=4 sct=0 sc=0
+
+    Breaks::
+
+        1us transactions sqid=0 cid=5 function=01:00.0 opcode=0x0d cdw10=1 nsid=0 namespaces=4 sct=0 sc=0
+
+    Silent::
+
+        1us transactions sqid=0 cid=5 function=01:00.0 opcode=0x0d cdw10=0 nsid=0 namespaces=4 sct=0 sc=0
+
     Silent::
 
         1us transactions sqid=1 cid=5 function=01:00.0 opcode=2 nsid=9 sct=0 sc=0
@@ -293,10 +337,14 @@ def absent_namespace_used(batch: pa.RecordBatch) -> Broken:
 
         1us transactions sqid=1 cid=5 function=01:00.0 opcode=0 nsid=0xffffffff namespaces=4 sct=0 sc=0
     """
-    nsid = numbers(batch, "nsid")
+    nsid, opcode = numbers(batch, "nsid"), numbers(batch, "opcode")
+    administered = there(batch, "opcode", "nsid", "function", "namespaces") & (numbers(batch, "sqid") == 0)
+    administered &= np.isin(opcode, NAMES_NAMESPACE) & (nsid != BROADCAST)
+    administered &= (opcode != Admin.NAMESPACE_MANAGEMENT) | (numbers(batch, "cdw10") & 0xF == DELETE)
+    # A namespace that exists need not be active to be formatted, attached or deleted.
     return found(
-        _of_namespace(batch) & _known(batch) & there(batch, *STATUS),
-        succeeded(batch) & _absent(batch),
+        ((_of_namespace(batch) & _known(batch)) | administered) & there(batch, *STATUS),
+        succeeded(batch) & np.where(administered, _invalid(batch), _absent(batch)),
         lambda row: f"{name(batch, row)} for namespace {nsid[row]:X}h succeeded",
     )
 

@@ -19,7 +19,8 @@ WITH_QUEUES = (0, 1)
 """CNTRLTYPE of a controller with I/O queues, or of one that does not tell."""
 FIRST_TO_TELL = 0x00010200
 """VS of the first version with VER."""
-FIXED_BY_RESET, LIMITS = ("NN", "MNAN", "ONCS", "OACS"), ("MDTS", "AERL", "ACL")
+NAMES = ("VID", "SN", "MN")
+FIXED_BY_RESET, LIMITS = (*NAMES, "NN", "MNAN", "ONCS", "OACS"), ("MDTS", "AERL", "ACL")
 
 
 # -- what is asked for ------------------------------------------------------------------------------------------
@@ -296,12 +297,20 @@ def _changed(command: IdentifyController, session: Session, names: tuple[str, ..
         (name, was, now) for name in names
         if (was := before.value(name)) is not None and (now := command.value(name)) is not None
     ]  # fmt: skip
-    return [f"{name} is {now:X}h, it was {was:X}h" for name, was, now in known if was != now] if known else None
+    return [_change(*one) for one in known if one[1] != one[2]] if known else None
+
+
+def _change(name: str, was: int, now: int) -> str:
+    """Say what a field was and is: serial and model numbers as what they spell."""
+    if name not in ("SN", "MN"):
+        return f"{name} is {now:X}h, it was {was:X}h"
+    spelt = [one.to_bytes(40, "little").decode("ascii", "replace").strip(" \0") for one in (was, now)]
+    return f"{name} is {spelt[1]!r}, it was {spelt[0]!r}"
 
 
 @rule("NVM21-5.1.13-n14", spec="NVMe Base 2.1, Figure 312", party="controller", severity="warning")
 def abilities_changed(command: IdentifyController, session: Session) -> Iterator[Verdict]:
-    """What a controller can, and how many namespaces it can have, stay the same until it is reset.
+    """What a controller can, how many namespaces it can have, and what it is called stay the same until it is reset.
 
     A host asks once, and works by that.
 
@@ -318,6 +327,13 @@ def abilities_changed(command: IdentifyController, session: Session) -> Iterator
             data oncs=0x4 nn=8
         2us identify_controller
             data oncs=0 nn=8
+
+    Breaks::
+
+        1us identify_controller
+            data sn=0x31 mn=0x32
+        2us identify_controller
+            data sn=0x33 mn=0x32
 
     Silent::
 
