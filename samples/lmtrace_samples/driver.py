@@ -255,7 +255,7 @@ class Driver:
         self.queues = {}
 
     def program_vectors(self) -> None:
-        """Write and unmask the first MSI-X table entries, masked before where they can send since an earlier enabling."""
+        """Write and unmask the first MSI-X table entries; one that can still send is masked before."""
         for vector in range(self.vectors_used):
             message = 0x20 + len(self.root.handlers)
             self.root.handlers[message] = lambda vector=vector: self.interrupted(vector)  # type: ignore[misc]
