@@ -48,12 +48,14 @@ def test_digest_is_the_crc_with_the_changing_bits_set(order: str) -> None:
     covered[2] |= 0x40
     digest = zlib.crc32(bytes(covered)).to_bytes(4, order)  # type: ignore[arg-type]
     data = np.frombuffer(WRITE + digest, np.uint8)
-    assert digest_flags(data, 0, 16, 0, False) == Header.DIGEST_CHECKED
+    assert digest_flags(data, 0, 16, 0, 0) == Header.DIGEST_CHECKED
     turned = np.frombuffer(WRITE + digest, np.uint8).reshape(-1, 4)[:, ::-1].reshape(-1).copy()
-    assert digest_flags(turned, 0, 16, 0, True) == Header.DIGEST_CHECKED
+    assert digest_flags(turned, 0, 16, 0, 16) == Header.DIGEST_CHECKED
+    turned[12:] = data[12:]
+    assert digest_flags(turned, 0, 16, 0, 12) == Header.DIGEST_CHECKED
     wrong = data.copy()
     wrong[13] ^= 1
-    assert digest_flags(wrong, 0, 16, 0, False) == Header.DIGEST_CHECKED | Header.DIGEST_WRONG
+    assert digest_flags(wrong, 0, 16, 0, 0) == Header.DIGEST_CHECKED | Header.DIGEST_WRONG
 
 
 @pytest.mark.parametrize(

@@ -8,6 +8,7 @@ from lmtrace.native import njit
 from lmtrace.spec.pcie import FMT_TYPE, Kind
 from lmtrace.spec.tlp_checks import ROUTING_SHIFT, Header
 from lmtrace.stage import NO_BAR, NO_FUNCTION, NO_ROLE, Flag
+from lmtrace_decoders.crc import CRC32, FRESH, add
 
 KIND_OF_BYTE0 = np.zeros(256, np.uint8)
 for _byte0, _kind in FMT_TYPE.items():
@@ -172,31 +173,30 @@ def prefix_flags(data, start, end):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True)
-def digest_flags(data, start, end, prefix, turned):  # type: ignore[no-untyped-def]
+def digest_flags(data, start, end, prefix, turned_to):  # type: ignore[no-untyped-def]
     """Return what is to be noted of the digest in ``data[end:end + 4]`` of the TLP in ``data[start:end]``.
 
     It covers end-to-end prefixes, header and payload, with the bits that may change on the way taken as ones (2.7.1):
-    bit 0 of Type and EP. Byte 0 of a dword is at ``k ^ 3`` where dwords are ``turned``. A recorder may have kept the
-    four bytes in either order, so that both are right.
+    bit 0 of Type and EP. Dwords are turned up to ``turned_to``. A recorder may have kept the four bytes in either
+    order, so that both are right.
     """
-    value = np.uint32(0xFFFFFFFF)
-    for k in range(end - start):
-        byte = np.uint32(data[start + (k ^ 3)] if turned else data[start + k])
-        if k < prefix:
-            local = (data[start + (k & ~3 ^ 3)] if turned else data[start + (k & ~3)]) & _END_TO_END == 0
-            if local:
-                continue
+    value = np.uint32(FRESH)
+    one = np.zeros(1, np.uint8)
+    plain = max(start + prefix + 4, turned_to)
+    for at in range(start, plain):
+        k, turned = at - start, at < turned_to
+        if k < prefix and (data[start + (k & ~3) + 3 * turned] & _END_TO_END) == 0:
+            continue
+        one[0] = data[start + (k ^ 3)] if turned else data[at]
         if k == prefix:
-            byte |= np.uint32(1)
+            one[0] |= np.uint8(1)
         elif k == prefix + 2:
-            byte |= np.uint32(0x40)
-        value ^= byte
-        for _ in range(8):
-            value = value >> np.uint32(1) ^ (np.uint32(0xEDB88320) if value & np.uint32(1) else np.uint32(0))
-    value = ~value & np.uint32(0xFFFFFFFF)
+            one[0] |= np.uint8(0x40)
+        value = add(value, one, 0, 1, CRC32)
+    value = np.uint32(~add(value, data, plain, end, CRC32))
     low = high = True
     for k in range(4):
-        byte = np.uint32(data[end + (k ^ 3)] if turned else data[end + k])
+        byte = np.uint32(data[end + k])
         low = low and byte == value >> np.uint32(8 * k) & np.uint32(255)
         high = high and byte == value >> np.uint32(24 - 8 * k) & np.uint32(255)
     return _DIGEST_CHECKED if low or high else _DIGEST_CHECKED | _DIGEST_WRONG

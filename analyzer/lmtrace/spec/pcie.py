@@ -30,6 +30,9 @@ class Kind(IntEnum):
     DMWr = 19
 
 
+CRC32_POLYNOMIAL = 0xEDB88320
+"""That of LCRC and ECRC, least significant bit first (2.7.1, 3.6.2)."""
+
 FMT_TYPE: dict[int, Kind] = {
     0x00: Kind.MRd, 0x20: Kind.MRd, 0x01: Kind.MRdLk, 0x21: Kind.MRdLk,
     0x40: Kind.MWr, 0x60: Kind.MWr, 0x02: Kind.IORd, 0x42: Kind.IOWr,

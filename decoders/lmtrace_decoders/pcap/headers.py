@@ -217,7 +217,9 @@ def decode(  # type: ignore[no-untyped-def]
         if prefix and not turned:
             rows[found]["header_flags"] |= prefix_flags(data, start, base)
         if digest and base + header + body + 4 <= end:
-            rows[found]["header_flags"] |= digest_flags(data, start, base + header + body, prefix, turned)
+            stop = base + header + body
+            turned_to = stop if order == LITTLE else base + header if turned else start
+            rows[found]["header_flags"] |= digest_flags(data, start, stop, prefix, turned_to)
         if have < body:
             rows[found]["flags"] |= _CUT
             if wire - base - header < body:

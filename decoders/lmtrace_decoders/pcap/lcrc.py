@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from zlib import crc32
-
 import numpy as np
 
-from lmtrace_decoders.pcap import headers
+from lmtrace.native import njit
+from lmtrace_decoders.crc import CRC32, FRESH, add
+from lmtrace_decoders.pcap.headers import BIG, tlp_bytes
 
 SEQUENCE, LCRC = 2, 4
 
@@ -16,15 +16,20 @@ def wrong(data: np.ndarray, spans: np.ndarray, offset: int) -> np.ndarray:
 
     ``offset`` is that of the sequence number in each span.
     """
-    found = []
-    for place, (begin, end) in enumerate(zip(spans["start"].tolist(), spans["end"].tolist(), strict=True)):
-        start = begin + offset + SEQUENCE
-        prefix, header, body, digest = headers.tlp_bytes(data, start, end, headers.ORDERS["big"])
+    found = np.zeros(len(spans), np.bool_)
+    _wrong(data, spans, offset, CRC32, found)
+    return np.flatnonzero(found)
+
+
+@njit(cache=True)
+def _wrong(data, spans, offset, table, found):  # type: ignore[no-untyped-def]
+    for place in range(len(spans)):
+        start, end = spans[place]["start"] + offset + SEQUENCE, spans[place]["end"]
+        prefix, header, body, digest = tlp_bytes(data, start, end, BIG)
         stop = start + prefix + header + body + digest
         if prefix < 0 or stop + LCRC > end:
             continue
-        if crc32(data[start - SEQUENCE : stop].tobytes()) != int.from_bytes(
-            data[stop : stop + LCRC].tobytes(), "little"
-        ):
-            found.append(place)
-    return np.array(found, np.int64)
+        check = np.uint32(0)
+        for k in range(LCRC):
+            check |= np.uint32(data[stop + k]) << np.uint32(8 * k)
+        found[place] = check != np.uint32(~add(FRESH, data, start - SEQUENCE, stop, table))
