@@ -38,7 +38,9 @@ def traffic(count: int) -> list[WireTlp]:
 
 
 def ours(path: Path, layout: str | None = None) -> int:
-    reader = format_of(path).open(Request(path, None, Troubles(path.name), layout=layout))
+    reader = format_of(path, {"framing"} if layout else ()).open(
+        Request(path, None, Troubles(path.name), layout=layout)
+    )
     return sum(len(chunk.rows) for chunk in reader.chunks())
 
 
@@ -98,6 +100,8 @@ def main(count: int) -> int:
         for name, write, layout in (
             ("raw.pcapng", write_pcapng, ""), ("raw.pcapng.zst", write_pcapng, ""), ("raw.pcapng.gz", write_pcapng, ""),
             ("nettlp.pcap", write_pcap, ""), ("dll.pcapng", write_pcapng, "dll"),
+            ("agilent.pcapng", write_pcapng, "agilent"),
+            ("antmicro.pcap", write_pcap, "antmicro"),
         ):  # fmt: skip
             path, small = Path(folder, name), Path(folder, f"small-{name}")
             write(iter(traffic(count)), path, layout, 1)
