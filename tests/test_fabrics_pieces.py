@@ -13,8 +13,8 @@ from lmtrace.spec.fabrics import FABRICS_OPCODE, IC, KIND, status_name
 from lmtrace.spec.nvme import Status
 from lmtrace.stage import PDU_ROW, Request
 from lmtrace.trouble import Troubles
-from lmtrace_decoders.fabrics.batch import Batch, Place
 from lmtrace_decoders.crc import crc32c
+from lmtrace_decoders.fabrics.batch import Batch, Place
 from lmtrace_decoders.fabrics.tcp import ACK, SYN, Connection
 from lmtrace_samples.network.pdu import Pdu, digest
 

@@ -30,8 +30,8 @@ from lmtrace.spec.fabrics import (
 )
 from lmtrace.stage import Digest, PduFlag, Request
 from lmtrace.trouble import declare
-from lmtrace_decoders.fabrics.batch import Batch, Place
 from lmtrace_decoders.crc import crc32c
+from lmtrace_decoders.fabrics.batch import Batch, Place
 
 MOST_PDU = 1 << 26
 """A header that announces more bytes is none."""
