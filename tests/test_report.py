@@ -6,6 +6,7 @@ import shutil
 import subprocess
 from html.parser import HTMLParser
 from pathlib import Path
+from xml.etree import ElementTree
 
 import pytest
 
@@ -230,6 +231,39 @@ def test_nothing_judged_is_no_pass(tmp_path: Path) -> None:
     run = make_run(tmp_path / "made.lmtrace", violations=[], outcomes=[outcome("R-1", "not exercised")])
     assert (run.verdict, run.exit_status) == ("nothing judged", 2)
     assert run.report().splitlines()[0] == "NOTHING JUDGED  made.vcd"
+
+
+def cases(text: str) -> dict[str, str]:
+    """Return what became of each test case of a JUnit report, by its rule."""
+    suite = ElementTree.fromstring(text)[0]
+    kinds = {one.attrib["name"].split()[0]: [part.tag for part in one] for one in suite.iter("testcase")}
+    for name, tag in (("failures", "failure"), ("skipped", "skipped"), ("errors", "error")):
+        assert int(suite.attrib[name]) == sum(tag in tags for tags in kinds.values())
+    return {rule: (tags or ["passed"])[0] for rule, tags in kinds.items()}
+
+
+def test_junit_has_a_case_for_each_rule_that_was_asked(tmp_path: Path) -> None:
+    run = make_run(tmp_path / "made.lmtrace", message=HOSTILE)
+    shown = (run.folder / "junit.xml").read_text("utf-8")
+    assert cases(shown) == {
+        "HMLM-5.1.16.1.1-n6": "failure", "HMLM-5.1.17.1.1-n11": "system-out", "HMLM-5.1.17.1.2-n1": "passed",
+        "HMLM-5.1.17.1.2-n3": "skipped",
+    }  # fmt: skip
+    assert run.report("junit") == shown
+    assert "12.345678us  controller 1, SQ 0, CID 11 Migration Receive: Get Controller State: " in shown
+
+
+def test_junit_never_passes_what_breaks_the_verdict(tmp_path: Path) -> None:
+    warned = [violation("R-1", severity="warning")]
+    broken = [outcome("R-1", "broken", broken=1, severity="warning"), outcome("R-2", "broken", broken=1)]
+    for strict, kind in ((False, "system-out"), (True, "failure")):
+        run = make_run(tmp_path / f"{strict}", violations=warned, outcomes=broken, settings=Settings(strict=strict))
+        assert cases(run.report("junit")) == {"R-1": kind, "R-2": "failure"}, "R-2 is broken though none is listed"
+    known = [violation("R-1", waived="known, ticket 4711")]
+    run = make_run(tmp_path / "waived", violations=known, outcomes=[outcome("R-1", "broken", broken=1)])
+    assert cases(run.report("junit")) == {"R-1": "skipped"}
+    run = make_run(tmp_path / "none", violations=[], outcomes=[outcome("R-1", "not exercised")])
+    assert cases(run.report("junit")) == {"capture": "error"}
 
 
 def test_json_is_the_summary(tmp_path: Path) -> None:

@@ -250,10 +250,11 @@ def _finish(store: Store, seen: Seen, settings: Settings, progress: Progress | N
     _tell(progress, "writing reports")
     write_summary(store, seen, settings)
     if settings.judged:
-        from lmtrace.report import html, markdown
+        from lmtrace.report import html, junit, markdown
 
         run = Run(store.folder)
         (store.folder / "report.html").write_text(html.render(run), encoding="utf-8", newline="\n")
+        (store.folder / "junit.xml").write_text(junit.render(run), encoding="utf-8", newline="\n")
         (store.folder / "report.md").write_text(markdown.render(run), encoding="utf-8", newline="\n")
     store.commit()
     return open_run(store.target)

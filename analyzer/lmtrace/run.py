@@ -85,15 +85,15 @@ class Run:
         return headline(self.summary)
 
     def report(self, format: str = "text", *, colour: bool = False) -> str:
-        """Return the report as ``text``, ``markdown``, ``html`` or ``json``; ``colour`` is for a terminal."""
+        """Return the report as ``text`` (with ``colour`` for a terminal), ``markdown``, ``html``, ``junit``, ``json``."""
         if format == "json":
             return json.dumps(self.summary, indent=1, ensure_ascii=False) + "\n"
         if format == "text":
             from lmtrace.report import text
 
             return text.render(self, text.coloured if colour else text.plain)
-        if format not in ("markdown", "html"):
-            raise UsageError(f"no format {format!r}; there are: text, markdown, html, json")
+        if format not in ("markdown", "html", "junit"):
+            raise UsageError(f"no format {format!r}; there are: text, markdown, html, junit, json")
         from importlib import import_module
 
         return str(import_module(f"lmtrace.report.{format}").render(self))

@@ -16,6 +16,7 @@ class ReportFormat(StrEnum):
     JSON = "json"
     MARKDOWN = "markdown"
     HTML = "html"
+    JUNIT = "junit"
 
 
 class ListFormat(StrEnum):
