@@ -85,7 +85,7 @@ class Run:
         return headline(self.summary)
 
     def report(self, format: str = "text", *, colour: bool = False) -> str:
-        """Return the report as ``text`` (with ``colour`` for a terminal), ``markdown``, ``html``, ``junit``, ``json``."""
+        """Return the report as ``text``, ``markdown``, ``html``, ``junit`` or ``json``; ``colour`` is for terminals."""
         if format == "json":
             return json.dumps(self.summary, indent=1, ensure_ascii=False) + "\n"
         if format == "text":
