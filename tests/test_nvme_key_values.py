@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from lmtrace.spec.nvme import KEY_VALUE_FORMAT, KEY_VALUE_FORMATS, Admin, Cns, CommandSet, KeyValue
-from lmtrace_decoders.nvme import key_values
+from lmtrace_decoders import keys
 from nvme_wire import ACQ, ASQ, Wire
 
 SQ, CQ = 0x20_0000, 0x20_4000
@@ -170,7 +170,7 @@ def test_whether_deletes_are_errors(tmp_path: Path) -> None:
 
 
 def test_what_is_remembered_has_an_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(key_values, "MOST_KEYS", 2)
+    monkeypatch.setattr(keys, "MOST_KEYS", 2)
     store = Store()
     store.admin(Admin.FORMAT_NVM)
     for key in (b"a", b"b", b"c", b"a", b"d"):

@@ -362,7 +362,7 @@ opcode uint8 Its opcode.
 nsid uint32 Namespace.
 sct uint8 Status code type.
 sc uint8 Status code.
-dw0 uint32 Dword 0 of its completion.
+dw0 uint32 Dword 0 of its completion; null where the SUCCESS flag of NVMe/TCP stood for the completion.
 key_length uint8 KL.
 key str The key in hexadecimal digits; of a List, the key that is wrong in it.
 options uint8 Its options, CDW11 bits 15:8.
@@ -370,6 +370,7 @@ host_bytes uint32 CDW10: bytes of the value to store, or of the host's buffer.
 moved uint64 Bytes of the value that moved; null where that is not certain, and for other commands.
 longest_key uint16 KVKML of the namespace's format; null while not known.
 longest_value uint32 KVVML of it; null while not known.
+other_paths bool Hosts that the capture does not show may reach the namespace: what is known of its keys is not sure.
 existed bool The key existed; null where that is not known, or other commands on the key were in flight.
 basis str Why: it was `stored`, `deleted` or `told` by another command, a format `emptied` all, a Store was `refused`.
 value_bytes uint32 Bytes of the value that was stored; null where not known.

@@ -14,7 +14,15 @@ from lmtrace_decoders.fabrics.state import Association, Command
 from lmtrace_decoders.migration_match import Read
 from lmtrace_decoders.migration_record import Source, Steps
 from lmtrace_decoders.migration_states import States
-from lmtrace_decoders.nvme.transfer import PROTECTION_ACTION, BlockFormat, Entry, admin_bytes, io_bytes, moves_blocks
+from lmtrace_decoders.nvme.transfer import (
+    PROTECTION_ACTION,
+    BlockFormat,
+    Entry,
+    admin_bytes,
+    io_bytes,
+    key_value_bytes,
+    moves_blocks,
+)
 
 if TYPE_CHECKING:
     from lmtrace_decoders.fabrics.decode import Fabrics
@@ -34,6 +42,8 @@ def expected_bytes(command: Command) -> int | None:
         )
     nsid, *dwords = _ENTRY.unpack(command.sqe)
     entry = Entry(command.opcode, nsid, *dwords)
+    if command.csi == nvme.CommandSet.KEY_VALUE:
+        return key_value_bytes(entry)[0]
     connection = command.connection
     if connection.qid is None:
         return None
@@ -63,6 +73,8 @@ class Admin:
             if association.resumed is not None:
                 self._first_completion(association, command)
             return
+        if command.succeeded:
+            self._run.keys.told(command, association)
         match command.opcode:
             case nvme.Admin.IDENTIFY if command.succeeded:
                 self._identify(command, association)

@@ -13,13 +13,14 @@ import numpy as np
 
 from lmtrace.pieces import Pieces
 from lmtrace.spec.fabrics import KIND, SGL_KEYED_INVALIDATE, Fctype
-from lmtrace.spec.nvme import CQE_SIZE, SQE_SIZE
+from lmtrace.spec.nvme import CQE_SIZE, SQE_SIZE, CommandSet, KeyValue
 from lmtrace.stage import PDU_ROW, PduFlag
 from lmtrace.store import Capture, Store
 from lmtrace.trouble import declare
 from lmtrace_decoders.fabrics import records
 from lmtrace_decoders.fabrics.admin import Admin, expected_bytes
 from lmtrace_decoders.fabrics.associations import Associations
+from lmtrace_decoders.fabrics.key_values import KeyValues
 from lmtrace_decoders.fabrics.output import CAPSULE, RESPONSE, Output
 from lmtrace_decoders.fabrics.state import Command, Connection
 from lmtrace_decoders.nvme import spool
@@ -63,6 +64,7 @@ class Fabrics:
         self.output = Output(store, capture)
         self.associations = Associations(self)
         self.admin = Admin(self)
+        self.keys = KeyValues(self)
         texts = [one.name for one in capture.links]
         self.connections = [Connection(n, text, text.startswith("RDMA")) for n, text in enumerate(texts)]
         self.lost: list[tuple[int, int, int, int]] = []
@@ -138,6 +140,7 @@ class Fabrics:
         """Something of a connection was not recorded: what is under way on it is uncertain."""
         self.lost.append((connection.number, row.time, row.packet, row.size))
         connection.doubt()
+        self.keys.lost(row.tlp)
 
     # -- capsules ---------------------------------------------------------------------------------------------
 
@@ -150,7 +153,7 @@ class Fabrics:
         before = connection.commands.pop(command.cid, None)
         connection.done.pop(command.cid, None)
         if before is not None:
-            self.output.transaction(before, spool.OUTSTANDING)
+            self._end(before, spool.OUTSTANDING)
         known = before is not None and before.sure
         self.note(
             transaction_id=self.output.first_transaction + command.number,
@@ -163,8 +166,10 @@ class Fabrics:
         if command.fabrics and command.sqe[4] == Fctype.CONNECT:
             self.associations.connecting(connection, command)
         self.associations.heard(connection, row)
+        if connection.qid != 0 and not command.fabrics:
+            self.keys.capsule(command)
         command.expected = expected_bytes(command)
-        if command.connection.qid in (0, None) or command.fabrics:
+        if connection.qid in (0, None) or command.fabrics or _lists_keys(command):
             command.buffer = Pieces()
         if count:
             self.moved_out(command, row, 0, count, data)
@@ -214,6 +219,8 @@ class Fabrics:
         connection.remember(command, how)
         self.associations.completed(connection, command, row)
         self.admin.completed(command)
+        if command.csi == CommandSet.KEY_VALUE:
+            self.keys.completed(command, None, row.tlp)
         self.output.transaction(command, spool.COMPLETED)
 
     def named(self, connection: Connection, cid: int) -> int | None:
@@ -267,8 +274,14 @@ class Fabrics:
 
     def _end_commands(self, connection: Connection, outcome: int) -> None:
         for command in connection.commands.values():
-            self.output.transaction(command, outcome)
+            self._end(command, outcome)
         connection.commands.clear()
+
+    def _end(self, command: Command, outcome: int) -> None:
+        """A command is over without a completion."""
+        self.output.transaction(command, outcome)
+        if command.csi == CommandSet.KEY_VALUE:
+            self.keys.ended(command, max(command.last_tlp, command.tlp))
 
     def _finish(self, connection: Connection) -> None:
         """The capture ends."""
@@ -277,3 +290,7 @@ class Fabrics:
         if not connection.closed:
             self._end_commands(connection, spool.OUTSTANDING)
             self.output.queue(connection, None, None, None)
+
+
+def _lists_keys(command: Command) -> bool:
+    return command.csi == CommandSet.KEY_VALUE and command.opcode == KeyValue.LIST

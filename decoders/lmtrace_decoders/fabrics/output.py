@@ -82,9 +82,9 @@ class Output:
         qid = -1 if connection.qid is None else connection.qid
         self._transactions.put(command.number, (
             max(connection.link, 0), -1, association.number if association is not None else -1,
-            association.life.epoch if association is not None else 0, qid, qid, cdw0 >> 16, cdw0 & 0xFF, nsid, -1,
-            sqe[1] >> 6, sqe[1] & 3, dptr1, dptr2, mptr, cdw0, cdw2, cdw3, *dwords, -1, -1, -1, command.time, -1,
-            command.first_data_ps, command.last_data_ps, command.cqe_ps, -1, -1, -1, -1, *result,
+            association.life.epoch if association is not None else 0, qid, qid, cdw0 >> 16, cdw0 & 0xFF, nsid,
+            command.csi, sqe[1] >> 6, sqe[1] & 3, dptr1, dptr2, mptr, cdw0, cdw2, cdw3, *dwords, -1, -1, -1,
+            command.time, -1, command.first_data_ps, command.last_data_ps, command.cqe_ps, -1, -1, -1, -1, *result,
             -1 if command.expected is None else command.expected, command.moved_out, command.moved_in, outcome, 1,
             spool.SEEN, command.tlp, command.cqe_tlp, command.tlp, max(command.last_tlp, command.tlp), *_NOT_DUE,
         ))  # fmt: skip

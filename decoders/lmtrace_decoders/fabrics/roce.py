@@ -29,7 +29,7 @@ from lmtrace.spec.fabrics import (
     Cm,
     Fctype,
 )
-from lmtrace.spec.nvme import CQE_SIZE, SQE_SIZE
+from lmtrace.spec.nvme import CQE_SIZE, SQE_SIZE, KeyValue
 from lmtrace.stage import PduFlag, Request
 from lmtrace.trouble import declare
 from lmtrace_decoders.fabrics.batch import Batch, Place
@@ -115,6 +115,8 @@ class QueuePair:
         self.keep = True
         """Whether data are kept: those of the admin queue, and the Connect of any other."""
         self._is_io = False
+        self._lists: set[bytes] = set()
+        """Keys of the memory that commands lend which may be a List of keys."""
 
     def packet(self, upstream: bool, opcode: int, psn: int, body: bytes, cut: int, place: Place) -> None:
         """Take a packet of one end; ``body`` is what follows the base header, without padding and check.
@@ -221,6 +223,9 @@ class QueuePair:
         data = bytes(message.data)
         if not lane.upstream and len(data) >= SQE_SIZE and data[0] == FABRICS_OPCODE and data[4] == Fctype.CONNECT:
             self.keep, self._is_io = True, data[42:44] != b"\0\0"
+        if not lane.upstream and len(data) >= SQE_SIZE and (data[0] == KeyValue.LIST or self._lists):
+            key_of = data[38:34:-1]  # as it stands in an RDMA header
+            (self._lists.add if data[0] == KeyValue.LIST else self._lists.discard)(key_of)
         extra = max(message.size - SQE_SIZE, 0) if not lane.upstream else 0
         keep = (self.keep or data[:1] == b"\x7f") and len(data) <= MOST_KEPT
         kept = data if not lane.upstream and keep else data[:SQE_SIZE]
@@ -237,7 +242,8 @@ class QueuePair:
     ) -> None:
         """Add data that were read or written."""
         kept = reth
-        if self.keep and size <= MOST_KEPT and len(data) == size and not marks:
+        keep = self.keep or (bool(self._lists) and reth[8:12] in self._lists)
+        if keep and size <= MOST_KEPT and len(data) == size and not marks:
             kept += bytes(data)
         self._batch.add(KIND[name], self.number, upstream, first, last, kept, size, size, flags=marks)
 

@@ -82,6 +82,8 @@ class Command:
     expected: int | None = None
     moved_in: int = 0
     moved_out: int = 0
+    csi: int = -1
+    """Command set of its namespace, -1 while not known and for other than I/O commands."""
     asked_out: int = 0
     """Bytes that the controller asked for by RDMA READ."""
     first_data_ps: int = -1
@@ -106,6 +108,16 @@ class Command:
     def cid(self) -> int:
         """The command identifier."""
         return self.sqe[2] | self.sqe[3] << 8
+
+    @property
+    def fetch_tlp(self) -> int:
+        """The PDU of its capsule."""
+        return self.tlp
+
+    @property
+    def dw0(self) -> int:
+        """Dword 0 of its completion."""
+        return int.from_bytes(self.cqe[:4], "little") if self.cqe else 0
 
     @property
     def fabrics(self) -> bool:

@@ -28,6 +28,7 @@ from lmtrace.spec.fabrics import (
     Fctype,
     Pdu,
 )
+from lmtrace.spec.nvme import KeyValue
 from lmtrace.stage import Digest, PduFlag, Request
 from lmtrace.trouble import declare
 from lmtrace_decoders.crc import crc32c
@@ -154,6 +155,8 @@ class Connection:
         self._by_end: tuple[Flow, Flow] = self._flows
         self._keep = True
         self._closed = False
+        self._lists: set[bytes] = set()
+        """CIDs of commands that may be a List of keys."""
         self._tls: int | None = 0
         """Segments that begin as TLS does, in a connection whose beginning was not recorded; None once a PDU came."""
 
@@ -401,12 +404,20 @@ class Connection:
         )
 
     def _learn(self, kind: int, buffer: bytearray) -> None:
-        """Data of I/O queues are not kept: Connect says which queue it is."""
-        if kind == Pdu.CAPSULE_CMD and buffer[8] == FABRICS_OPCODE and buffer[12] == Fctype.CONNECT:
+        """Data of I/O queues are not kept but those of List: Connect says which queue it is."""
+        if kind != Pdu.CAPSULE_CMD:
+            return
+        if buffer[8] == FABRICS_OPCODE and buffer[12] == Fctype.CONNECT:
             self._keep = not buffer[50] | buffer[51]
+        elif buffer[8] == KeyValue.LIST:
+            self._lists.add(bytes(buffer[10:12]))
+        elif self._lists:
+            self._lists.discard(bytes(buffer[10:12]))
 
     def _keeps(self, kind: int, buffer: bytearray) -> bool:
-        return self._keep or (kind == Pdu.CAPSULE_CMD and buffer[8] == FABRICS_OPCODE)
+        if self._keep or (kind == Pdu.CAPSULE_CMD and buffer[8] == FABRICS_OPCODE):
+            return True
+        return kind == Pdu.C2H_DATA and bool(self._lists) and bytes(buffer[8:10]) in self._lists
 
     def _add(self, name: str, flow: Flow, first: Place, last: Place, kept: bytes, size: int) -> None:
         self._batch.add(KIND[name], self._number, flow.upstream, first, last, kept, size)

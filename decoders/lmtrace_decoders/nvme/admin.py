@@ -9,9 +9,6 @@ from lmtrace.spec import nvme
 from lmtrace.spec.nvme import (
     CAP,
     IDENTIFY_CONTROLLER,
-    KEY_VALUE_FORMAT,
-    KEY_VALUE_FORMATS,
-    KEY_VALUE_NAMESPACE,
     SUBNQN,
     Cns,
     CommandSet,
@@ -26,6 +23,7 @@ from lmtrace.spec.zones import (
     ZONED_FORMAT,
     ZONED_FORMATS,
 )
+from lmtrace_decoders import keys
 from lmtrace_decoders.nvme import spool
 from lmtrace_decoders.nvme.buffers import enables_host_memory
 from lmtrace_decoders.nvme.doorbells import EVENT_INDICES
@@ -41,7 +39,6 @@ if TYPE_CHECKING:
     from lmtrace.pieces import Pieces
     from lmtrace_decoders.nvme.command import Command
     from lmtrace_decoders.nvme.controller import Controller, Function
-    from lmtrace_decoders.nvme.namespaces import Namespace
     from lmtrace_decoders.nvme.reconstruct import Reconstruction
 
 MOST_HOST_MEMORY = 1 << 32
@@ -332,23 +329,14 @@ class Admin:
         namespace = self._run.namespaces.of(function, command.dword(1))
         namespace.csi, block = command.dword(11) >> 24, namespace.block
         if namespace.csi == CommandSet.KEY_VALUE:
-            self._key_value(namespace, pieces)
+            told = keys.limits(pieces)
+            if told is not None:
+                namespace.longest_key, namespace.longest_value = told
         elif namespace.csi == CommandSet.ZONED:
             namespace.zoned.structure = pieces.bytes(0, 64)
             namespace.zoned.formats = pieces.bytes(ZONED_FORMATS, ZONED_FORMATS + MOST_FORMATS * ZONED_FORMAT.size)
             if block is not None and (unit := namespace.zoned.of_format(block.number, "ZDES")) is not None:
                 namespace.block = block._replace(zone=EXTENSION_UNIT * unit)
-
-    def _key_value(self, namespace: Namespace, pieces: Pieces) -> None:
-        """Take the longest key and value of the format in use, where that is one of the formats there are."""
-        head = pieces.bytes(24, 30)
-        index = KEY_VALUE_NAMESPACE["KVFC"].of(bytes(24) + head) if head is not None else 0
-        if head is None or index > head[1]:
-            return
-        at = KEY_VALUE_FORMATS + KEY_VALUE_FORMAT.size * index
-        if (format := pieces.bytes(at, at + KEY_VALUE_FORMAT.size)) is not None:
-            namespace.longest_key = KEY_VALUE_FORMAT["KVKML"].of(format) or None
-            namespace.longest_value = KEY_VALUE_FORMAT["KVVML"].of(format) or None
 
     def _secondary(self, function: Function, data: bytes) -> None:
         """The list names the CNTLID of each VF (Identify CNS 15h)."""

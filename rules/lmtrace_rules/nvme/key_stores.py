@@ -215,7 +215,7 @@ def value_not_stored(batch: pa.RecordBatch) -> Broken:
     again = stored & (size > 0) & (moved > size) & (moved % np.maximum(size, 1) == 0)
     known = gone.severity
     assert known is not None
-    return replace(answer, severity=lambda row: "warning" if again[row] else known(row))
+    return replace(answer, severity=lambda row: "warning" if again[row] else "error" if stored[row] else known(row))
 
 
 @column_rule(

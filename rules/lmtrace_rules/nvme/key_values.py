@@ -24,7 +24,7 @@ SECTION = "G24 Key value"
 PROFILE = ("nvme", "key-value")
 TABLE = "key_value_commands"
 WHAT = ("opcode", "key", "sct", "sc")
-KNOWN = (*WHAT, "existed", "basis", "writer_id")
+KNOWN = (*WHAT, "existed", "basis", "writer_id", "other_paths")
 LARGEST_KEY = 16
 MUST_EXIST, MUST_NOT_EXIST = 1 << 0, 1 << 1
 """Options of Store."""
@@ -58,6 +58,11 @@ def key_existed(batch: pa.RecordBatch, wanted: bool) -> np.ndarray:
     return np.asarray(there(batch, "existed") & ((numbers(batch, "existed") != 0) == wanted))
 
 
+def reached_otherwise(batch: pa.RecordBatch) -> np.ndarray:
+    """Return the commands to namespaces that hosts which are not seen may reach."""
+    return np.asarray(there(batch, "other_paths") & (numbers(batch, "other_paths") != 0))
+
+
 def name_of(batch: pa.RecordBatch, row: int) -> str:
     """Return which command a row is, for people."""
     key = batch.column("key")[row].as_py()
@@ -83,9 +88,10 @@ def ends_wrongly(
 def by_key(batch: pa.RecordBatch, asked: np.ndarray, applies: np.ndarray, bad: np.ndarray, what: str) -> Broken:
     """Return the commands that ended as their key does not allow; ``asked`` are all whose end depends on it.
 
-    What is known only because another command said so may have been changed through another port: that is a warning.
+    What is known only because another command said so may have been changed through another port, and what is behind
+    a network by another host: that is a warning.
     """
-    writer, told = numbers(batch, "writer_id"), words(batch, "basis", ("told",))
+    writer, told = numbers(batch, "writer_id"), words(batch, "basis", ("told",)) | reached_otherwise(batch)
 
     def why(row: int) -> str:
         known = there(batch, "writer_id")[row]
@@ -185,7 +191,7 @@ def absent_key_retrieved(batch: pa.RecordBatch) -> Broken:
 
 @column_rule(
     "NVM21-K3.2.4-n2", table=TABLE,
-    columns=(*WHAT, "host_bytes", "moved", "dw0", "options", "existed", "value_bytes", "writer_id"),
+    columns=(*WHAT, "host_bytes", "moved", "dw0", "options", "existed", "value_bytes", "writer_id", "other_paths"),
     spec="KV Command Set 1.1, 3.2.4", party="controller", local=False,
 )  # fmt: skip
 def other_value_size_returned(batch: pa.RecordBatch) -> Broken:
@@ -229,7 +235,12 @@ def other_value_size_returned(batch: pa.RecordBatch) -> Broken:
     room, moved, whole = (numbers(batch, name).astype(np.int64) for name in ("host_bytes", "moved", "dw0"))
     value = numbers(batch, "value_bytes").astype(np.int64)
     wanted = np.minimum(room, whole)
-    read = is_command(batch, KeyValue.RETRIEVE) & ended_with(batch) & (numbers(batch, "options") & RAW == 0)
+    read = (
+        is_command(batch, KeyValue.RETRIEVE)
+        & there(batch, "dw0")
+        & ended_with(batch)
+        & (numbers(batch, "options") & RAW == 0)
+    )
     sized, counted = there(batch, "value_bytes"), there(batch, "moved")
     other = sized & (whole != value)
     short, long = counted & (moved < wanted), counted & (moved > wanted + -wanted % 4)
@@ -242,7 +253,8 @@ def other_value_size_returned(batch: pa.RecordBatch) -> Broken:
             else f"{name_of(batch, row)} moved {moved[row]:,} bytes of a value of {whole[row]:,} into {room[row]:,}"
         ),
     )  # fmt: skip
-    return replace(answer, severity=lambda row: "warning" if lost[row] else "error")
+    unsure = lost | (other & reached_otherwise(batch))
+    return replace(answer, severity=lambda row: "warning" if unsure[row] else "error")
 
 
 @column_rule(
@@ -355,7 +367,7 @@ FLAWS = {
 
 
 @column_rule(
-    "NVM21-K3.2.3-n1", table=TABLE, columns=(*WHAT, "keys_listed", "list_flaw", "list_told"),
+    "NVM21-K3.2.3-n1", table=TABLE, columns=(*WHAT, "keys_listed", "list_flaw", "list_told", "other_paths"),
     spec="KV Command Set 1.1, 3.2.3", party="controller", local=False,
 )  # fmt: skip
 def keys_listed_wrongly(batch: pa.RecordBatch) -> Broken:
@@ -390,6 +402,7 @@ def keys_listed_wrongly(batch: pa.RecordBatch) -> Broken:
     """
     asked = is_command(batch, KeyValue.LIST) & ended_with(batch)
     unsure = (numbers(batch, "list_told") != 0) | words(batch, "list_flaw", ("counted",))
+    unsure |= reached_otherwise(batch) & words(batch, "list_flaw", ("absent",))
     answer = found(
         asked & there(batch, "keys_listed"), there(batch, "list_flaw"),
         lambda row: f"{name_of(batch, row)} {FLAWS[batch.column('list_flaw')[row].as_py()]}",
