@@ -23,7 +23,7 @@ ROOT = Path(__file__).resolve().parent.parent
 PAGES = ("README.md", "analyzer/TABLES.md", "rules/README.md", "samples/README.md")
 PART = re.compile(r"(<!-- generated: (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
 MEASURED = ROOT / "rules" / "selftest.json"
-"""What ``python tests/documentation.py --measure`` found, which takes a minute or two."""
+"""What ``python tests/documentation.py --measure`` found, which takes some minutes."""
 SAMPLE = "samples/captures/nvme_hmlm_full_life/nvme_hmlm_full_life.pcapng.zst"
 
 
