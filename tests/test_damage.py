@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import gzip
 import struct
 from collections.abc import Callable
 from pathlib import Path
+from random import Random
 
 import pytest
+import zstandard
 
 import lmtrace
+from lmtrace.errors import CaptureError
 from lmtrace.scenario import synth
 
 PACKET, DROPPED = 6, 4
@@ -101,12 +105,32 @@ def off(data: bytes, share: float) -> bytes:
     return b"".join([*lines[: start + 1], b"$dumpoff\n$end\n", *lines[end:]])
 
 
+def twice(data: bytes, share: float) -> bytes:
+    """A piece of a waveform is there twice."""
+    at = int(len(data) * share)
+    return data[: at + 4096] + data[at:]
+
+
+def garbled(data: bytes, share: float) -> bytes:
+    """A piece of a waveform is something else."""
+    at = int(len(data) * share)
+    return data[:at] + Random(at).randbytes(64) + data[at + 64 :]
+
+
+def spoilt(data: bytes, share: float) -> bytes:
+    """A bit of a gzip file is another."""
+    broken = bytearray(gzip.compress(data))
+    broken[int(len(broken) * share)] ^= 16
+    return bytes(broken)
+
+
 @pytest.mark.parametrize("name", ["plain-io", "migration"])
 @pytest.mark.parametrize(
     ("form", "framing", "damage"),
     [
         (".pcapng", None, cut), (".pcapng", None, dropped), (".pcapng", None, orphaned), (".pcapng", None, backwards),
         (".pcapng", "dll", lost), (".vcd", None, cut), (".vcd", None, unknown), (".vcd", None, off),
+        (".vcd", None, twice), (".vcd", None, garbled), (".vcd", None, spoilt),
     ],
 )  # fmt: skip
 def test_what_the_file_shows_to_be_lost_accuses_nobody(
@@ -122,3 +146,17 @@ def test_what_the_file_shows_to_be_lost_accuses_nobody(
         rows = run.table("violations").to_pylist()
         assert troubles, "the file shows no damage"
         assert [(row["rule"], row["message"]) for row in rows if row["severity"] == "error"] == []
+
+
+@pytest.mark.parametrize("packed", [gzip.compress, zstandard.compress])
+def test_a_packed_file_that_cannot_be_unpacked_is_not_called_empty(
+    tmp_path: Path, packed: Callable[[bytes], bytes]
+) -> None:
+    data = bytearray(packed(b"$date $end\n" * 9))
+    data[len(data) // 2 :] = b"\xff" * 20
+    (tmp_path / "a.vcd.gz").write_bytes(data[:4] + data[8:])
+    with pytest.raises(CaptureError, match=r"nothing of .*a\.vcd\.gz can be unpacked: "):
+        lmtrace.check(tmp_path / "a.vcd.gz")
+    (tmp_path / "a.vcd.gz").write_bytes(packed(b""))
+    with pytest.raises(CaptureError, match=r"a\.vcd\.gz is empty"):
+        lmtrace.check(tmp_path / "a.vcd.gz")

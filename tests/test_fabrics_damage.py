@@ -91,6 +91,26 @@ def test_begins_midway(captures: list[Path], tmp_path: Path, first: int, which: 
     assert run.table("transactions").num_rows > 5 or which == 2
 
 
+@pytest.mark.parametrize("damage", ["lost", "sequence", "lost with the ICResp"])
+def test_the_beginning_of_the_controllers_side(captures: list[Path], tmp_path: Path, damage: str) -> None:
+    """The SYN of the controller is the second packet, its ICResp the sixth."""
+    data = bytearray(captures[1].read_bytes())
+    places = [24]
+    for _ in range(6):
+        places.append(places[-1] + 16 + int.from_bytes(data[places[-1] + 8 : places[-1] + 12], "little"))
+    if damage == "sequence":
+        data[places[1] + 16 + 14 + 20 + 4] ^= 0x80
+    else:
+        if damage == "lost with the ICResp":
+            del data[places[5] : places[6]]
+        del data[places[1] : places[2]]
+    run = judged(bytes(data), tmp_path)
+    assert run is not None and errors(run) == []
+    assert run.table("transactions").num_rows > 5
+    lost = "network-bytes-lost" in {row["name"] for row in run.table("troubles").to_pylist()}
+    assert lost == (damage == "lost with the ICResp")  # without its SYN the stream begins with what comes next
+
+
 @pytest.mark.parametrize("which", [1, 2])
 @pytest.mark.parametrize("snap", [60, 120, 300])
 def test_cut_by_the_snap_length(captures: list[Path], tmp_path: Path, snap: int, which: int) -> None:

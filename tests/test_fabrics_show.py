@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from lmtrace import show
+from lmtrace import moment, show
 from lmtrace.check import decode
 from lmtrace.cli import app
 from lmtrace.errors import CaptureError, UsageError
@@ -55,6 +55,11 @@ def test_command_line(run: Run) -> None:
 
 
 @pytest.mark.needs_tshark
+def test_the_state_at_a_time(run: Run) -> None:
+    found = text(moment.lines(run, 10**9))
+    assert "  controller 5  enabled since" in found and "  controller 5  SQ 0  32 entries\n" in found
+
+
 def test_a_packet_that_is_not_there(run: Run) -> None:
     with pytest.raises(UsageError, match="has no packet 100000"):
         text(show.packets(run, [100000], frozenset()))

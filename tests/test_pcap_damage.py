@@ -140,14 +140,48 @@ def test_times_before_the_first_packet_are_no_times(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("framing", ["dll", "antmicro", "agilent"])
-def test_a_wrong_lcrc_is_counted_and_accuses_nobody(tmp_path: Path, framing: str) -> None:
+def test_a_tlp_with_a_wrong_lcrc_is_left_out_and_accuses_nobody(tmp_path: Path, framing: str) -> None:
     (file,) = synth("plain-io", tmp_path / "a.pcapng", commands=5, framing=framing)
     assert check(file, output=tmp_path / "clean", framing=framing).table("troubles").num_rows == 0
     data = bytearray(file.read_bytes())
     # A write of one dword: 12 bytes of header, 4 of data, the LCRC.
     write = data.index(bytes.fromhex("40000001"), len(data) // 2)
-    data[write + 16 + 3] ^= 0xFF
-    file.write_bytes(data)
-    run = check(file, output=tmp_path / "run", framing=framing)
-    assert [(row["name"], row["count"]) for row in run.table("troubles").to_pylist()] == [("lcrc-wrong", 1)]
-    assert run.table("violations").num_rows == 0
+    for at in (write + 16 + 3, write + 7):  # its LCRC; its byte enables
+        broken = bytearray(data)
+        broken[at] ^= 0xFF
+        file.write_bytes(broken)
+        run = check(file, output=tmp_path / "run", framing=framing)
+        troubles = [(row["name"], row["count"]) for row in run.table("troubles").to_pylist()]
+        assert troubles == [("lcrc-wrong", 1), ("sequence-gap", 1)]
+        assert run.table("violations").num_rows == 0
+    broken = bytearray(data)
+    broken[write + 16 : write + 20] = bytes(255 - one for one in data[write + 16 : write + 20])
+    file.write_bytes(broken)
+    if framing != "agilent":  # whose records say it themselves
+        names = {
+            row["name"] for row in check(file, output=tmp_path / "run", framing=framing).table("troubles").to_pylist()
+        }
+        assert names == {"tlp-nullified", "sequence-gap"}
+
+
+def test_a_recorder_that_keeps_no_lcrc_shows_nothing_by_it(tmp_path: Path) -> None:
+    (file,) = synth("plain-io", tmp_path / "a.pcapng", commands=2)
+    before = check(file, output=tmp_path / "before")
+    data, at, number = file.read_bytes(), 0, [0, 0]
+    out = b""
+    while at < len(data):
+        size = int.from_bytes(data[at + 4 : at + 8], "little")
+        part = data[at : at + size]
+        at += size
+        if part[0] == 6:
+            kept = int.from_bytes(part[20:24], "little")
+            way = part[28 + -(-kept // 4) * 4 + 4] == 2
+            tlp = (number[way] % 4096).to_bytes(2, "big") + part[28 : 28 + kept] + b"lcrc"
+            number[way] += 1
+            part = packet(tlp, int.from_bytes(part[12:16], "little") << 32 | int.from_bytes(part[16:20], "little"),
+                          flags=1 + way, number=int.from_bytes(part[8:12], "little"))  # fmt: skip
+        out += part
+    file.write_bytes(out)
+    run = check(file, output=tmp_path / "run", framing="dll")
+    assert [row["name"] for row in run.table("troubles").to_pylist()] == ["lcrc-not-recorded"]
+    assert run.table("tlps", ["address"]).equals(before.table("tlps", ["address"]))

@@ -11,9 +11,17 @@ from typing import BinaryIO, cast
 from zlib import error as ZlibError
 
 from lmtrace.errors import CaptureError
+from lmtrace.trouble import declare
 
 GZIP = b"\x1f\x8b"
 ZSTD = b"\x28\xb5\x2f\xfd"
+
+DAMAGED = declare(
+    "compressed-stream-damaged", "data-loss",
+    "The compressed file is damaged, so that what was read before that place may be wrong too; copy it again, or see "
+    "what gzip -t or zstd -t says.",
+    doubt=True,
+)  # fmt: skip
 
 
 @contextmanager
@@ -42,12 +50,13 @@ def opened(path: Path) -> Iterator[BinaryIO]:
 
 def blocks(
     path: Path, size: int = 1 << 22, progress: Callable[[int, int], None] | None = None,
-    damage: Callable[[int, str], None] | None = None,
+    damage: Callable[[int, str, bool], None] | None = None,
 ) -> Iterator[bytes]:  # fmt: skip
     """Yield the uncompressed bytes of a capture in blocks of at most ``size``.
 
     ``progress`` is told (bytes of the file read, bytes of the file). A stream that is cut or corrupt ends at the last
-    good byte; ``damage`` is then told the offset in the uncompressed stream and the reason.
+    good byte; ``damage`` is then told the offset in the uncompressed stream, the reason, and whether what came before
+    is in doubt (`DAMAGED`), as behind a wrong checksum.
     """
     total = path.stat().st_size if path.exists() else 0
     position = 0
@@ -56,6 +65,7 @@ def blocks(
         read = getattr(stream, "read1", stream.read)
         while True:
             reason: str | None = None
+            doubt = False
             parts: list[bytes] = []
             left = size
             try:
@@ -64,10 +74,12 @@ def blocks(
                     left -= len(part)
             except (EOFError, OSError, ZlibError) as error:
                 reason = str(error)
+                doubt = not isinstance(error, EOFError) and "Not a gzipped file" not in reason
             except Exception as error:
                 if type(error).__module__.split(".")[0] != "zstandard":
                     raise
                 reason = str(error)
+                doubt = "checksum" in reason
             block = parts[0] if len(parts) == 1 else b"".join(parts)
             position += len(block)
             if block:
@@ -84,7 +96,7 @@ def blocks(
                         progress(min(total, position), total)
                 continue
             if damage is not None:
-                damage(position, reason)
+                damage(position, reason, doubt)
             return
 
 
@@ -113,7 +125,7 @@ def _cut_zstandard(path: Path) -> str | None:
     return "the last frame is cut" if at > size else None
 
 
-def head(path: Path, size: int, damage: Callable[[int, str], None] | None = None) -> bytes:
+def head(path: Path, size: int, damage: Callable[[int, str, bool], None] | None = None) -> bytes:
     """Return up to ``size`` uncompressed bytes from the start of a capture, fewer when it is shorter or cut.
 
     ``damage`` is told of what ends it early, as by `blocks`.

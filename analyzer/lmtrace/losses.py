@@ -39,11 +39,18 @@ class Losses:
         )
         self.first = found[0][0] if found else None
         """Time of the first one."""
+        doubts = (one.since_ps for one in capture.troubles.losses if one.doubt and one.link in (None, link))
+        self.doubt = min(doubts, default=None)
+        """Since when what was read may be wrong too, and not only incomplete."""
         self.for_good = min((since for since, until in found if until < 0), default=None)
         """Time of the first one that has no end."""
         self._spans = _joined((since, until) for since, until in found if until >= 0)
         self._starts = [since for since, _ in self._spans]
         self._ends = [until for _, until in self._spans]
+
+    def doubtful(self, time: int) -> bool:
+        """Whether what was read of a time may be wrong."""
+        return self.doubt is not None and time >= self.doubt
 
     def ended(self, time: int) -> int:
         """Return how many spans of losses ended before a time, 0 once one has no end."""

@@ -40,7 +40,10 @@ def _of_capture(run: Run, capture: str, at_ps: int, several: bool) -> Iterator[s
     """Yield what there was in a capture of one link, or of ``several``."""
 
     def place(row: dict[str, Any]) -> str:
-        return (f"{clean(row['link'])} " if several else "") + f"{bdf_text(row['function'])}  "
+        link = f"{clean(row['link'])} " if several else ""
+        if row["function"] is None:  # over fabrics
+            return f"{link}controller {'?' if row['controller'] is None else row['controller']}  "
+        return f"{link}{bdf_text(row['function'])}  "
 
     own = [("capture", "==", capture)]
     controllers = [
@@ -58,7 +61,8 @@ def _of_capture(run: Run, capture: str, at_ps: int, several: bool) -> Iterator[s
         life = "since before the capture" if one["enabled_ps"] is None else f"since {exact(one['enabled_ps'])}"
         state = f", suspended since {exact(suspended[one['controller']])}" if one["controller"] in suspended else ""
         name = "controller ?" if one["controller"] is None else f"controller {one['controller']}"
-        yield from _wrapped(f"{place(one)}{name}, enabled {life}{state}{_learnt(one)}")
+        about = place(one) + ("" if one["function"] is None else f"{name}, ")
+        yield from _wrapped(f"{about}enabled {life}{state}{_learnt(one)}")
     if not controllers:
         yield "  none is enabled"
     queues = [
@@ -96,7 +100,7 @@ def _queues(
     rung = _newest(run, "doorbells", "kind", "qid", "value", "time_ps", own, since, at_ps)
     fetched = _newest(run, "transactions", None, "sqid", "sq_slot", "fetch_ps", own, since, at_ps)
     posted = _newest(run, "transactions", None, "cqid", "cq_slot", "cqe_ps", own, since, at_ps)
-    for one in sorted(queues, key=lambda row: (row["link"], row["function"], row["qid"], row["kind"] == "SQ")):
+    for one in sorted(queues, key=_by_queue):
         key: Key = (one["link"], one["function"], one["kind"], one["qid"])
         begun = one["created_ps"] or 0
         moved = (fetched if one["kind"] == "SQ" else posted).get((*key[:2], "", one["qid"]))
@@ -111,10 +115,17 @@ def _queues(
         waiting = "" if not one["size"] else f", {(tail - head) % one['size']} waiting"
         about = f"CQ {one['cqid']}" if one["kind"] == "SQ" else _vector(one)
         entries = f"{one['size']:,} entries" if one["size"] else "size not known"
+        if one["function"] is None:  # over fabrics a queue has neither a place nor pointers
+            yield from _wrapped(f"{place(one)}{one['kind']} {one['qid']}  {entries}{_learnt(one)}")
+            continue
         yield from _wrapped(
             f"{place(one)}{one['kind']} {one['qid']}  at {one['base']:X}h, {entries}, {about}, "
             f"head {head}, tail {tail}{waiting}{_learnt(one)}"
         )
+
+
+def _by_queue(row: dict[str, Any]) -> tuple[Any, ...]:
+    return row["link"], row["function"] or 0, row["controller"] or 0, row["qid"], row["kind"] == "SQ"
 
 
 def _newest(

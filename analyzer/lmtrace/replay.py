@@ -80,6 +80,7 @@ class Replay:
         self._found: list[_Found] = []
         self._seen: Counter[str] = Counter()
         self._by_event: dict[type[Event], list[Rule]] = {}
+        self._lost: dict[tuple[int, str], Losses] = {}
 
     def run(self) -> None:
         """Ask every rule about everything and write the tables ``violations`` and ``outcomes``."""
@@ -141,7 +142,8 @@ class Replay:
             tally.reasons[verdict.message] += 1
             return
         severity = verdict.severity or rule.severity
-        if session.loss_order is not None and not rule.local and not whole_again(losses, session, asked, event):
+        lost = session.loss_order is not None and not rule.local and not whole_again(losses, session, asked, event)
+        if lost or losses.doubtful(event.time):
             tally.not_observable += 1
             tally.reasons[LOST] += 1
             return
@@ -217,8 +219,8 @@ class Replay:
             values = {name: batch.column(name)[int(row)].as_py() for name in batch.schema.names if name in _PLACES}
             time = next((values[name] for name in _TIMES if values.get(name)), 0)
             capture, link = values.get("capture") or "", values.get("link") or ""
-            lost = None if rule.local else _lost(self._store.captures[numbers.get(capture, 0)], link)
-            if lost is not None and time >= lost:
+            losses = self._losses(numbers.get(capture, 0), link)
+            if losses.doubtful(time) or (not rule.local and losses.first is not None and time >= losses.first):
                 self._tallies[rule.id].not_observable += 1
                 self._tallies[rule.id].reasons[LOST] += 1
                 continue
@@ -237,6 +239,12 @@ class Replay:
                 capture, link, values.get("controller"), time, place,
                 values["id"] if rule.table == "transactions" else values.get("transaction_id"), tlp,
             )  # fmt: skip
+
+    def _losses(self, number: int, link: str) -> Losses:
+        """Return the losses that a capture itself shows on a link."""
+        if (number, link) not in self._lost:
+            self._lost[number, link] = Losses(self._store.captures[number], link)
+        return self._lost[number, link]
 
     def _inside_rows(self, batch: pa.RecordBatch) -> pa.RecordBatch:
         """Return the rows of a batch that lie between the two times."""
@@ -301,11 +309,6 @@ def _where(number: int, capture: Capture, link: str) -> str:
     A name is a format's own: a scope of a waveform, an interface of a pcapng, the address of an adapter.
     """
     return f"{number}" if len(capture.links) == 1 else f"{number}|{link}"
-
-
-def _lost(capture: Capture, link: str) -> int | None:
-    """Return the time of the first loss that a capture itself shows on a link."""
-    return Losses(capture, link).first
 
 
 _TIMES = ("time_ps", "cqe_ps", "fetch_ps")

@@ -251,7 +251,7 @@ def format_of(path: Path, layouts: Collection[str] = (), said: str = "") -> Form
     load_packs("lmtrace.decoders")
     said = said or str(path)
     damage: list[str] = []
-    first = head(path, HEAD_BYTES, lambda at, reason: damage.append(reason))
+    first = head(path, HEAD_BYTES, lambda at, reason, doubt: damage.append(reason))
     if not first and damage:
         raise CaptureError(f"nothing of {said} can be unpacked: {damage[0]}; copy the capture again")
     if not first:

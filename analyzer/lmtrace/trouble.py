@@ -17,14 +17,16 @@ class Kind:
     name: str
     severity: Severity
     advice: str
+    doubt: bool = False
+    """Whether what was read behind it may be wrong too, and not only incomplete."""
 
 
 _kinds: dict[str, Kind] = {}
 
 
-def declare(name: str, severity: Severity, advice: str) -> Kind:
+def declare(name: str, severity: Severity, advice: str, *, doubt: bool = False) -> Kind:
     """Declare a kind of trouble where the code that meets it stands; raises ValueError for a second meaning."""
-    kind = Kind(name, severity, advice)
+    kind = Kind(name, severity, advice, doubt)
     if _kinds.setdefault(name, kind) != kind:
         raise ValueError(f"trouble {name!r} is declared twice")
     return kind
@@ -39,6 +41,8 @@ class Loss(NamedTuple):
     link: str | None
     since_ps: int
     until_ps: int | None = None
+    doubt: bool = False
+    """Whether what came since may be wrong too."""
 
 
 @dataclass(slots=True)
@@ -77,7 +81,8 @@ class Troubles:
         entry.count = min(entry.count + count, MOST_COUNTED)
         if kind.severity == "data-loss" and len(self.losses) < self.MOST_LOSSES:
             last = len(self.losses) + 1 == self.MOST_LOSSES
-            self.losses.append(Loss(link, time_ps if time_ps is not None else 0, None if last else until_ps))
+            since = time_ps if time_ps is not None else 0
+            self.losses.append(Loss(link, since, None if last else until_ps, kind.doubt))
 
     def rows(self) -> list[dict[str, object]]:
         """Return the rows of the table ``troubles``, in order of name."""

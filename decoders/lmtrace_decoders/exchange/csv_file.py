@@ -11,10 +11,11 @@ from dataclasses import dataclass
 import pyarrow as pa
 
 from lmtrace.arrow import column
-from lmtrace.compressed import blocks, head
+from lmtrace.compressed import DAMAGED, blocks, head
 from lmtrace.errors import CaptureError
 from lmtrace.exchange import DATA, NEEDS
 from lmtrace.stage import CONTAINER, CONTENT, HEAD_BYTES, Format, Link, Request, TlpChunk, register_format
+from lmtrace.trouble import Kind
 from lmtrace_decoders.exchange.cells import CellError
 from lmtrace_decoders.exchange.columns import Columns, parse_columns
 from lmtrace_decoders.exchange.rows import Builder, binding_text
@@ -53,7 +54,7 @@ class CsvReader:
         self._columns = parse_columns(request.layout) if request.layout else None
         self._layout = _layout(request, head(request.path, HEAD_BYTES), self._columns)
         self._builder = Builder(request, self._columns)
-        self._cut: str | None = None
+        self._damage: list[tuple[Kind, str, int]] = []
 
     @property
     def links(self) -> list[Link]:
@@ -62,9 +63,13 @@ class CsvReader:
 
     def chunks(self) -> Iterator[TlpChunk]:
         """Yield the TLPs in the order of the lines. Raises CaptureError that names the line that makes no sense."""
-        self._builder = Builder(self._request, self._columns)
+        self._builder, self._damage = Builder(self._request, self._columns), []
+        yield from self._chunks()
+        self._builder.note_end(self._damage)
+
+    def _chunks(self) -> Iterator[TlpChunk]:
         layout = self._layout
-        lines = _Lines(self._request, self._name)
+        lines = _Lines(self._request, self._name, self._damage)
         reader = csv.reader(lines, delimiter=layout.delimiter)
         places: list[int] = []
         rows: list[list[str]] = []
@@ -74,7 +79,7 @@ class CsvReader:
                     if reader.line_num > layout.line and row and not (len(row) == 1 and not row[0].strip()):
                         if len(row) != layout.width and not (len(row) > layout.width and not any(row[layout.width :])):
                             if lines.ended and not lines.whole:
-                                self._request.troubles.add(CUT, f"line {reader.line_num}", offset=reader.line_num)
+                                self._damage.append((CUT, f"line {reader.line_num}", reader.line_num))
                                 break
                             raise CaptureError(
                                 f"{self._name}: line {reader.line_num} has {len(row)} fields, the names of the columns "
@@ -107,8 +112,8 @@ class CsvReader:
 class _Lines:
     """The lines of a file, with an end; ``whole`` is whether the last one was ended by a newline."""
 
-    def __init__(self, request: Request, name: str) -> None:
-        self._request, self._name = request, name
+    def __init__(self, request: Request, name: str, damage: list[tuple[Kind, str, int]]) -> None:
+        self._request, self._name, self._damage = request, name, damage
         self._lines = self._read()
         self.ended = False
         self.whole = True
@@ -122,8 +127,9 @@ class _Lines:
     def _read(self) -> Iterator[str]:
         rest, number = b"", 0
 
-        def damaged(offset: int, reason: str) -> None:
-            self._request.troubles.add(CUT, f"the compressed stream ends at byte {offset}: {reason}", offset=offset)
+        def damaged(offset: int, reason: str, doubt: bool) -> None:
+            text = f"the compressed stream ends at byte {offset}: {reason}"
+            self._damage.append((DAMAGED if doubt else CUT, text, offset))
 
         for block in blocks(self._request.path, 1 << 20, self._request.progress, damaged):
             parts = (rest + block).split(b"\n")

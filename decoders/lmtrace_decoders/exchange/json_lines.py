@@ -11,11 +11,12 @@ import numpy as np
 import pyarrow as pa
 
 from lmtrace.arrow import column, from_numpy
-from lmtrace.compressed import blocks
+from lmtrace.compressed import DAMAGED, blocks
 from lmtrace.errors import CaptureError
 from lmtrace.exchange import DATA, NEEDS
 from lmtrace.stage import CONTAINER, CONTENT, Format, Link, Request, TlpChunk, register_format
 from lmtrace.tables import TLPS
+from lmtrace.trouble import Kind
 from lmtrace_decoders.exchange.cells import CellError
 from lmtrace_decoders.exchange.rows import Builder, binding_text
 from lmtrace_decoders.pcap.packets import CUT
@@ -43,10 +44,16 @@ class JsonLinesReader:
     def chunks(self) -> Iterator[TlpChunk]:
         """Yield the TLPs in the order of the lines. Raises CaptureError that names the line that makes no sense."""
         self._builder = Builder(self._request)
+        damage: list[tuple[Kind, str, int]] = []
+        yield from self._chunks(damage)
+        self._builder.note_end(damage)
+
+    def _chunks(self, damage: list[tuple[Kind, str, int]]) -> Iterator[TlpChunk]:
         rest, line = b"", 1
 
-        def damaged(offset: int, reason: str) -> None:
-            self._request.troubles.add(CUT, f"the compressed stream ends at byte {offset}: {reason}", offset=offset)
+        def damaged(offset: int, reason: str, doubt: bool) -> None:
+            text = f"the compressed stream ends at byte {offset}: {reason}"
+            damage.append((DAMAGED if doubt else CUT, text, offset))
 
         for block in blocks(self._request.path, BLOCK, self._request.progress, damaged):
             data = rest + block
@@ -61,7 +68,7 @@ class JsonLinesReader:
             try:
                 json.loads(rest)
             except (ValueError, RecursionError):
-                self._request.troubles.add(CUT, f"line {line}", offset=line)
+                damage.append((CUT, f"line {line}", line))
                 return
             yield from self._lines(rest, line)
 

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
 import pyarrow as pa
 
+from lmtrace import trouble
 from lmtrace.arrow import to_numpy
 from lmtrace.bindings import Given
+from lmtrace.compressed import DAMAGED
 from lmtrace.exchange import DATA
 from lmtrace.native import njit
 from lmtrace.spec.pcie import COMPLETIONS, CONFIG, Kind
 from lmtrace.stage import NO_BAR, NO_FUNCTION, NO_ROLE, TLP_ROW, Flag, Link, Reader, Request, TlpChunk
-from lmtrace.trouble import declare
 from lmtrace_decoders.exchange.cells import (
     Bytes,
     CellError,
@@ -36,7 +37,7 @@ from lmtrace_decoders.tlp import KIND_OF_BYTE0
 MOST_TIME = 1 << 62
 MOST_TLP = 1 << 13
 
-NOT_THERE = declare(
+NOT_THERE = trouble.declare(
     "payload-not-there", "info", "Keep the payload (lmtrace check --payload keep); what depends on it is not judged."
 )
 _KINDS = {one.name.lower(): int(one) for one in Kind if one is not Kind.UNKNOWN}
@@ -174,6 +175,12 @@ class Builder:
         mine = {word.lower(): number for number, word in enumerate(given)} if given else _WAYS
         found = words("direction", batch["direction"], lambda word: mine.get(word.strip().lower()))
         return _needed("direction", found, np.ones(count, np.bool_)).values
+
+    def note_end(self, damage: Iterable[tuple[trouble.Kind, str, int]]) -> None:
+        """Count what was wrong with the end of the file: (kind, text, place). It lies behind every TLP read."""
+        for kind, text, place in damage:
+            since = 0 if kind is DAMAGED else max(int(self._newest.max()), 0)
+            self.request.troubles.add(kind, text, time_ps=since, offset=place)
 
     def _backwards(self, rows: np.ndarray) -> None:
         """Count steps back in time, which say that the order of the file is none."""

@@ -49,7 +49,7 @@ def _plain(path: Path, folder: Path) -> Path:
         return path.resolve()
     copy = folder / "capture"
     with copy.open("wb") as out:
-        for block in blocks(path, damage=lambda offset, reason: None):
+        for block in blocks(path, damage=lambda offset, reason, doubt: None):
             out.write(block)
     return copy
 

@@ -50,7 +50,9 @@ ENOUGH_TLS = 3
 """Segments that begin with encrypted data, before any PDU was found, that make a connection one of TLS."""
 _HEADERS = (
     re.compile(rb"\x02\x00\x18|\x04[\x00-\x03]\x48|\x06[\x00-\x07]\x18"),
-    re.compile(rb"\x03\x00\x18|\x05[\x00\x01]\x18|\x07[\x00-\x0f]\x18|\x09[\x00\x01]\x18"),
+    re.compile(
+        rb"\x01\x00\x80\x00\x80\x00\x00\x00|\x03\x00\x18|\x05[\x00\x01]\x18|\x07[\x00-\x0f]\x18|\x09[\x00\x01]\x18"
+    ),
 )
 """How PDUs of host and controller begin."""
 _TURN = 1 << 32
@@ -58,6 +60,11 @@ _TURN = 1 << 32
 TLS = declare(
     "connection-encrypted", "info",
     "The connection speaks TLS: it is left alone. Record it decrypted, or without TLS, to have it judged.",
+)  # fmt: skip
+
+WRONG_SUM = declare(
+    "network-packet-damaged", "info",
+    "A TCP checksum is wrong, and others of that side are right: its receiver dropped the packet; so does lmtrace.",
 )  # fmt: skip
 
 Hole = tuple[int, int]
@@ -82,6 +89,8 @@ class Flow:
     waiting_bytes: int = 0
     synced: bool = False
     """The buffer begins with a PDU."""
+    unsure: bool = False
+    """Its beginning came with a wrong checksum."""
     checked: bool = False
     """A checksum was right: those of this side are not left to the network card, behind the recorder."""
     doubtful: list[Hole] = field(default_factory=list)
@@ -104,6 +113,12 @@ class Flow:
         if self.next is None:
             self.next = self.start = self.base = number + 1
             self.synced = True
+
+    def forget(self) -> None:
+        """The beginning was damaged: the stream begins with what comes next."""
+        if not self.buffer and not self.waiting:
+            self.next = self.start = None
+            self.base, self.synced = 0, False
 
     def lay(self, at: int, data: bytes, place: Place) -> None:
         """Append bytes that continue the stream at ``at``, or overlap its end."""
@@ -173,11 +188,16 @@ class Connection:
             return
         flow, other = self._by_end[end], self._by_end[1 - end]
         if sound:
+            if flow.unsure and not flow.checked:
+                flow.forget()
             flow.checked = True
         elif sound is False and flow.checked:
+            if self.wanted:
+                self._request.troubles.add(WRONG_SUM, self._text(end), time_ps=place.time, offset=place.packet)
             return
         if flags & SYN:
             flow.begins(seq)
+            flow.unsure = sound is False
             if flags & ACK:
                 other.begins(ack - 1)
             else:

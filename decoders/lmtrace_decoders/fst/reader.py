@@ -89,11 +89,11 @@ class _Plain:
 
 def _unpack(path: Path, to: IO[bytes]) -> None:
     """Unpack a gzip or Zstandard file."""
-    cut: list[tuple[int, str]] = []
-    for block in blocks(path, BLOCK, damage=lambda at, why: cut.append((at, why))):
+    cut: list[tuple[int, str, bool]] = []
+    for block in blocks(path, BLOCK, damage=lambda *what: cut.append(what)):
         to.write(block)
     to.flush()
-    for at, why in cut:
+    for at, why, _ in cut:
         raise CaptureError(
             f"{path.name}: the compressed stream ends at byte {at}: {why}; an FST is useless without its end"
         )

@@ -24,7 +24,9 @@ SWITCHED_OFF = declare(
 TOO_WIDE = declare(
     "value-too-wide", "data-loss", "A value has more bits than its signal; it is unknown if they matter."
 )
-BACKWARDS = declare("waveform-time-backwards", "data-loss", "Times go backwards; the order of the file is kept.")
+BACKWARDS = declare(
+    "waveform-time-backwards", "data-loss", "Times go backwards; the order of the file is kept.", doubt=True
+)
 READY_UNKNOWN = declare(
     "ready-unknown", "data-loss", "ready was x or z while valid was 1; the beat was taken as not accepted."
 )
@@ -80,6 +82,8 @@ class Sampled:
         for kind, line in zip(kinds, lines.tolist(), strict=True):
             for ticks, number, count in noted(line):
                 text, link = at_byte(line[1]).strip(), None
+                if kind is BACKWARDS:  # the number is the time it goes back to
+                    ticks = number if count == 1 else self.first
                 if kind is READY_UNKNOWN:
                     stream = self.plan.bindings[number]
                     link = self.links[stream.link].name

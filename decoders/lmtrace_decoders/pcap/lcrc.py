@@ -9,20 +9,22 @@ from lmtrace_decoders.crc import CRC32, FRESH, add
 from lmtrace_decoders.pcap.headers import BIG, tlp_bytes
 
 SEQUENCE, LCRC = 2, 4
+ABSENT, RIGHT, WRONG, INVERTED = range(4)
 
 
-def wrong(data: np.ndarray, spans: np.ndarray, offset: int) -> np.ndarray:
-    """Return the places in ``spans`` whose LCRC is there and is not that of sequence number and TLP.
+def checked(data: np.ndarray, spans: np.ndarray, offset: int) -> tuple[int, np.ndarray, np.ndarray]:
+    """Return how many LCRCs are right, and the places in ``spans`` where they are wrong and where they are inverted.
 
-    ``offset`` is that of the sequence number in each span.
+    An inverted one nullifies its TLP. One that was cut, or is 0, was not recorded. ``offset`` is that of the sequence
+    number in each span.
     """
-    found = np.zeros(len(spans), np.bool_)
-    _wrong(data, spans, offset, CRC32, found)
-    return np.flatnonzero(found)
+    found = np.zeros(len(spans), np.uint8)
+    _check(data, spans, offset, CRC32, found)
+    return int((found == RIGHT).sum()), np.flatnonzero(found == WRONG), np.flatnonzero(found == INVERTED)
 
 
 @njit(cache=True)
-def _wrong(data, spans, offset, table, found):  # type: ignore[no-untyped-def]
+def _check(data, spans, offset, table, found):  # type: ignore[no-untyped-def]
     for place in range(len(spans)):
         start, end = spans[place]["start"] + offset + SEQUENCE, spans[place]["end"]
         prefix, header, body, digest = tlp_bytes(data, start, end, BIG)
@@ -32,4 +34,10 @@ def _wrong(data, spans, offset, table, found):  # type: ignore[no-untyped-def]
         check = np.uint32(0)
         for k in range(LCRC):
             check |= np.uint32(data[stop + k]) << np.uint32(8 * k)
-        found[place] = check != np.uint32(~add(FRESH, data, start - SEQUENCE, stop, table))
+        inverted = np.uint32(add(FRESH, data, start - SEQUENCE, stop, table))
+        if check == np.uint32(~inverted):
+            found[place] = RIGHT
+        elif check == inverted:
+            found[place] = INVERTED
+        elif check != 0:
+            found[place] = WRONG

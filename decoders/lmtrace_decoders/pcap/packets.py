@@ -8,7 +8,7 @@ from typing import cast
 
 import numpy as np
 
-from lmtrace.compressed import blocks
+from lmtrace.compressed import DAMAGED, blocks
 from lmtrace.stage import Request
 from lmtrace.trouble import Kind, declare
 from lmtrace_decoders.pcap import walk
@@ -23,8 +23,11 @@ CUT = declare(
     "capture-cut",
     "data-loss",
     "The file ends in the middle of a block; copy it again if it should be longer.",
+    doubt=True,
 )
-CORRUPT = declare("block-corrupt", "data-loss", "A block's length makes no sense; what follows it was not read.")
+CORRUPT = declare(
+    "block-corrupt", "data-loss", "A block's length makes no sense; what follows it was not read.", doubt=True
+)
 DROPPED = declare("recorder-dropped", "data-loss", "The recorder says that it lost packets; nothing is judged there.")
 
 _IF_DROP, _OS_DROP = 5, 7
@@ -95,10 +98,12 @@ class Packets:
         """Yield the packets in order, those of a section never together with those of another."""
         rest, start, cut, begun = b"", 0, False, False
 
-        def damaged(offset: int, reason: str) -> None:
+        def damaged(offset: int, reason: str, doubt: bool) -> None:
             nonlocal cut
             cut = True
-            self._note(CUT, f"the compressed stream ends at byte {offset}: {reason}", offset)
+            kind, since = (DAMAGED, 0) if doubt else (CUT, self.last_ps)
+            text = f"the compressed stream ends at byte {offset}: {reason}"
+            self._request.troubles.add(kind, text, time_ps=since, offset=offset)
 
         for block in blocks(self._request.path, size, self._request.progress, damaged):
             data = rest + block

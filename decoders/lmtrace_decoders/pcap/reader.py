@@ -22,7 +22,7 @@ from lmtrace_decoders.interfaces.bind_text import quoted
 from lmtrace_decoders.pcap import headers, lcrc, walk
 from lmtrace_decoders.pcap import unwrap as ip
 from lmtrace_decoders.pcap.advise import advice, contents, guesses
-from lmtrace_decoders.pcap.content import Piece, carries_nettlp, in_framing, is_own, plausible, tlps_of
+from lmtrace_decoders.pcap.content import MOST_AMISS, Piece, carries_nettlp, in_framing, is_own, plausible, tlps_of
 from lmtrace_decoders.pcap.direction import End, Ends, host_id
 from lmtrace_decoders.pcap.framing import NETTLP, Framing, endpoint_text, parse
 from lmtrace_decoders.pcap.packets import DROPPED, Batch, Packets
@@ -32,9 +32,11 @@ from lmtrace_decoders.pcap.trouble import (
     BACKWARDS,
     FAR_TIME,
     GAP,
+    LCRC_UNTRUE,
     LCRC_WRONG,
     MANY,
     MOST_LINKS,
+    NULLIFIED,
     OTHER_LINK,
     SHORT,
     STREAM_GAP,
@@ -184,6 +186,7 @@ class PcapReader:
             self._streams = Streams(one.records == "antmicro", one.offset, before, after, order)
             parameters["offset"] = 0
         self._parameters = parameters
+        self._right = self._wrong = 0
         self._ports = np.array(one.ports or [(0, 0)], np.int64)
 
     # -- links ------------------------------------------------------------------------------------------------
@@ -279,6 +282,9 @@ class PcapReader:
     def _decoded(
         self, data: np.ndarray, packets: np.ndarray, spans: np.ndarray, links: np.ndarray, ways: np.ndarray
     ) -> TlpChunk:
+        one = self.framing
+        if one.sequence and one.lcrc and one.order == "big":
+            spans = self._undamaged(data, packets, spans)
         rows = np.empty(len(spans), TLP_ROW)
         payload = np.empty(int(np.maximum(spans["end"] - spans["start"], 0).sum()) + 1, np.uint8)
         codes = np.zeros(len(spans), np.uint8)
@@ -295,12 +301,6 @@ class PcapReader:
                     self._note(GAP, packets[hit["packet"]], links[places])
                 if code & ~headers.GAP:
                     self._note(TROUBLE_OF_CODE[code & ~headers.GAP], packets[hit["packet"]], links[places])
-        one = self.framing
-        if one.sequence and one.lcrc and one.order == "big":
-            sound = spans[(codes == headers.SOUND) | (codes == headers.GAP)]
-            bad = lcrc.wrong(data, sound, int(parameters[0]["offset"]) + (one.records == "agilent"))
-            if len(bad):
-                self._note(LCRC_WRONG, packets[sound["packet"][bad]], None)
         backwards = np.zeros((MOST_LINKS, 3), np.int64)
         headers.steps_back(rows, count, self._newest, backwards)
         for link in np.flatnonzero(backwards[:, 0]).tolist():
@@ -313,6 +313,23 @@ class PcapReader:
         for name in ("time_ps", "end_ps"):  # before the first packet: a table has no such time
             np.maximum(rows[name], 0, out=rows[name])
         return TlpChunk(rows[:count], payload[:filled])
+
+    def _undamaged(self, data: np.ndarray, packets: np.ndarray, spans: np.ndarray) -> np.ndarray:
+        """Return the TLPs without those that their LCRC shows to be damaged or taken back.
+
+        A recorder that keeps no true LCRC, nearly all of which are wrong then, shows nothing by it.
+        """
+        records = self.framing.records == "agilent"
+        right, wrong, inverted = lcrc.checked(data, spans, int(self._parameters[0]["offset"]) + records)
+        self._right, self._wrong = self._right + right, self._wrong + len(wrong)
+        believed = self._right > 0 and self._wrong <= MOST_AMISS * (self._right + self._wrong)
+        if len(wrong):
+            self._note(LCRC_WRONG if believed else LCRC_UNTRUE, packets[spans["packet"][wrong]], None)
+        if records or not believed:  # there, the record itself says that a TLP was nullified
+            inverted = inverted[:0]
+        elif len(inverted):
+            self._note(NULLIFIED, packets[spans["packet"][inverted]], None)
+        return np.delete(spans, np.concatenate([wrong, inverted])) if believed else spans
 
     def _unwrapped(self, batch: Batch) -> np.ndarray:
         """Return the payloads of the ports of the framing, and learn new flows."""

@@ -38,7 +38,13 @@ NULLIFIED = declare("tlp-nullified", "info", "TLPs that their sender took back a
 LCRC_WRONG = declare(
     "lcrc-wrong",
     "info",
-    "The link damaged these TLPs, or the recorder does not record the LCRC as it was; they are read as they are.",
+    "The link, the recorder or a copy damaged these TLPs; they are left out, as their receiver does, and what was not "
+    "sent again is missing.",
+)
+LCRC_UNTRUE = declare(
+    "lcrc-not-recorded",
+    "info",
+    "The recorder does not keep the LCRC as it was: TLPs with a wrong one are read as well.",
 )
 GAP = declare("sequence-gap", "data-loss", "Sequence numbers are missing: the recorder lost TLPs there.")
 STREAM_GAP = declare("stream-gap", "data-loss", "Bytes of the TCP stream are missing; reading goes on behind them.")

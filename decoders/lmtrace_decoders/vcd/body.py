@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from lmtrace.compressed import blocks
+from lmtrace.compressed import DAMAGED, blocks
 from lmtrace.stage import Link, Request
 from lmtrace.trouble import declare
 from lmtrace_decoders.interfaces.assembly import KEPT
@@ -24,13 +24,19 @@ MOST_TOKEN = 1 << 26
 CUT = declare(
     "waveform-cut", "data-loss", "The file ends in the middle of a change; copy it again if it should be longer."
 )
-TOO_LONG = declare("change-too-long", "data-loss", "A line longer than any bus was passed over; the file is damaged.")
+TOO_LONG = declare(
+    "change-too-long", "data-loss", "A line longer than any bus was passed over; the file is damaged.", doubt=True
+)
 COUNTED = (
-    declare("identifier-unknown", "data-loss", "A change of a code that the header does not declare."),
+    declare("identifier-unknown", "data-loss", "A change of a code that the header does not declare.", doubt=True),
     TOO_WIDE,
     BACKWARDS,
-    declare("time-not-understood", "data-loss", "A time is no number; its changes belong to the time before."),
-    declare("change-not-understood", "data-loss", "Bytes that are no value change; the file is damaged there."),
+    declare(
+        "time-not-understood", "data-loss", "A time is no number; its changes belong to the time before.", doubt=True
+    ),
+    declare(
+        "change-not-understood", "data-loss", "Bytes that are no value change; the file is damaged there.", doubt=True
+    ),
     READY_UNKNOWN,
 )  # fmt: skip
 """Troubles of the scan, in the order of its counts."""
@@ -85,10 +91,8 @@ class Body:
         """Yield the beats in order; troubles are counted when the last was yielded."""
         troubles = self._request.troubles
         skip, base, rest, dropping = self._header.body, self._header.body, b"", False
-        cut: list[tuple[int, str]] = []
-        for block in blocks(
-            self._request.path, self._block, self._request.progress, lambda at, why: cut.append((at, why))
-        ):
+        cut: list[tuple[int, str, bool]] = []
+        for block in blocks(self._request.path, self._block, self._request.progress, lambda *what: cut.append(what)):
             if skip >= len(block):
                 skip -= len(block)
                 continue
@@ -115,15 +119,16 @@ class Body:
                 rest, dropping = b"", True
         yield from self._last(rest, base, cut)
 
-    def _last(self, rest: bytes, base: int, cut: list[tuple[int, str]]) -> Iterator[Beats]:
+    def _last(self, rest: bytes, base: int, cut: list[tuple[int, str, bool]]) -> Iterator[Beats]:
         """End the last time step, and count what the whole body showed."""
         state, troubles = self._state, self._request.troubles
         nothing = np.zeros(0, np.uint8)
         while self._scan(nothing, 0, base, True)[1] == scan.FULL:
             yield self._batch()
         end_ps = self._sampled.one_ps(int(state[TICKS]))
-        for at, why in cut:
-            troubles.add(CUT, f"the compressed stream ends at byte {at}: {why}", time_ps=end_ps, offset=at)
+        for at, why, doubt in cut:
+            kind, since = (DAMAGED, 0) if doubt else (CUT, end_ps)
+            troubles.add(kind, f"the compressed stream ends at byte {at}: {why}", time_ps=since, offset=at)
         if rest and not cut and not self._whole(rest):
             troubles.add(
                 CUT, f"the file ends inside a change at byte {base}: {rest[:30].decode('latin-1')!r}", time_ps=end_ps,
@@ -143,5 +148,5 @@ class Body:
         words = rest.decode("latin-1").split()
         if len(words) == 1:
             word = words[0]
-            return word[0] in "#$sS" or (word[0] in "01xzXZ" and word[1:] in self._header.codes)
+            return word[0] in "$sS" or (word[0] in "01xzXZ" and word[1:] in self._header.codes)
         return len(words) == 2 and words[0][0] in "bBrR" and words[1] in self._header.codes
