@@ -23,7 +23,7 @@ own_region bool It lies in a BAR or a memory of the function itself.
 own_memory bool It lies in the controller memory buffer by the address that its controller knows; null without one.
 other_function uint16 Another function that has a region or buffer there.
 other_admin bool That is an admin queue.
-foreign_entry bool It is an entry at the next slot of a completion queue of that function, for a command of it.
+foreign_entry bool It posts the next entry of a completion queue of that function for a command of it, or fetches one due.
 between_vfs bool The requester is no function of a device whose virtual functions are known; null otherwise.
 odd_header bool Its header is malformed, or its address is not one of plain memory; null for completions.
 time_ps int64 Time.

@@ -442,7 +442,7 @@ def _attribute(  # type: ignore[no-untyped-def]
                     _emit(
                         events, ctl, code, i, space, have, np.int64(start), at, tlp, time, time, rows[i]["requester_id"]
                     )
-                    stopping = bool(not down and space >= 0 and watch[space] == 1)
+                    stopping = bool(not down and watch[space] == 1)
             elif what == DOORBELL:
                 _emit(events, ctl, DOORBELL_READ, i, owner, count, place, data, tlp, time, time, 0)
             elif what == PMR:
@@ -455,7 +455,7 @@ def _attribute(  # type: ignore[no-untyped-def]
                     events, ctl, code, i, space, count, np.int64(start), index, tlp, time, time, rows[i]["requester_id"]
                 )
                 # what a read of one entry returns may have to be looked at
-                stopping = bool(not down and space >= 0 and (watch[space] == 1 or (watch[space] == 0 and count == 64)))
+                stopping = bool(not down and (watch[space] == 1 or (watch[space] == 0 and count == 64)))
         i += 1
         if stopping or ctl[1] > most:
             break
@@ -470,7 +470,8 @@ class Walk:
         self.map = MemoryMap()
         self.opens = OpenRequests()
         self.work = np.zeros(1024, WORK)
-        self.watch = np.ones(max(count, 1), np.uint8)
+        self.watch = np.ones(count + 1, np.uint8)
+        self.watch[-1] = 0  # requesters that are no function have no space
         self._ids, self._spaces = ids.astype(np.int64), spaces.astype(np.int64)
         self._events = np.zeros(4096, EVENT)
         self._control = np.zeros(2, np.int64)

@@ -161,6 +161,8 @@ class Inference:
         _, row, space, length, address, index, tlp, _, _, _ = event
         address &= (1 << 64) - 1
         self._stray(row, space, address, length)
+        if length == SQE_SIZE and self._may_be_a_strangers_fetch(event, space, address):
+            return
         if space >= 0 and length and length % 64 == 0:
             self._read_ps[space] = event[7]
         if length == SQE_SIZE and self._may_be_a_fetch(event, space, address):
@@ -199,6 +201,25 @@ class Inference:
                 del self._astray[next(iter(self._astray))]
             self._astray[tlp] = places
         return bool(places)
+
+    def _may_be_a_strangers_fetch(self, event: tuple[int, ...], space: int, address: int) -> bool:
+        """Whether a requester that is no function reads the entry that is due: its function did not give its own id."""
+        run, row, index, tlp = self._run, event[1], event[5], event[6]
+        pool = run.walk.opens.pool[index]
+        if int(pool["request"]) != tlp or (space >= 0 and run.function_of_space(space) is not None):
+            return False
+        link = int(run.rows["link"][row])
+        places = [
+            sq for one in run.functions[:MOST_FUNCTIONS] if one.link == link for sq in one.controller.sqs.values()
+            if _due(sq) and sq.base + sq.next_slot * SQE_SIZE == address
+        ]  # fmt: skip
+        if len(places) == 1:
+            pool["weak"] = 1
+            if len(self._astray) >= MOST_READS:
+                del self._astray[next(iter(self._astray))]
+            self._astray[tlp] = places
+            run.remainder.note_stranger(row, places[0])
+        return len(places) == 1
 
     def _due_elsewhere(self, function: Function) -> Iterator[SubmissionQueue]:
         """Yield the queues of the other functions of a link that have entries to fetch."""
@@ -313,17 +334,20 @@ class Inference:
         if entry and function and self._entry(function, address, run.bytes_of(event), time, tlp):
             return
         self._stray(row, space, address, length)
-        if function is not None and length == CQE_SIZE:
-            self._posted_elsewhere(function, address, run.bytes_of(event), time, tlp)
+        if length == CQE_SIZE:
+            self._posted_elsewhere(function, row, address, run.bytes_of(event), time, tlp)
 
-    def _posted_elsewhere(self, function: Function, address: int, data: bytes, time: int, tlp: int) -> None:
+    def _posted_elsewhere(
+        self, function: Function | None, row: int, address: int, data: bytes, time: int, tlp: int
+    ) -> None:  # fmt: skip
         """A write of 16 bytes to nowhere that is the entry that was due: its completion queue waits no longer for it.
 
-        Of another function's queue only its place will do.
+        Of another function's queue only its place will do, and of a requester that is no function.
         """
         sqid, cid, phase = int.from_bytes(data[10:12], "little"), int.from_bytes(data[12:14], "little"), data[14] & 1
-        others = (one for one in self._run.functions[:MOST_FUNCTIONS] if one.link == function.link)
-        for one in (function, *(other for other in others if other is not function)):
+        link = int(self._run.rows["link"][row])
+        others = [one for one in self._run.functions[:MOST_FUNCTIONS] if one.link == link and one is not function]
+        for one in others if function is None else (function, *others):
             controller = one.controller
             sq = controller.sqs.get(sqid)
             cq = None if sq is None else controller.cqs.get(sq.cqid)
@@ -332,6 +356,10 @@ class Inference:
             if cq.due_slot is None or cq.due_phase is not bool(phase) or not cq.contiguous:
                 continue
             if one is function or address == cq.base + cq.due_slot * cq.entry_size:
+                if function is None:
+                    self._run.remainder.note_stranger(row, cq)
+                elif one is function:
+                    self._run.remainder.certain(row)
                 self._run.completions.posted_elsewhere(cq, cq.due_slot, data, time, tlp)
                 return
 
@@ -366,10 +394,9 @@ class Inference:
     def _stray(self, row: int, space: int, address: int, length: int) -> None:
         """Name the nearest region of a TLP that belongs to nothing."""
         run = self._run
-        if space < 0:
-            return
-        down = space < len(run.capture.links)
-        run.rows["owner"][row] = run.remainder.note(row, space, address, length, down)
+        if space >= 0:
+            down = space < len(run.capture.links)
+            run.rows["owner"][row] = run.remainder.note(row, space, address, length, down)
         count = self._strange[space] = self._strange.get(space, 0) + 1
         if count > MOST_STRANGE:
             run.walk.watch[space] = NOT_WATCHED

@@ -29,6 +29,8 @@ CLASSES = (
 )  # fmt: skip
 UNKNOWN, ANOTHER, HOST, FLUSH, IO, COMPLETION, STRAY = range(len(CLASSES))
 HEADER_TYPE, SEVERAL_FUNCTIONS = 0x0E, 0x80
+MOST_SLIPS = 8
+"""Entries that a requester may move by mistake; one that moves more may be an alias that its device was given."""
 MOST_LOOKS = 10_000
 """TLPs that are looked at closely; of more it is not said that nothing explains them."""
 MOST_FUNCTIONS = 64
@@ -63,6 +65,10 @@ class Remainder:
         self._near: dict[tuple[int, int], Region | None] = {}
         self._noted: dict[int, tuple[int, int, int, tuple[int, ...]]] = {}
         """Of the chunk, by row: nearest text and distance, whether that is known, the facts."""
+        self._strangers: dict[tuple[int, int], list[int]] = {}
+        """By link and requester that is no function, the TLPs that moved entries of functions."""
+        self._latest: dict[tuple[int, int], int] = {}
+        """By link and function whose entries a stranger moved, the last TLP that it sent itself."""
 
     def note(self, row: int, space: int, address: int, length: int, down: bool) -> int:
         """Look at a request to nowhere while the regions are as they are; return the text of the nearest one."""
@@ -84,6 +90,19 @@ class Remainder:
                 facts = self._facts(function, row, address, length)
         self._noted[row] = (text, distance, int(region is not None), facts)
         return text
+
+    def note_stranger(self, row: int, queue: Queue) -> None:
+        """A requester that is no function moved the entry that was due in a queue: its function gave a wrong id."""
+        function, one = queue.controller.function, self._run.rows[row]
+        self._noted[row] = (queue.text, 0, 1, (0, 0, 0, -1, function.bdf, int(queue.qid == 0), 1))
+        self._strangers.setdefault((function.link, int(one["requester_id"])), []).append(self._run.first + row)
+        self._latest.setdefault((function.link, function.bdf), -1)
+
+    def certain(self, row: int) -> None:
+        """A request to nowhere is understood, whatever else its function may reach: an entry in a wrong place."""
+        text, distance, known, facts = self._noted[row]
+        if facts is not _NOTHING:
+            self._noted[row] = (text, distance, known, (1, *facts[1:]))
 
     def accounted(self, row: int) -> bool:
         """Whether everything is known that the function of a request of this chunk to nowhere may reach."""
@@ -117,6 +136,11 @@ class Remainder:
                  *facts, self._between(one) if group == ANOTHER else -1, -1 if completion else int(self._odd(one)),
                  int(one["time_ps"]), run.first + row)
             )  # fmt: skip
+        for link, function in self._latest:
+            sent = (rows["link"] == link) & (rows["requester_id"] == function)
+            own = np.flatnonzero(sent & (rows["direction"] == Direction.UPSTREAM) & ~np.isin(rows["kind"], COMPLETIONS))
+            if len(own):
+                self._latest[link, function] = run.first + int(own[-1])
         self._noted.clear()
         self._near.clear()
 
@@ -253,8 +277,17 @@ class Remainder:
         self._spill.close()
 
     def _batches(self) -> Iterator[np.ndarray]:
+        """Yield what stays. A function that sends nothing any more may have been given another id."""
         later = np.array(sorted(self._run.reassigned), np.int64)
+        moved = np.array([one for some in self._strangers.values() for one in some], np.int64)
+        aliases = np.array(
+            [one for some in self._strangers.values() if len(some) > MOST_SLIPS for one in some], np.int64
+        )
         for records in self._spill.batches():
             kept = records[~np.isin(records["tlp_id"], later)]
+            for at in np.flatnonzero(np.isin(kept["tlp_id"], moved)).tolist():
+                latest = self._latest[int(kept["link"][at]), int(kept["other_function"][at])]
+                if latest < int(kept["tlp_id"][at]) or int(kept["tlp_id"][at]) in aliases:
+                    kept["foreign_entry"][at] = 0
             if len(kept):
                 yield kept

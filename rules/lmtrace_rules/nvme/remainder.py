@@ -155,8 +155,10 @@ def read_of_its_own_windows(batch: pa.RecordBatch) -> Broken:
 def _others(batch: pa.RecordBatch, admin: bool) -> Broken:
     """Return requests that reach what another function has, and nothing of the requester."""
     other, mine = there(batch, "other_function"), _own(batch) & ~_true(batch, "former") & ~_true(batch, "own_region")
-    mine &= ~_true(batch, "foreign_entry") & ~(other & (_true(batch, "other_admin") != admin))
-    sure = _true(batch, "accounted")
+    mine &= ~(other & (_true(batch, "other_admin") != admin))
+    fetched = _true(batch, "foreign_entry") & _own(batch, "MRd")
+    mine &= fetched | ~_true(batch, "foreign_entry")
+    sure = _true(batch, "accounted") | fetched
     what = "an admin queue" if admin else "something"
     answer = found(
         mine & (sure | ~other), other,
@@ -195,7 +197,8 @@ def admin_queue_of_another(batch: pa.RecordBatch) -> Broken:
 def memory_of_another_controller(batch: pa.RecordBatch) -> Broken:
     """A controller does not reach what only the queues and commands of another one name.
 
-    Guests that share a device would see and spoil each other's memory.
+    Guests that share a device would see and spoil each other's memory. Where the entry that was due is fetched by a
+    requester that is no function, the function gave a wrong id.
 
     Holds::
 
@@ -204,6 +207,10 @@ def memory_of_another_controller(batch: pa.RecordBatch) -> Broken:
     Breaks::
 
         1us remainder function=01:00.1 class="unknown address" kind=MWr address=0x1000 length=64 accounted=yes other_function=01:00.2 other_admin=no
+
+    Breaks::
+
+        1us remainder function=01:00.5 class="unknown address" kind=MRd address=0x1000 length=64 accounted=no other_function=01:00.0 other_admin=no foreign_entry=yes
 
     Silent::
 
