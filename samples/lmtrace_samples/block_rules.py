@@ -30,7 +30,7 @@ READERS = (Nvm.READ, Nvm.COMPARE, Nvm.VERIFY)
 ZEROES_SHIFT, COPY_FORMATS = 2, 0b101
 """WZSL, in pages of 4 KiB, and OCFS."""
 COPY_ENTRY = {0: 32, 1: 40, 2: 32}
-OCFS, DPS, NSFEAT, NSATTR = 534, 29, 24, 99
+OCFS, DPC, DPS, NSFEAT, NSATTR = 534, 28, 29, 24, 99
 FIELDS = {"VWC": 0b101, "ONCS": 0b1_1010_1111}
 DIRECTIVES = 1 << 5
 LARGE = 32
@@ -87,7 +87,8 @@ class BlockRules:
             data[1] = ZEROES_SHIFT
         elif cns == Cns.NAMESPACE and any(data):
             data[NSFEAT] |= 4
-            data[DPS] = self.shared.protection.get(command.nsid, 0)
+            kind = data[DPS] = self.shared.protection.get(command.nsid, 0)
+            data[DPC] |= 1 << kind >> 1
             data[NSATTR] = int(command.nsid in self.shared.protected)
         return bytes(data)
 

@@ -290,7 +290,7 @@ enabled bool The controller was enabled; null while not known.
 exists bool The queue existed; null where the capture does not show every queue.
 entries uint32 Entries of the queue; null while not known.
 moved uint32 Entries that the tail or head moved over; null while not known.
-room uint32 Entries that a tail could move over by the last SQHD; null while not known, and for heads.
+room uint32 Entries that a tail could move over by the last SQHD, 0 for a head that goes back; else null.
 size uint16 Bytes accessed.
 missing str Why there is no such queue: `never` created, `deleted`, still `creating`, or `not in the state` restored.
 after_report bool An event told before of an invalid value for this queue, and the host had taken it.

@@ -22,7 +22,8 @@ _SQ_DOORBELL, _CQ_DOORBELL, _UNRELATED = (ROLES.index(one) for one in ("sq_doorb
 def _move(controller: Controller, queue: Queue | None, value: int) -> tuple[int, int, int, int]:
     """Return (is there a queue, its entries, entries moved over, entries that may be), -1 for what is not known.
 
-    A tail may move over the slots that the last SQHD freed, but one (NVMe Base 2.1, 3.3.1.4, 3.3.1.5).
+    A tail may move over the slots that the last SQHD freed, but one (NVMe Base 2.1, 3.3.1.4, 3.3.1.5); a head that
+    goes back moves over what nobody posted.
     """
     if queue is None:
         whole = controller.whole or controller.enabled is False
@@ -42,7 +43,8 @@ def _move(controller: Controller, queue: Queue | None, value: int) -> tuple[int,
         room = queue.slots - 1 - (queue.tail - (queue.sqhd or 0)) if known else -1
         return 1, queue.slots, -1 if shadowed else (value - queue.tail) % queue.slots, max(room, -1)
     head = queue.head if isinstance(queue, CompletionQueue) and not shadowed else None
-    return 1, queue.slots, -1 if head is None else (value - head) % queue.slots, -1
+    back = head is not None and isinstance(queue, CompletionQueue) and queue.back(value)
+    return 1, queue.slots, -1 if head is None else (value - head) % queue.slots, 0 if back else -1
 
 
 def _missing(controller: Controller, is_cq: bool, qid: int) -> int:
@@ -106,6 +108,8 @@ class Doorbells:
                 self._run.inference.head_doorbell(controller, qid, value, time, tlp)
                 return
             self._run.rows["owner"][row_index] = cq.text
+            if cq.back(value):
+                return  # the head that the controller goes by is the furthest
             self._run.queues.freed(cq, time)
             if cq.early_head is not None:
                 self._run.premature.settle(cq)

@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 
 MOST_DOORBELLS = 4096
 MOST_READS = 64
+FEW_BACK = 8
+"""Slots that a head may go back by mistake."""
 
 
 @dataclass(slots=True, eq=False)
@@ -327,6 +329,19 @@ class CompletionQueue(Queue):
         if not known or shadowed or self.overflown or self.invalid is not None or self.taken_early:
             return None
         return self.unconsumed < self.slots - 1
+
+    def back(self, value: int) -> int:
+        """Return over how many slots a head goes back, where half a queue of lost entries is less likely; 0 if not."""
+        if (
+            self.learnt != SEEN
+            or self.head is None
+            or self.due_slot is None
+            or self.slots < FEW_BACK * 4
+            or self.in_cmb
+        ):
+            return 0
+        back, beyond = (self.head - value) % self.slots, (value - self.due_slot) % self.slots
+        return back if 0 < back <= FEW_BACK and beyond > self.slots // 2 else 0
 
     def taken_before_posted(self, value: int) -> tuple[int, bool, int, int] | None:
         """Return (slot, phase, entries, time since) of what a head consumes that was not seen posted, if it is all

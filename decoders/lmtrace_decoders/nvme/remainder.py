@@ -138,7 +138,9 @@ class Remainder:
             )  # fmt: skip
         for link, function in self._latest:
             sent = (rows["link"] == link) & (rows["requester_id"] == function)
-            own = np.flatnonzero(sent & (rows["direction"] == Direction.UPSTREAM) & ~np.isin(rows["kind"], COMPLETIONS))
+            own = np.flatnonzero(
+                sent & (rows["direction"] == Direction.UPSTREAM) & ~np.isin(rows["kind"], list(COMPLETIONS))
+            )
             if len(own):
                 self._latest[link, function] = run.first + int(own[-1])
         self._noted.clear()

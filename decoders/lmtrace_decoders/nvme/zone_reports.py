@@ -81,6 +81,8 @@ class Report:
             flaw = "spacing"
         elif one["ZT"] != spec.SEQUENTIAL_WRITE_REQUIRED:
             flaw = "type"
+        elif not ANY_STATE >> state & 1:
+            flaw = "state"
         elif one["ZCAP"] > size:
             flaw = "capacity"
         elif 1 << state & WITH_WRITE_POINTER and not (

@@ -142,9 +142,9 @@ def read_beyond_the_state(command: GetControllerState, session: Session) -> Iter
 
 @rule("HMLM-5.1.16-n4", spec="NVMe Base 2.1, 5.1.16, Figure 344", party="controller")
 def state_written_past_its_buffer(event: GetControllerState | Stray, session: Session) -> Iterator[Verdict]:
-    """Get Controller State writes at most the NUMDL + 1 dwords it was asked for.
+    """Get Controller State writes the NUMDL + 1 dwords it was asked for, as far as there are any, and no more.
 
-    What lies behind them belongs to something else in host memory.
+    What lies behind them belongs to something else in host memory; what is left out the host takes from leftovers.
 
     Holds::
 
@@ -154,7 +154,21 @@ def state_written_past_its_buffer(event: GetControllerState | Stray, session: Se
     Silent::
 
         3us stray address=2000h
-        5us get_controller_state target=1 csvi=1 prp1=1000h numdl=11 fetch=2us
+        5us get_controller_state target=1 csvi=1 prp1=1000h numdl=11 fetch=2us bytes_from_device=48
+
+    Silent::
+
+        5us get_controller_state target=1 csvi=1 prp1=1000h numdl=99 bytes_from_device=56
+            nvme niosq=0
+
+    Breaks::
+
+        5us get_controller_state target=1 csvi=1 prp1=1000h numdl=11
+
+    Breaks::
+
+        5us get_controller_state target=1 csvi=1 prp1=1000h numdl=99 bytes_from_device=52
+            header nvmecss=2
 
     Breaks::
 
@@ -174,6 +188,12 @@ def state_written_past_its_buffer(event: GetControllerState | Stray, session: Se
                     event,
                 )
         return
+    moved = max(event.bytes_from_device, sum(to - at for at, to in event.data.ranges) if event.data is not None else 0)
+    due = _due(event, session)
+    if moved < due and event.succeeded and not event.sqe[1] >> 6 and event.field("PRP1") % PAGE + due <= PAGE:
+        # One write that was not recorded looks the same.
+        yield broken(f"{event.title} returned {moved} bytes of the {due} there were", event, "warning")
+        return
     if event.data is None or not event.data.ranges:
         return
     end = event.data.ranges[-1][1]
@@ -182,6 +202,14 @@ def state_written_past_its_buffer(event: GetControllerState | Stray, session: Se
         f"{event.title} asked for {event.length} bytes, the controller wrote as far as byte {end}",
         event,
     )
+
+
+def _due(command: GetControllerState, session: Session) -> int:
+    """Return how many bytes a Get has to return at least; 0 where that is not known."""
+    size = command.state.size or _size(command, session)
+    if size is not None:
+        return max(min(command.length, size - command.offset), 0)
+    return max(min(command.length, HEADER - command.offset), 0)
 
 
 @cause("HMLM-5.1.16.1.1-n1", GetControllerState, INVALID_CONTROLLER_IDENTIFIER, unseen=NO_TARGET)

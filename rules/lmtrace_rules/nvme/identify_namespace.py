@@ -88,9 +88,9 @@ def blocks_below_512_bytes(command: Identify, session: Session) -> Iterator[Verd
 
 @rule("NVM21-N4.1.5.1-n2", spec="NVM Command Set 1.2, 4.1.5.1", party="controller", local=True)
 def format_that_is_none(command: Identify, session: Session) -> Iterator[Verdict]:
-    """FLBAS names one of the LBA formats that there are.
+    """FLBAS names one of the LBA formats that there are, and DPS a type of protection that DPC has.
 
-    The length of every transfer follows from it.
+    The length of every transfer follows from the format.
 
     Holds::
 
@@ -107,6 +107,11 @@ def format_that_is_none(command: Identify, session: Session) -> Iterator[Verdict
         1us identify nsid=1
             data nsze=8 ncap=8 nlbaf=1 flbasl=1 raw=0x0000000000090000 at=128
 
+    Breaks::
+
+        1us identify nsid=1
+            data nsze=8 ncap=8 nlbaf=1 flbasl=1 dpc=0x19 dps=2 raw=0x000c000000090000 at=128
+
     Silent::
 
         1us identify nsid=2
@@ -118,6 +123,11 @@ def format_that_is_none(command: Identify, session: Session) -> Iterator[Verdict
             data nsze=8 flbasl=3
     """
     if not _about_one(command) or command.data is None or not _value(command, "NSZE"):
+        return
+    dps, dpc = _value(command, "DPS"), _value(command, "DPC")
+    kind = (dps or 0) & 7
+    if kind and dpc is not None and not (kind < 4 and dpc >> (kind - 1) & 1):
+        yield broken(f"DPS names protection of type {kind}, DPC is {dpc:X}h", command)
         return
     count, more, low, high = (_value(command, name) for name in ("NLBAF", "NULBAF", "FLBASL", "FLBASU"))
     if count is None or more is None or low is None or high is None:

@@ -23,6 +23,7 @@ LARGEST_TLP = 4096
 FLAWS = {
     "order": "is listed behind a later one", "spacing": "is not the one behind the zone listed before it",
     "place": "begins where no zone begins", "type": "has a zone type that does not exist",
+    "state": "is in a state that does not exist",
     "capacity": "has a greater capacity than size", "pointer": "has a write pointer outside itself",
 }  # fmt: skip
 """What is wrong with a zone descriptor."""
