@@ -91,7 +91,7 @@ class ZonedNamespace(Namespace):
     def identify(self) -> bytes:
         """Return the Identify Namespace structure: of one controller, with deallocated blocks that read as zeroes."""
         data = bytearray(super().identify())
-        data[29], data[30], data[33] = self.protection, 0, 1
+        data[28], data[29], data[30], data[33] = 1 << self.protection >> 1, self.protection, 0, 1
         return bytes(data)
 
     def of_command_set(self) -> bytes:
