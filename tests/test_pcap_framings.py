@@ -189,7 +189,9 @@ def test_framings_of_packets(
     sent = [WRITE, MRD, BIG_WRITE, CPLD, WRITE]
 
     def whole(one: bytes) -> bytes:
-        return sealed(before + one) if framing == "dll" else before + one + after
+        if framing in ("dll", "lcrc"):
+            return sealed(b"\0\0" + one)[2 - len(before) :]
+        return before + one + after
 
     data = section() + interface("a", "logic analyser", link)
     data += b"".join(packet(whole(turn(one)), 5 + number) for number, one in enumerate(sent))
@@ -204,6 +206,30 @@ def test_framings_of_packets(
     found = format_of(tmp_path / "a.pcapng").find(Request(tmp_path / "a.pcapng", None, Troubles("a")))
     assert f'framing = "{guess}"' in found
     assert (read(tmp_path, data, guess, name="a.pcapng")[0] == rows).all()
+
+
+@pytest.mark.parametrize(
+    ("framing", "wrap"),
+    [
+        ("seq", lambda number, one: struct.pack(">H", number) + one),
+        ("offset=5,seq", lambda number, one: b"12345" + struct.pack(">H", number) + one),
+        ("offset=2", lambda number, one: struct.pack(">H", number * 7) + one),
+        ("little", lambda number, one: turned(one)),
+        ("little-header", lambda number, one: turned(one[: header(one)]) + one[header(one) :]),
+    ],
+    ids=lambda one: one if isinstance(one, str) else "",
+)
+def test_bind_tells_numbers_and_the_order_of_payload(
+    tmp_path: Path, framing: str, wrap: Callable[[int, bytes], bytes]
+) -> None:
+    """Headers fit either way: what counts up is a number, and small numbers in payload are little-endian."""
+    small = [MRD, *(WRITE[:3] + b"\1" + WRITE[4:7] + b"\x0f" + WRITE[8:16] + bytes((k, 0, 0, 0)) for k in range(1, 6))]
+    file = tmp_path / "a.pcapng"
+    file.write_bytes(
+        section() + interface("a", "x", 150)
+        + b"".join(packet(wrap(number, one), 5 + number) for number, one in enumerate(small))
+    )  # fmt: skip
+    assert f'framing = "{framing}"' in format_of(file).find(Request(file, None, Troubles("a")))
 
 
 def test_a_port_of_any_protocol(tmp_path: Path) -> None:
@@ -304,7 +330,8 @@ def test_the_last_tlp_of_a_buffer_is_known_in_the_next_one() -> None:
         links = np.zeros(1, np.int64)
         found, _ = headers.decode(
             data, packets, spans, 1, parameters, links, links, KIND_OF_BYTE0, headers.IS_COMPLETION,
-            np.full((1, 1), -1, np.int64), last, codes, rows, np.zeros(64, np.uint8),
+            np.full(1, headers.NOTHING_TOLD, np.int16), np.full((1, 1), -1, np.int64), last, codes, rows,
+            np.zeros(64, np.uint8),
         )  # fmt: skip
         assert found == expected
         assert codes.tolist() == [headers.SOUND if expected else headers.REPEATED]

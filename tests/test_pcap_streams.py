@@ -11,6 +11,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from lmtrace.stage import Request, format_of
+from lmtrace.trouble import Troubles
 from packets_made import DEVICE, HOST, ethernet, ipv4, pcap, sealed
 from test_pcap_framings import BIG_WRITE, HOST_MRD, MRD, WRITE, kinds, names, read
 
@@ -93,3 +95,38 @@ def test_a_capture_that_begins_in_the_middle_of_a_record(tmp_path: Path) -> None
     packets = [segment(STREAM, places[1] + 7, places[2]), *(segment(STREAM, a, b) for a, b in pairwise(places[2:]))]
     rows, _, _, _ = read(tmp_path, pcap(*packets), READ_IN)
     assert rows["address"].tolist() == addresses(SENT)[2:]
+
+
+def bare_segments(wrap: str, size: int) -> list[bytes]:
+    """Segments of TLPs to port 2116 without marks, cut at every ``size`` bytes."""
+    sent = [(sealed(struct.pack(">H", number) + one) if wrap else one) for number, one in enumerate(SENT * 3)]
+    stream = b"".join(sent)
+    return [segment(stream, at, at + size).replace(b"\x9c\x40\x08\x43", b"\x9c\x40\x08\x44") for at in
+            range(0, len(stream), size)]  # fmt: skip
+
+
+@pytest.mark.parametrize("size", [9, 33, 700])
+@pytest.mark.parametrize("wrap", ["", ",dll"])
+def test_streams_are_put_together_before_anything_is_told_from_them(tmp_path: Path, size: int, wrap: str) -> None:
+    """Neither the framing nor the side of the device is guessed from pieces of TLPs."""
+    data = pcap(*bare_segments(wrap, size))
+    rows, _, troubles, links = read(tmp_path, data, f"tcp=2116{wrap}")
+    assert rows["address"].tolist() == addresses(SENT * 3)
+    assert (set(rows["direction"]), links, names(troubles)) == ({0}, [DEVICE + ":2116"], [])
+    file = tmp_path / "a.pcap"
+    assert f'framing = "tcp=2116{wrap}"' in format_of(file).find(Request(file, None, Troubles("a")))
+
+
+def test_zeros_in_the_midst_of_a_tlp_are_no_tlps(tmp_path: Path) -> None:
+    """A stream that is not followed from its start begins where a TLP is beyond doubt."""
+    stream = bytes(168) + b"".join(SENT)
+    places = np.cumsum([0, 100, 68, *(len(one) for one in SENT)]).tolist()
+    packets = [segment(stream, a, b) for a, b in pairwise(places)]
+    rows, _, _, _ = read(tmp_path, pcap(*packets), f"tcp=2115,device={DEVICE}")
+    assert rows["address"].tolist() == addresses(SENT)
+
+
+def test_bind_finds_records_in_streams(tmp_path: Path) -> None:
+    file = tmp_path / "a.pcap"
+    file.write_bytes(pcap(*(segment(STREAM, at, at + 25) for at in range(0, len(STREAM), 25))))
+    assert 'framing = "antmicro"' in format_of(file).find(Request(file, None, Troubles("a")))

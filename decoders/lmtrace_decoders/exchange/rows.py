@@ -30,8 +30,8 @@ from lmtrace_decoders.exchange.cells import (
 )
 from lmtrace_decoders.exchange.columns import Columns
 from lmtrace_decoders.interfaces.bind_text import quoted
-from lmtrace_decoders.pcap import headers, unwrap, walk
-from lmtrace_decoders.pcap.trouble import BACKWARDS, MOST_LINKS, TROUBLE_OF_CODE
+from lmtrace_decoders.pcap import headers, refused, unwrap, walk
+from lmtrace_decoders.pcap.trouble import BACKWARDS, LCRC_UNTRUE, MOST_LINKS, TROUBLE_OF_CODE
 from lmtrace_decoders.tlp import KIND_OF_BYTE0
 
 MOST_TIME = 1 << 62
@@ -91,6 +91,8 @@ class Builder:
     _capture: str | None = None
     _newest: np.ndarray = field(default_factory=lambda: np.full(MOST_LINKS, np.iinfo(np.int64).min))
     _sequences: np.ndarray = field(default_factory=lambda: np.full((1, 1), -1, np.int64))
+    _checked: bool | None = None
+    """Whether the file keeps LCRCs as they were, by its first rows."""
     _last: np.ndarray = field(default_factory=lambda: headers.last_tlps(MOST_LINKS + 1))
 
     def chunk(self, batch: Mapping[str, pa.Array], count: int, first: int) -> TlpChunk:
@@ -319,6 +321,7 @@ class Builder:
         spans["end"] = starts + total
         more = 0 if framing is not None and framing.lcrc else MOST_TLP
         spans["wire"] = spans["end"] + more  # what is missing at the end was not exported
+        told = np.full(count, headers.NOTHING_TOLD, np.int16)
         parameters = np.zeros(1, headers.PARAMETERS)
         parameters["coarse"] = True  # how fine the times of a table are is not known
         host = framing.host if framing is not None else None
@@ -326,13 +329,26 @@ class Builder:
         if framing is not None:
             parameters["offset"], parameters["before"] = framing.offset, 2 * framing.sequence
             parameters["after"], parameters["order"] = 4 * framing.lcrc, headers.ORDERS[framing.order]
-            if framing.sequence and len(self._sequences) == 1:
+            if (framing.sequence or framing.lcrc) and len(self._sequences) == 1:
                 self._sequences = np.full((2 * MOST_LINKS, headers.NUMBERS + 2), -1, np.int64)
+            told = refused.told(data, spans, framing, framing.offset)
+            if self._checked is None and count:
+                self._checked = refused.is_checked(framing) and refused.are_kept(told)
+            amiss = told == headers.TOLD_REFUSED
+            if not self._checked:
+                told[:] = headers.NOTHING_TOLD
+                self._count_untrue(amiss, time, offset)
+            elif amiss.any() and (way >= 0).all():
+                at = starts + framing.offset
+                number = (
+                    data[at].astype(np.int64) << 8 | data[np.minimum(at + 1, len(data) - 1)]
+                ) & headers.NUMBERS - 1
+                refused.note_again(told, number if framing.sequence else told.astype(np.int64), link << 1 | way, time)
         rows, codes = np.empty(count, TLP_ROW), np.zeros(count, np.uint8)
         payload = np.zeros(len(data), np.uint8)
         links = np.arange(MOST_LINKS + 1, dtype=np.int64)
         found, filled = headers.decode(
-            data, packets, spans, count, parameters, links, links, KIND_OF_BYTE0, headers.IS_COMPLETION,
+            data, packets, spans, count, parameters, links, links, KIND_OF_BYTE0, headers.IS_COMPLETION, told,
             self._sequences, self._last, codes, rows, payload,
         )  # fmt: skip
         wrong = np.flatnonzero((codes == headers.NO_TLP) | (codes == headers.HEADER_CUT))
@@ -347,6 +363,14 @@ class Builder:
                     count=len(hit),
                 )  # fmt: skip
         return TlpChunk(rows[:found], payload[:filled])
+
+    def _count_untrue(self, wrong: np.ndarray, time: np.ndarray, offset: np.ndarray) -> None:
+        if wrong.any():
+            at = int(np.argmax(wrong))
+            self.request.troubles.add(
+                LCRC_UNTRUE, f"row {int(offset[at])}", time_ps=int(time[at]), offset=int(offset[at]),
+                count=int(wrong.sum()),
+            )  # fmt: skip
 
 
 @njit(cache=True)

@@ -5,16 +5,19 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from lmtrace.compressed import head
 from lmtrace.errors import CaptureError
 from lmtrace.spec.fabrics import ROCE_PORT, TCP_PORTS
-from lmtrace.stage import CONTAINER, CONTENT, NO_BINDING, Format, Link, Request, TlpChunk, register_format
+from lmtrace.stage import CONTAINER, CONTENT, HEAD_BYTES, NO_BINDING, Format, Link, Request, TlpChunk, register_format
 from lmtrace.trouble import declare
 from lmtrace_decoders.fabrics import tshark
 from lmtrace_decoders.fabrics.batch import Batch, Place
 from lmtrace_decoders.fabrics.frames import Frames
 from lmtrace_decoders.fabrics.roce import Roce
 from lmtrace_decoders.fabrics.tcp import ICREQ_START, Connection
+from lmtrace_decoders.pcap.advise import advice, guesses
 from lmtrace_decoders.pcap.peek import PCAP, PCAPNG, first_packets
+from lmtrace_decoders.pcap.reader import find_tlps
 
 BACKWARDS = declare(
     "packet-time-backwards", "info", "Packets are not in the order of their times; the order of the file is taken."
@@ -40,7 +43,7 @@ class FabricsReader:
     def __init__(self, request: Request) -> None:
         """Check that tshark is there. Raises CaptureError where it is not."""
         if tshark.find_tshark() is None:
-            raise CaptureError(f"{request.path.name}: {tshark.MISSING}")
+            raise CaptureError(f"{request.path.name}: {_tlps_in(request) or tshark.MISSING}")
         self._request = request
         self._batch = Batch()
         self._last = Place(0, 0)
@@ -75,7 +78,7 @@ class FabricsReader:
         roce.finish(self._last)
         frames.finish()
         if not batch.connections and not self._request.troubles.counts:
-            raise CaptureError(f"{self._request.path.name}: {NOTHING}")
+            raise CaptureError(f"{self._request.path.name}: {_tlps_in(self._request) or NOTHING}")
         yield batch.chunk()
 
     def _place(self, number: int, time: int) -> Place:
@@ -108,6 +111,12 @@ class FabricsReader:
                 0 if ends[number] == source else 1, seq, ack, int(parts[tshark.FLAGS] or b"0", 16), length, data, place,
                 CHECKSUMS.get(parts[tshark.CHECKSUM]),
             )  # fmt: skip
+
+
+def _tlps_in(request: Request) -> str | None:
+    """Return how to read the TLPs that packets hold instead, None where there are none."""
+    first = head(request.path, HEAD_BYTES)
+    return advice(request.words, first) if guesses(first_packets(first)) else None
 
 
 def _end(address: bytes, port: bytes) -> str:
@@ -150,8 +159,13 @@ def _ip_headers(data: bytes) -> Iterator[int]:
 
 
 def find(request: Request) -> str:
-    """Return that nothing needs binding. Raises CaptureError where nothing of NVMe over fabrics is in the capture."""
-    next(FabricsReader(request).chunks(), None)
+    """Return that nothing needs binding, or where TLPs lie instead. Raises CaptureError where there is neither."""
+    try:
+        next(FabricsReader(request).chunks(), None)
+    except CaptureError:
+        if _tlps_in(request) is None:
+            raise
+        return find_tlps(request)
     return f"# {request.path.name}: a network capture; connections of NVMe over fabrics {NO_BINDING}\n"
 
 

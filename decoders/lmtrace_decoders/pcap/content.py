@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
@@ -13,10 +14,13 @@ from lmtrace_decoders.pcap import unwrap as ip
 from lmtrace_decoders.pcap import walk
 from lmtrace_decoders.pcap.direction import End
 from lmtrace_decoders.pcap.framing import NETTLP, Carrier, Framing
+from lmtrace_decoders.pcap.headers import ORDERS
 from lmtrace_decoders.pcap.peek import Interface, Peeked
+from lmtrace_decoders.pcap.streams import Streams
 
 OWN_TYPE = 147
 OWN_DESCRIPTION = "PCIe TLP"
+EVERY_PORT = [(0, 65535)]
 ATOMICS = (Kind.FetchAdd, Kind.Swap, Kind.CAS)
 
 
@@ -121,27 +125,90 @@ def in_framing(piece: Piece, one: Framing) -> Piece | None:
     return piece._replace(data=data[: max(wire, 0)], wire=wire)
 
 
-def payloads(packets: Iterable[Peeked], carrier: Carrier, ports: Sequence[tuple[int, int]]) -> Iterator[Piece]:
-    """Yield the UDP or TCP payloads of some ports."""
-    protocol = ip.UDP if carrier == "udp" else ip.TCP
-    spans, states = np.zeros(1, ip.SPAN), np.zeros(1, np.uint8)
-    one, flows = np.zeros(1, walk.PACKET), np.zeros(1, ip.FLOW)
-    wanted = np.array(ports, np.int64)
-    for packet in packets:
-        kind = ip.LINK_KINDS.get(packet.interface.link_type, 0)
-        if not kind or not packet.data:
-            continue
-        one["captured"], one["length"] = len(packet.data), max(packet.length, len(packet.data))
-        found, _ = ip.unwrap(
-            np.frombuffer(packet.data, np.uint8), one, 1, np.array([kind], np.int64), protocol, wanted, flows, 0, spans,
-            states,
-        )  # fmt: skip
-        if found:
-            sender, receiver = ip.ends(flows[0])
-            start, end, wire, source, target = (
-                int(spans[name][0]) for name in ("start", "end", "wire", "source", "target")
-            )
-            yield Piece(packet.data[start:end], wire - start, sender, receiver, (source, target))
+def gathered(packets: Iterable[Peeked], one: Framing) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return (bytes, spans into them, flows) of the packets, or of the payloads of ports, that a framing is about."""
+    taken = [packet for packet in packets if packet.data]
+    wanted = np.array([one.takes(packet.interface.link_type) for packet in taken], np.bool_)
+    table = np.zeros(len(taken), walk.PACKET)
+    table["captured"] = [len(packet.data) for packet in taken]
+    table["length"] = [max(packet.length, len(packet.data)) for packet in taken]
+    table["start"] = np.cumsum(table["captured"]) - table["captured"]
+    data = np.frombuffer(b"".join(packet.data for packet in taken) + b"\0", np.uint8)
+    flows = np.zeros(min(len(taken) + 1, ip.MOST_FLOWS), ip.FLOW)
+    spans = np.zeros(len(taken), ip.SPAN)
+    if one.carrier == "packet":
+        spans["packet"], spans["start"] = np.arange(len(taken)), table["start"]
+        spans["end"] = table["start"] + table["captured"]
+        spans["wire"] = table["start"] + table["length"]
+        return data, spans[wanted], flows
+    kinds = sorted(ip.LINK_KINDS)
+    table["interface"] = [
+        kinds.index(packet.interface.link_type) if packet.interface.link_type in kinds else len(kinds)
+        for packet in taken
+    ]
+    found, _ = ip.unwrap(
+        data, table, len(taken), np.array([ip.LINK_KINDS[kind] for kind in kinds], np.int64),
+        ip.UDP if one.carrier == "udp" else ip.TCP, np.array(one.ports or EVERY_PORT, np.int64), flows, 0, spans,
+        np.zeros(len(taken), np.uint8),
+    )  # fmt: skip
+    return data, spans[:found], flows
+
+
+def _piece(data: np.ndarray, span: np.void, flows: np.ndarray) -> Piece:
+    sender, receiver = ip.ends(flows[span["flow"]])
+    start, end, wire, source, target = (int(span[name]) for name in ("start", "end", "wire", "source", "target"))
+    return Piece(data[start:end].tobytes(), wire - start, sender, receiver, (source, target))
+
+
+def payloads(packets: Iterable[Peeked], carrier: Carrier, ports: Sequence[tuple[int, int]]) -> list[Piece]:
+    """Return the UDP or TCP payloads of some ports."""
+    data, spans, flows = gathered(packets, Framing(carrier, tuple(ports)))
+    return [_piece(data, span, flows) for span in spans]
+
+
+class Records(NamedTuple):
+    """The records of TCP streams: bytes, spans into them that leave their marks out; how many bytes are of none."""
+
+    data: np.ndarray
+    spans: np.ndarray
+    rest: int
+
+
+def records(data: np.ndarray, segments: np.ndarray, one: Framing) -> Records:
+    """Return the records that segments of TCP streams hold by a framing."""
+    streams = Streams(one.records == "antmicro", one.offset, 2 * one.sequence, 4 * one.lcrc, ORDERS[one.order])
+    return Records(*streams.feed(data, segments), streams.passed_over + streams.open_bytes)
+
+
+def joined(data: np.ndarray, segments: np.ndarray, left_out: int, most: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return (bytes, one segment a flow): the first ``most`` bytes behind some segments, as far as none is missing."""
+    parts: list[bytes] = []
+    found = []
+    at = 0
+    for flow in np.unique(segments["flow"]).tolist():
+        own = segments[segments["flow"] == flow]
+        own = own[own["end"] > own["start"]]
+        ahead = (own["sequence"] - own["sequence"][:1]).astype(np.int32)  # modulo 2**32
+        stream = b""
+        begin = None
+        for place in np.argsort(ahead, kind="stable").tolist()[left_out:]:
+            begin = int(ahead[place]) if begin is None else begin
+            again = begin + len(stream) - int(ahead[place])
+            if again < 0 or len(stream) > most:
+                break
+            stream += data[own[place]["start"] : own[place]["end"]].tobytes()[again:]
+        if stream:
+            one = own[:1].copy()
+            one["start"], one["end"], one["wire"], one["tcp"] = at, at + len(stream), at + len(stream), 0
+            found.append(one)
+            parts.append(stream)
+            at += len(stream)
+    return np.frombuffer(b"".join(parts) + b"\0", np.uint8), np.concatenate([segments[:0], *found])
+
+
+def bare(one: Framing) -> Framing:
+    """Return the framing of the records that `records` returns."""
+    return replace(one, offset=0, records="plain")
 
 
 def pieces(packets: Iterable[Peeked], one: Framing) -> Iterator[Piece]:
@@ -156,7 +223,12 @@ def pieces(packets: Iterable[Peeked], one: Framing) -> Iterator[Piece]:
 
 def tlps_of(packets: Iterable[Peeked], one: Framing) -> list[Piece]:
     """Return the TLPs that packets hold by a framing."""
-    found = (in_framing(piece, one) for piece in pieces(packets, one))
+    if one.carrier == "tcp":
+        data, spans, flows = gathered(packets, one)
+        data, spans, _ = records(data, spans, one)
+        found = (in_framing(_piece(data, span, flows), bare(one)) for span in spans)
+    else:
+        found = (in_framing(piece, one) for piece in pieces(packets, one))
     return [
         tlp for tlp in found
         if tlp is not None and len(tlp.data) >= 12 and (not one.strict or plausible(tlp.data, tlp.wire))

@@ -14,11 +14,11 @@ from lmtrace.stage import Flag
 from lmtrace_decoders.tlp import clear_row, digest_flags, prefix_flags, wire_header
 
 (
-    SOUND, NO_TLP, HEADER_CUT, PAYLOAD_CUT, SHORT, OTHER, NO_DIRECTION, REPLAYED, FOREIGN, NULLIFIED, REPEATED,
-) = range(11)  # fmt: skip
+    SOUND, NO_TLP, HEADER_CUT, PAYLOAD_CUT, SHORT, OTHER, NO_DIRECTION, REPLAYED, FOREIGN, NULLIFIED, REPEATED, REFUSED,
+) = range(12)  # fmt: skip
 """What a span is: a TLP, none, one whose header or payload the recorder cut, one that is shorter than its header says,
 something else that the carrier knows, one of no known direction, one sent again, one of no link, one that its sender
-took back, one recorded twice."""
+took back, one recorded twice, one that its receiver refused."""
 GAP = 128
 """Added to the code of a TLP before which sequence numbers are missing."""
 
@@ -26,6 +26,8 @@ BIG, LITTLE, LITTLE_HEADER = range(3)
 ORDERS = {"big": BIG, "little": LITTLE, "little-header": LITTLE_HEADER}
 PLAIN, AGILENT = range(2)
 BY_FLAGS, BY_FLOW, BY_HOST, BY_RECORD = range(4)
+NOTHING_TOLD, TOLD_REFUSED, TOLD_NULLIFIED, TOLD_AGAIN = -1, -2, -3, -4
+"""What the LCRC of a TLP may tell besides a sequence number."""
 MOST_PREFIXES = 8
 NUMBERS = 1 << 12
 """Sequence numbers of the data link layer (PCIe Base 5.0, section 3.6.2)."""
@@ -37,8 +39,9 @@ _CUT = Flag.CUT
 _RECORD_CUT = int(Header.CUT)
 _DOWN, _UP = int(Direction.DOWNSTREAM), int(Direction.UPSTREAM)
 IS_COMPLETION = np.isin(np.arange(256), [int(one) for one in COMPLETIONS])
-_STP, _EDB = 0xFB, 0xFE
-_UPSTREAM_BIT = 0x10
+START_OF_TLP, _EDB = 0xFB, 0xFE
+DIRECTION_AT, UPSTREAM_BIT = 19, 0x10
+"""Where in the header of an Agilent record the direction stands."""
 
 PARAMETERS = np.dtype([
     ("offset", "<i8"), ("before", "<i8"), ("after", "<i8"), ("order", "<i4"), ("records", "<i4"), ("strict", "<i4"),
@@ -115,15 +118,16 @@ def _leave(data, last):  # type: ignore[no-untyped-def]
 
 @njit(cache=True)
 def decode(  # type: ignore[no-untyped-def]
-    data, packets, spans, count, parameters, links, ways, kinds, completion, sequences, last, codes, rows, payload
+    data, packets, spans, count, parameters, links, ways, kinds, completion, told, sequences, last, codes, rows, payload
 ):
     """Decode spans into rows; return (rows, payload bytes).
 
     ``links`` and ``ways`` give the link and the direction of each flow (of each interface where there are none), -1
     for none. ``codes`` gets what each span is; ``kinds`` is ``KIND_OF_BYTE0`` and ``completion`` tells which kinds
-    are completions. A row of ``sequences`` for each link and direction holds a digest of the TLP last seen under
-    each sequence number, then the number of the newest, -1 for none, and its time. Where there are no such numbers,
-    ``last`` holds the last TLP of each link.
+    are completions. ``told`` is what the LCRC of each span tells: a sequence number, or one of the codes above.
+    A row of ``sequences`` for each link and direction holds a digest of the TLP last seen under each sequence number,
+    then the number of the newest, -1 for none, and its time. Where there are no such numbers, ``last`` holds the last
+    TLP of each link.
     """
     found, filled = 0, 0
     one = parameters[0]
@@ -143,20 +147,21 @@ def decode(  # type: ignore[no-untyped-def]
             if start >= end:
                 codes[i] = HEADER_CUT if wire > end else OTHER
                 continue
-            if data[start] != _STP:
+            if data[start] != START_OF_TLP:
                 codes[i] = OTHER
                 continue
-            way = _UP if data[spans[i]["start"] + 19] & _UPSTREAM_BIT else _DOWN
+            way = _UP if data[spans[i]["start"] + DIRECTION_AT] & UPSTREAM_BIT else _DOWN
             start += 1
         elif one["way"] == BY_FLOW:
             way = ways[place]
         elif one["way"] == BY_FLAGS:
             flags = packets[packet]["flags"] & 3
             way = _DOWN if flags == 1 else _UP if flags == 2 else -1
-        number = np.int64(-1)
+        number = np.int64(told[i])
         if one["before"] == 2 and start + 2 <= end:
             number = (np.int64(data[start]) << 8 | np.int64(data[start + 1])) & 0xFFF
         start += one["before"]
+        behind = end
         wire -= one["after"]
         end = min(end, wire)
         prefix, header, body, digest = tlp_bytes(data, start, end, order)
@@ -173,9 +178,18 @@ def decode(  # type: ignore[no-untyped-def]
             continue
         if one["records"] == AGILENT:
             mark = base + header + body + digest + 4
-            if mark < end and data[mark] == _EDB:
+            if mark < behind and data[mark] == _EDB:
                 codes[i] = NULLIFIED
                 continue
+        if told[i] == TOLD_NULLIFIED:
+            codes[i] = NULLIFIED
+            continue
+        if told[i] == TOLD_REFUSED:
+            codes[i] = REFUSED
+            continue
+        if told[i] == TOLD_AGAIN:
+            codes[i] = REPLAYED
+            continue
         clear_row(rows, found)
         for k in range(header):
             head[k] = _byte(data, base, k, turned)

@@ -113,17 +113,23 @@ def _pcapng(head: bytes) -> Iterator[Peeked]:
             number, _, _, size, length = (int.from_bytes(body[i : i + 4], order) for i in range(0, 20, 4))
             size = min(size, len(body) - 20)
             if number < len(interfaces):
-                flags = 0
-                for code, value in options(body, 20 + size + -size % 4, order):
-                    flags = int.from_bytes(value, order) if code == 2 and len(value) == 4 else flags
-                yield Peeked(interfaces[number], body[20 : 20 + size], length, flags)
+                yield Peeked(interfaces[number], body[20 : 20 + size], length, _flags(body, size, order))
         elif kind == 3 and len(body) >= 4 and interfaces:
             length = int.from_bytes(body[:4], order)
             yield Peeked(interfaces[0], body[4 : 4 + length], length)
         elif kind == 2 and len(body) >= 20:
             number, size, length = (int.from_bytes(body[a:b], order) for a, b in ((0, 2), (12, 16), (16, 20)))
+            size = min(size, len(body) - 20)
             if number < len(interfaces):
-                yield Peeked(interfaces[number], body[20 : 20 + min(size, len(body) - 20)], length)
+                yield Peeked(interfaces[number], body[20 : 20 + size], length, _flags(body, size, order))
+
+
+def _flags(body: bytes, size: int, order: Order) -> int:
+    """Return ``epb_flags`` of a packet block of ``size`` captured bytes, 0 for none."""
+    flags = 0
+    for code, value in options(body, 20 + size + -size % 4, order):
+        flags = int.from_bytes(value, order) if code == 2 and len(value) == 4 else flags
+    return flags
 
 
 def _pcap(head: bytes) -> Iterator[Peeked]:

@@ -19,10 +19,20 @@ from lmtrace.spec.pcie import bdf_text
 from lmtrace.stage import CONTAINER, CONTENT, HEAD_BYTES, TLP_ROW, Format, Link, Request, TlpChunk, register_format
 from lmtrace.trouble import Kind
 from lmtrace_decoders.interfaces.bind_text import quoted
-from lmtrace_decoders.pcap import headers, lcrc, walk
+from lmtrace_decoders.pcap import headers, refused, walk
 from lmtrace_decoders.pcap import unwrap as ip
-from lmtrace_decoders.pcap.advise import advice, contents, guesses
-from lmtrace_decoders.pcap.content import MOST_AMISS, Piece, carries_nettlp, in_framing, is_own, plausible, tlps_of
+from lmtrace_decoders.pcap.advise import advice, carries_antmicro, contents, guesses
+from lmtrace_decoders.pcap.content import (
+    Piece,
+    bare,
+    carries_nettlp,
+    gathered,
+    in_framing,
+    is_own,
+    plausible,
+    records,
+    tlps_of,
+)  # fmt: skip
 from lmtrace_decoders.pcap.direction import End, Ends, host_id
 from lmtrace_decoders.pcap.framing import NETTLP, Framing, endpoint_text, parse
 from lmtrace_decoders.pcap.packets import DROPPED, Batch, Packets
@@ -33,10 +43,8 @@ from lmtrace_decoders.pcap.trouble import (
     FAR_TIME,
     GAP,
     LCRC_UNTRUE,
-    LCRC_WRONG,
     MANY,
     MOST_LINKS,
-    NULLIFIED,
     OTHER_LINK,
     SHORT,
     STREAM_GAP,
@@ -100,6 +108,7 @@ class PcapReader:
         self._way = headers.BY_FLAGS
         self._host = -1
         self._settle(first)
+        self._checked = self._keeps_lcrc(first)
         self._start()
 
     @property
@@ -163,6 +172,21 @@ class PcapReader:
             for tlp in tlps:
                 self._flow_link(tlp.sender, tlp.receiver)
 
+    def _keeps_lcrc(self, first: bytes) -> bool:
+        """Whether the LCRCs of the first packets are mostly right, so that one that is wrong says something."""
+        one = self.framing
+        if not refused.is_checked(one):
+            return False
+        data, spans, _ = gathered(first_packets(first), one)
+        if one.carrier == "tcp":
+            data, spans, _ = records(data, spans, one)
+        offset = 0 if one.carrier == "tcp" else one.offset
+        if one.records == "agilent":
+            spans = spans[spans["start"] + offset < spans["end"]]
+            spans = spans[data[spans["start"] + offset] == headers.START_OF_TLP]
+            offset += 1
+        return refused.are_kept(refused.told(data, spans, one, offset))
+
     def _start(self) -> None:
         """Set what a pass over the file changes to its start."""
         one = self.framing
@@ -173,7 +197,8 @@ class PcapReader:
         self._flow_table = _Table()
         self._origin = np.zeros(4, np.int64)
         self._newest = np.full(MOST_LINKS, np.iinfo(np.int64).min)
-        self._sequences = np.full((2 * MOST_LINKS if one.sequence else 1, headers.NUMBERS + 2), -1, np.int64)
+        numbered = one.sequence or self._checked
+        self._sequences = np.full((2 * MOST_LINKS if numbered else 1, headers.NUMBERS + 2), -1, np.int64)
         self._last = headers.last_tlps(MOST_LINKS)
         self._streams: Streams | None = None
         parameters = np.zeros(1, headers.PARAMETERS)
@@ -186,7 +211,6 @@ class PcapReader:
             self._streams = Streams(one.records == "antmicro", one.offset, before, after, order)
             parameters["offset"] = 0
         self._parameters = parameters
-        self._right = self._wrong = 0
         self._ports = np.array(one.ports or [(0, 0)], np.int64)
 
     # -- links ------------------------------------------------------------------------------------------------
@@ -276,21 +300,20 @@ class PcapReader:
                 data, spans = self._streams.feed(data, spans)
                 if self._streams.gaps:
                     self._note(STREAM_GAP, found[np.array(self._streams.gaps)], None)
+            self._learn(data, spans)
             links, ways = self._flow_table.arrays()
         return self._decoded(data, found, spans, links, ways)
 
     def _decoded(
         self, data: np.ndarray, packets: np.ndarray, spans: np.ndarray, links: np.ndarray, ways: np.ndarray
     ) -> TlpChunk:
-        one = self.framing
-        if one.sequence and one.lcrc and one.order == "big":
-            spans = self._undamaged(data, packets, spans)
         rows = np.empty(len(spans), TLP_ROW)
         payload = np.empty(int(np.maximum(spans["end"] - spans["start"], 0).sum()) + 1, np.uint8)
         codes = np.zeros(len(spans), np.uint8)
         parameters = self._parameters
+        told = self._told(data, packets, spans)
         count, filled = headers.decode(
-            data, packets, spans, len(spans), parameters, links, ways, KIND_OF_BYTE0, headers.IS_COMPLETION,
+            data, packets, spans, len(spans), parameters, links, ways, KIND_OF_BYTE0, headers.IS_COMPLETION, told,
             self._sequences, self._last, codes, rows, payload,
         )  # fmt: skip
         for code in np.unique(codes).tolist():
@@ -314,22 +337,43 @@ class PcapReader:
             np.maximum(rows[name], 0, out=rows[name])
         return TlpChunk(rows[:count], payload[:filled])
 
-    def _undamaged(self, data: np.ndarray, packets: np.ndarray, spans: np.ndarray) -> np.ndarray:
-        """Return the TLPs without those that their LCRC shows to be damaged or taken back.
+    def _told(self, data: np.ndarray, packets: np.ndarray, spans: np.ndarray) -> np.ndarray:
+        """Return what the LCRC of each span tells; where a recorder does not keep them it tells nothing."""
+        one = self.framing
+        offset = int(self._parameters[0]["offset"]) + (one.records == "agilent")
+        told = refused.told(data, spans, one, offset)
+        amiss = told == headers.TOLD_REFUSED
+        if not self._checked:
+            told[:] = headers.NOTHING_TOLD
+            if amiss.any():
+                self._note(LCRC_UNTRUE, packets[spans["packet"][amiss]], None)
+        elif amiss.any():
+            start = np.minimum(spans["start"] + offset, len(data) - 2)
+            numbers = (data[start].astype(np.int64) << 8 | data[start + 1]) & headers.NUMBERS - 1
+            refused.note_again(
+                told, numbers if one.sequence else told.astype(np.int64), self._senders(data, packets, spans),
+                packets["time_ps"][spans["packet"]],
+            )  # fmt: skip
+        return told
 
-        A recorder that keeps no true LCRC, nearly all of which are wrong then, shows nothing by it.
-        """
-        records = self.framing.records == "agilent"
-        right, wrong, inverted = lcrc.checked(data, spans, int(self._parameters[0]["offset"]) + records)
-        self._right, self._wrong = self._right + right, self._wrong + len(wrong)
-        believed = self._right > 0 and self._wrong <= MOST_AMISS * (self._right + self._wrong)
-        if len(wrong):
-            self._note(LCRC_WRONG if believed else LCRC_UNTRUE, packets[spans["packet"][wrong]], None)
-        if records or not believed:  # there, the record itself says that a TLP was nullified
-            inverted = inverted[:0]
-        elif len(inverted):
-            self._note(NULLIFIED, packets[spans["packet"][inverted]], None)
-        return np.delete(spans, np.concatenate([wrong, inverted])) if believed else spans
+    def _senders(self, data: np.ndarray, packets: np.ndarray, spans: np.ndarray) -> np.ndarray:
+        """Return numbers that tell apart who sent each span: its link and its direction."""
+        if self._way == headers.BY_FLOW:
+            flows: np.ndarray = spans["flow"].astype(np.int64)
+            return flows
+        hit = packets[spans["packet"]]
+        way = hit["flags"] & 3
+        if self._way == headers.BY_RECORD:
+            way = data[np.minimum(spans["start"] + headers.DIRECTION_AT, len(data) - 1)] & headers.UPSTREAM_BIT
+        elif self._way == headers.BY_HOST:
+            first = spans["start"] + self.framing.offset + 2 * self.framing.sequence
+            kind = KIND_OF_BYTE0[data[np.minimum(first, len(data) - 1)]]
+            answer = headers.IS_COMPLETION[kind]
+            at = np.minimum(first + np.where(answer, 8, 4), len(data) - 2)
+            mine = (data[at].astype(np.int64) << 8 | data[at + 1]) == self._host
+            way = (mine == answer).astype(np.uint32)
+        senders: np.ndarray = hit["interface"].astype(np.int64) << 8 | way.astype(np.int64)
+        return senders
 
     def _unwrapped(self, batch: Batch) -> np.ndarray:
         """Return the payloads of the ports of the framing, and learn new flows."""
@@ -349,23 +393,32 @@ class PcapReader:
         for state in np.unique(states).tolist():
             if state in TROUBLE_OF_STATE:
                 self._note(TROUBLE_OF_STATE[state], found[states == state], None)
-        for number in range(known, now):
-            sender, receiver = ip.ends(self._flows[number])
-            if not self.framing.devices and self._ends.device(sender, receiver) is None:
-                self._weigh(batch.data, spans[:count], number)
-            link, way = self._flow_link(sender, receiver)
-            self._flow_table.links.append(link)
-            self._flow_table.ways.append(way)
         return spans[:count]
 
+    def _learn(self, data: np.ndarray, spans: np.ndarray) -> None:
+        """Settle the link and the direction of flows that are new, or of which nothing told them so far."""
+        table = self._flow_table
+        for number in range(self._known_flows):
+            sender, receiver = ip.ends(self._flows[number])
+            if number < len(table.links):
+                if table.ways[number] >= 0 or self.framing.devices:
+                    continue
+            else:
+                table.links.append(-1)
+                table.ways.append(-1)
+            if not self.framing.devices and self._ends.device(sender, receiver) is None:
+                self._weigh(data, spans, number)
+            table.links[number], table.ways[number] = self._flow_link(sender, receiver)
+
     def _weigh(self, data: np.ndarray, spans: np.ndarray, number: int) -> None:
-        """Let the first packets of a conversation that begins with flow ``number`` tell which end is the device."""
+        """Let some packets of a conversation that flow ``number`` belongs to tell which end is the device."""
         pair = set(ip.ends(self._flows[number]))
         same = [one for one in range(self._known_flows) if set(ip.ends(self._flows[one])) == pair]
+        framing = bare(self.framing) if self._streams is not None else self.framing
         for span in spans[np.isin(spans["flow"], same)][:MOST_WEIGHED]:
             piece = Piece(data[span["start"] : span["end"]].tobytes(), int(span["wire"] - span["start"]))
-            tlp = in_framing(piece, self.framing)
-            if tlp is not None and (not self.framing.strict or plausible(tlp.data, tlp.wire)):
+            tlp = in_framing(piece, framing)
+            if tlp is not None and (not framing.strict or plausible(tlp.data, tlp.wire)):
                 self._ends.weigh(*ip.ends(self._flows[span["flow"]]), tlp.data)
 
     # -- trouble ----------------------------------------------------------------------------------------------
@@ -421,7 +474,7 @@ def _guessed(request: Request) -> PcapReader:
         return PcapReader(replace(request, layout=str(fitting[0])))
 
 
-def _find(request: Request) -> str:
+def find_tlps(request: Request) -> str:
     """Return a binding to start from: the framing, and a table for facts about each link."""
     reader = _guessed(request)
     name = request.path.name
@@ -443,11 +496,15 @@ def _matches(first: bytes, pcapng: bool) -> int:
     """Return how surely a file holds TLPs: by what is in it, or by being a capture of packets at all."""
     if not is_pcap(first) or (first[:4] == PCAPNG) != pcapng:
         return 0
-    own = any(is_own(one) for one in first_interfaces(first))
-    return CONTENT if own or carries_nettlp(first_packets(first)) else CONTAINER
+    if any(is_own(one) for one in first_interfaces(first)):
+        return CONTENT
+    packets = first_packets(first)
+    return CONTENT if carries_nettlp(packets) or carries_antmicro(packets) else CONTAINER
 
 
 register_format(
-    Format("pcapng", (".pcapng",), lambda first: _matches(first, True), PcapReader, _find, layout="framing")
+    Format("pcapng", (".pcapng",), lambda first: _matches(first, True), PcapReader, find_tlps, layout="framing")
 )
-register_format(Format("pcap", (".pcap",), lambda first: _matches(first, False), PcapReader, _find, layout="framing"))
+register_format(
+    Format("pcap", (".pcap",), lambda first: _matches(first, False), PcapReader, find_tlps, layout="framing")
+)

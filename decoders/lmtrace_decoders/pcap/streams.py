@@ -10,7 +10,8 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from lmtrace.native import njit
-from lmtrace_decoders.pcap.headers import BIG, tlp_bytes
+from lmtrace.spec.pcie import Kind
+from lmtrace_decoders.pcap.headers import BIG, IS_COMPLETION, tlp_bytes
 from lmtrace_decoders.pcap.unwrap import SPAN, SYN
 from lmtrace_decoders.tlp import KIND_OF_BYTE0
 
@@ -19,12 +20,38 @@ MOST_WAITING = 256
 
 DLLP_MARK, TLP_MARK = 2, 3
 _DLLP_RECORD = 7
+_RULED = ~IS_COMPLETION & ~np.isin(
+    np.arange(256), [int(one) for one in (Kind.Msg, Kind.MsgD, Kind.FetchAdd, Kind.Swap, Kind.CAS)]
+)
+"""Kinds of requests whose byte enables follow from their length."""
 _WINDOW = 1 << 31
 
 
 @njit(cache=True)
-def _split(data, at, end, marked, offset, before, after, order, kinds, spans):  # type: ignore[no-untyped-def]
-    """Cut records out of ``data[at:end]``; return (where the first incomplete one begins, spans, whether sound)."""
+def _keeps_rules(data, at, order, kind, completion, ruled):  # type: ignore[no-untyped-def]
+    """Return whether the header at ``data[at:]`` keeps the rules of byte enables and status codes.
+
+    Bytes from the midst of a TLP, zeros above all, seldom do.
+    """
+    turn = 0 if order == BIG else 3
+    if completion[kind]:
+        status = data[at + (6 ^ turn)] >> 5
+        return status < 5 and status != 3
+    if not ruled[kind]:
+        return True
+    length = np.int64(data[at + (2 ^ turn)] & 3) << 8 | np.int64(data[at + (3 ^ turn)])
+    enables = data[at + (7 ^ turn)]
+    return (length == 1) == (enables >> 4 == 0) and (length == 1 or enables & 15 != 0)
+
+
+@njit(cache=True)
+def _split(  # type: ignore[no-untyped-def]
+    data, at, end, lost, marked, offset, before, after, order, kinds, completion, ruled, spans
+):
+    """Cut records out of ``data[at:end]``; return (where the first incomplete one begins, spans, whether sound).
+
+    Where the place in the stream is ``lost``, the first record must be one beyond doubt.
+    """
     found = 0
     while at < end:
         start = at + offset
@@ -43,8 +70,14 @@ def _split(data, at, end, marked, offset, before, after, order, kinds, spans):  
         prefix, header, body, digest = tlp_bytes(data, first, end, order)
         if prefix < 0:
             break
-        if kinds[data[first + prefix + (3 if order != BIG else 0)]] == 0:
+        kind = kinds[data[first + prefix + (3 if order != BIG else 0)]]
+        if kind == 0:
             return at, found, False
+        if lost and not marked and found == 0:
+            if first + prefix + 12 > end:
+                break
+            if not _keeps_rules(data, first + prefix, order, kind, completion, ruled):
+                return at, found, False
         last = first + prefix + header + body + digest + after
         if last > end or found == len(spans):
             break
@@ -82,6 +115,8 @@ class Streams:
         self._room = np.zeros(4096, SPAN)
         self.gaps: list[int] = []
         """Packets (of the batch) at which bytes were missing."""
+        self.passed_over = 0
+        """Bytes of all batches that were no records."""
 
     def feed(self, data: np.ndarray, segments: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Return (bytes, spans into them) of the records that these segments complete, in order."""
@@ -94,6 +129,11 @@ class Streams:
             )  # fmt: skip
         spans = np.concatenate(self._spans) if self._spans else np.zeros(0, SPAN)
         return np.frombuffer(b"".join(self._data) + bytes(1), np.uint8), spans
+
+    @property
+    def open_bytes(self) -> int:
+        """Bytes of records that are not complete."""
+        return sum(len(stream.rest) for stream in self._streams.values())
 
     def _segment(
         self, stream: _Stream, sequence: int, flags: int, data: bytes, missing: int, packet: int, flow: int
@@ -152,7 +192,9 @@ class Streams:
         buffer = np.frombuffer(rest, np.uint8)
         at, any_found = 0, False
         while True:
-            at, found, sound = _split(buffer, at, len(buffer), *self._shape, KIND_OF_BYTE0, self._room)
+            at, found, sound = _split(
+                buffer, at, len(buffer), stream.lost, *self._shape, KIND_OF_BYTE0, IS_COMPLETION, _RULED, self._room
+            )
             if found:
                 spans = self._room[:found].copy()
                 spans["packet"], spans["flow"] = packet, flow
@@ -161,6 +203,7 @@ class Streams:
                 self._spans.append(spans)
                 stream.lost, any_found = False, True
             if not sound:
+                self.passed_over += len(rest) - at
                 if not stream.lost:
                     self._gap(stream, packet)
                 stream.rest = b""

@@ -63,6 +63,6 @@ TROUBLE_OF_CODE: dict[int, Kind] = {
     headers.NO_TLP: UNKNOWN_TLP, headers.HEADER_CUT: SHORT, headers.PAYLOAD_CUT: PAYLOAD_CUT, headers.SHORT: TOO_SHORT,
     headers.OTHER: OTHER_PACKET, headers.NO_DIRECTION: NO_DIRECTION, headers.REPLAYED: REPLAYED,
     headers.FOREIGN: OTHER_LINK, headers.NULLIFIED: NULLIFIED, headers.GAP: GAP,
-    headers.REPEATED: REPEATED,
+    headers.REPEATED: REPEATED, headers.REFUSED: LCRC_WRONG,
 }  # fmt: skip
 TROUBLE_OF_STATE: dict[int, Kind] = {ip.FRAGMENT: FRAGMENTED, ip.CUT_HEADER: SHORT, ip.TOO_MANY: MANY}
