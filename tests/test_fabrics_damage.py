@@ -180,3 +180,21 @@ def test_encrypted_connections_seen_from_the_middle(tmp_path: Path) -> None:
     run = check(file, output=tmp_path / "run")
     assert [row["name"] for row in run.table("troubles").to_pylist()] == ["connection-encrypted"]
     assert run.summary["verdict"] == "nothing judged"
+
+
+ACKNOWLEDGE, OPCODE_AT = 0x11, 16 + 14 + 20 + 8
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_packets_not_recorded_and_nothing_that_tells(captures: list[Path], tmp_path: Path, seed: int) -> None:
+    """Without acknowledgements only what packets say of each other shows that others are missing."""
+    data, rng, at = captures[2].read_bytes(), Random(seed), 24
+    kept = data[:24]
+    while at + 16 <= len(data):
+        size = 16 + int.from_bytes(data[at + 8 : at + 12], "little")
+        if data[at + OPCODE_AT] != ACKNOWLEDGE and (rng.random() > 0.05 or size > 300):
+            kept += data[at : at + size]
+        at += size
+    run = judged(kept, tmp_path)
+    assert run is not None and errors(run) == []
+    assert all(row["fetch_ps"] is not None or row["cdw0"] for row in run.table("transactions").to_pylist())

@@ -287,8 +287,8 @@ class Fabrics:
         """The capture ends."""
         if connection.link < 0:
             self.associations.place(connection)
+        self._end_commands(connection, spool.OUTSTANDING)
         if not connection.closed:
-            self._end_commands(connection, spool.OUTSTANDING)
             self.output.queue(connection, None, None, None)
 
 

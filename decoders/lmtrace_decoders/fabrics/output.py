@@ -85,8 +85,9 @@ class Output:
             association.life.epoch if association is not None else 0, qid, qid, cdw0 >> 16, cdw0 & 0xFF, nsid,
             command.csi, sqe[1] >> 6, sqe[1] & 3, dptr1, dptr2, mptr, cdw0, cdw2, cdw3, *dwords, -1, -1, -1,
             command.time, -1, command.first_data_ps, command.last_data_ps, command.cqe_ps, -1, -1, -1, -1, *result,
-            -1 if command.expected is None else command.expected, command.moved_out, command.moved_in, outcome, 1,
-            spool.SEEN, command.tlp, command.cqe_tlp, command.tlp, max(command.last_tlp, command.tlp), *_NOT_DUE,
+            -1 if command.expected is None else command.expected, command.moved_out, command.moved_in, outcome,
+            int(command.sure and command.moved_out >= command.asked_out), spool.SEEN, command.tlp, command.cqe_tlp,
+            command.tlp, max(command.last_tlp, command.tlp), *_NOT_DUE,
         ))  # fmt: skip
         if command.buffer is not None and (command.buffer.ranges or command.expected):
             self._data(command, command.buffer)

@@ -27,7 +27,8 @@ NOTHING = (
     "where packets carry TLPs, say how with --framing"
 )
 MOST_PS = 1 << 62
-UDP_HEADER = 8
+UDP_HEADER, VXLAN_HEADER = 8, 8
+VXLAN_PORT = (4789).to_bytes(2, "big")
 MOST_CONNECTIONS = 1 << 16
 CHECKSUMS = {b"0": False, b"Bad": False, b"1": True, b"Good": True}
 """What tshark says of a checksum; anything else is not known."""
@@ -141,6 +142,8 @@ def _sure(data: bytes) -> int:
         ports = {int.from_bytes(data[at + size + n : at + size + n + 2], "big") for n in (0, 2)}
         if protocol == 17 and ROCE_PORT in ports:
             return CONTENT
+        if protocol == 17 and data[at + size + 2 : at + size + 4] == VXLAN_PORT:
+            return _sure(data[at + size + UDP_HEADER + VXLAN_HEADER :])
         if protocol == 6:
             return CONTENT if ports & set(TCP_PORTS) or ICREQ_START in data[at + size + 20 :] else CONTAINER
     return 0

@@ -97,6 +97,8 @@ class Lane:
     """Where its latest packet was recorded, without a gap before it."""
     unseen: int | None = None
     """Sequence number of the latest packet that was acknowledged and not recorded, so far."""
+    acknowledged: bool = False
+    """Its receiver says what it has, so that what was not recorded shows."""
     reads: list[Read] = field(default_factory=list)
 
     def ahead(self, psn: int) -> int:
@@ -117,6 +119,8 @@ class QueuePair:
         self._is_io = False
         self._lists: set[bytes] = set()
         """Keys of the memory that commands lend which may be a List of keys."""
+        self._outstanding: dict[bytes, bytes] = {}
+        """Keys of the memory that commands under way lend, by CID."""
 
     def packet(self, upstream: bool, opcode: int, psn: int, body: bytes, cut: int, place: Place) -> None:
         """Take a packet of one end; ``body`` is what follows the base header, without padding and check.
@@ -137,6 +141,8 @@ class QueuePair:
         ahead = lane.ahead(psn)
         if ahead < 0:
             return
+        if other.waiting:
+            self._proved(lane, other, opcode, body, place)
         if ahead:
             lane.waiting.setdefault(psn, (opcode, body, cut, place))
             if len(lane.waiting) > MOST_WAITING:
@@ -155,10 +161,29 @@ class QueuePair:
         """The receiver has everything up to a sequence number: what is missing of it was not recorded."""
         if lane.next is None:
             return
+        lane.acknowledged = True
         if lane.ahead(psn) >= 0:
             lane.unseen = psn
         while lane.waiting and lane.ahead(psn) >= min(map(lane.ahead, lane.waiting)):
             self._lost(lane, place)
+
+    def _proved(self, lane: Lane, other: Lane, opcode: int, body: bytes, place: Place) -> None:
+        """A packet may prove that the other side's packets that wait for earlier ones were delivered, without any ACK.
+
+        A response, and what is read or written for a command, prove it of the capsule; a capsule with the CID of one
+        that is outstanding proves it of the response.
+        """
+        if opcode in WITH_IETH:
+            body = body[IETH_SIZE:]
+        if lane.upstream and opcode in WITH_RETH:
+            unknown = body[8:12] not in self._outstanding.values()
+        elif opcode in FIRSTS and opcode in SENDS:
+            known = (body[12:14] if lane.upstream else body[2:4]) in self._outstanding
+            unknown = known != lane.upstream
+        else:
+            return
+        while unknown and other.waiting:
+            self._lost(other, place)
 
     def _lost(self, lane: Lane, place: Place) -> None:
         """Go on with the first packet that waits: those before it were not recorded."""
@@ -213,11 +238,19 @@ class QueuePair:
             return
         lane.message = None
         marks = (0 if message.whole else PduFlag.HOLES) | self._unseen(lane)
+        if lane.upstream and not self.lanes[False].acknowledged and self._is_unknown(lane, opcode, message):
+            marks |= PduFlag.UNSEEN
         if opcode in SENDS:
             self._send(lane, key, message, marks, place)
             return
         name = "WriteImmediate" if opcode in WITH_IMM else "Write"
         self._transfer(name, lane.upstream, message.reth, message.data, message.size, message.first, place, marks)
+
+    def _is_unknown(self, lane: Lane, opcode: int, message: Message) -> bool:
+        """Whether the controller answers, or writes for, a command that was not recorded."""
+        if opcode in SENDS:
+            return bytes(message.data[12:14]) not in self._outstanding
+        return message.reth[8:12] not in self._outstanding.values()
 
     def _send(self, lane: Lane, key: bytes, message: Message, marks: int, place: Place) -> None:
         data = bytes(message.data)
@@ -226,6 +259,10 @@ class QueuePair:
         if not lane.upstream and len(data) >= SQE_SIZE and (data[0] == KeyValue.LIST or self._lists):
             key_of = data[38:34:-1]  # as it stands in an RDMA header
             (self._lists.add if data[0] == KeyValue.LIST else self._lists.discard)(key_of)
+        if not lane.upstream:
+            self._outstanding[data[2:4]] = data[38:34:-1]
+        else:
+            self._outstanding.pop(data[12:14], None)
         extra = max(message.size - SQE_SIZE, 0) if not lane.upstream else 0
         keep = (self.keep or data[:1] == b"\x7f") and len(data) <= MOST_KEPT
         kept = data if not lane.upstream and keep else data[:SQE_SIZE]
@@ -252,9 +289,10 @@ class QueuePair:
     def _read(self, lane: Lane, psn: int, reth: bytes, place: Place) -> None:
         length = int.from_bytes(reth[12:16], "big")
         count = max(1, -(-length // self._mtu)) if self._mtu else 1
-        self._batch.add(
-            KIND["ReadRequest"], self.number, lane.upstream, place, place, reth, 0, flags=self._unseen(lane)
-        )
+        marks = self._unseen(lane)
+        if lane.upstream and not self.lanes[False].acknowledged and reth[8:12] not in self._outstanding.values():
+            marks |= PduFlag.UNSEEN
+        self._batch.add(KIND["ReadRequest"], self.number, lane.upstream, place, place, reth, 0, flags=marks)
         if count >= _HALF or length > MOST_MESSAGE:
             return
         lane.next = (psn + count) % _TURN
@@ -370,6 +408,8 @@ class Roce:
             case Cm.READY | Cm.DISCONNECT_REQUEST:
                 pair = self._by_id.get((source, local))
                 if pair is not None:
+                    if attribute == Cm.DISCONNECT_REQUEST:
+                        pair.finish(place)
                     name = "ConnectReady" if attribute == Cm.READY else "DisconnectRequest"
                     self._batch.add(KIND[name], pair.number, self._upstream(source, pair), place, place)
 

@@ -101,6 +101,8 @@ class Flow:
     """Bytes that the buffer needs before anything can be taken off it."""
     unseen: int | None = None
     """Position up to which the other side acknowledged bytes that were not recorded, so far."""
+    ended: bool = False
+    """It said that no more comes, which is acknowledged as one byte."""
 
     def position(self, number: int) -> int:
         """Return the position nearest to what is next that a 32-bit sequence number stands for."""
@@ -195,6 +197,7 @@ class Connection:
             if self.wanted:
                 self._request.troubles.add(WRONG_SUM, self._text(end), time_ps=place.time, offset=place.packet)
             return
+        flow.ended |= bool(flags & FIN)
         if flags & SYN:
             flow.begins(seq)
             flow.unsure = sound is False
@@ -209,7 +212,7 @@ class Connection:
             position = other.position(ack)
             if other.waiting:
                 self._acknowledged(other, position, place)
-            if position > other.next + 1:
+            if position > other.next + other.ended:
                 other.unseen = position
         if length and sound is False:
             flow.doubtful.append((flow.position(seq), flow.position(seq) + length))
@@ -276,6 +279,9 @@ class Connection:
             self._parse(flow, place)
             since = flow.latest or place
             self._batch.add(KIND["gap"], self._number, flow.upstream, since, place, size=min(missing, (1 << 32) - 1))
+        else:
+            for one in self._flows:
+                one.start = None
         end = self._end_of_pdu(flow)
         if end is not None and to <= end and missing <= MOST_HOLE:
             flow.holes.append((flow.next, to))
@@ -344,8 +350,10 @@ class Connection:
             kind, flags, header, offset = flow.buffer[:4]
             length = int.from_bytes(flow.buffer[4:8], "little")
             if flow.hole(flow.base, flow.base + COMMON_HEADER):
+                missing = min(flow.holes[0][1] - flow.base, len(flow.buffer))
+                self._batch.add(KIND["gap"], self._number, flow.upstream, flow.place(), place, size=missing)
                 flow.synced = False
-                flow.drop(1)
+                flow.drop(missing)
                 continue
             if not COMMON_HEADER <= length <= MOST_PDU or header > length or header < COMMON_HEADER:
                 self._add("no PDU", flow, flow.place(), place, bytes(flow.buffer[:16]), len(flow.buffer))
