@@ -47,6 +47,7 @@ _MEMORY = _HEAD + 4
 _FLR, _TIMEOUT = 8, 15
 _UNKNOWN, _POISONED, _CUT = Flag.UNKNOWN_BITS, Flag.POISONED, Flag.CUT
 _REBUILT, _SHORT_BIT = int(Header.REBUILT), int(Header.SHORT)
+_RARE = int(Header.RESERVED | Header.TRANSLATION | Header.TRANSLATED | Header.HINTS)
 _NO_BAR, _NO_FUNCTION = NO_BAR, NO_FUNCTION
 _REQUESTS = np.zeros(256, np.bool_)
 for _kind in Kind:
@@ -93,6 +94,12 @@ def _begin(opened, row, memory, s, c, beat):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True, inline="always")
+def _guessed(memory, s, c):  # type: ignore[no-untyped-def]
+    """Return whether the start of the open TLP was neither marked nor seen to follow an end."""
+    return c[SOP] < 0 and c[MARKS] < 0 and c[EOP] >= 0 and not memory[s, _FOLLOWED]
+
+
+@njit(cache=True, inline="always")
 def _decode(opened, row, memory, s, c, kinds, wire, troubles):  # type: ignore[no-untyped-def]
     """Decode the header that is now complete."""
     for k in range(4):
@@ -114,7 +121,8 @@ def _decode(opened, row, memory, s, c, kinds, wire, troubles):  # type: ignore[n
     if memory[s, _FLAW]:
         r["flags"] |= _UNKNOWN
     if r["kind"] == 0 or memory[s, _FLAW] & 1:
-        note(troubles, _NOT_A_TLP, r, s)
+        if not _guessed(memory, s, c):
+            note(troubles, _NOT_A_TLP, r, s)
         opened[s, 5] = 1
 
 
@@ -210,24 +218,36 @@ def _feed(opened, row, memory, data, doubt, s, c, w, seg, first, count, value, u
 
 
 @njit(cache=True)
+def _likely(r):  # type: ignore[no-untyped-def]
+    """Return whether dwords that may be the middle of a TLP are a header, as far as one alone tells."""
+    if r["header_flags"] & _RARE:
+        return False
+    first, last = r["first_be"], r["last_be"]
+    if not _REQUESTS[r["kind"]] or r["length_dw"] < 3:
+        return True
+    return (first == 15 or first == 14 or first == 12 or first == 8) and last > 0 and not last & (last + 1)
+
+
+@njit(cache=True)
 def _shut(opened, row, memory, data, doubt, s, c, end_ps, rows, keys, payload, at, troubles, whole):  # type: ignore[no-untyped-def]
     """Finish the open TLP; ``whole`` says that the bus ended it. Return the new ``at`` as `assembly.close` does.
 
     On a bus that marks no starts, what comes before the first end was seen may be the rest of a TLP: it must fit its
-    header to the dword.
+    header to the dword, and that must be a likely one.
     """
     row[s]["end_ps"] = end_ps
     complete = memory[s, _HEAD_WANT] > 0 and memory[s, _HEAD_GOT] == memory[s, _HEAD_WANT]
     short = opened[s, 1] < opened[s, 2]
-    guessed = c[SOP] < 0 and c[MARKS] < 0 and c[EOP] >= 0 and not memory[s, _FOLLOWED]
+    guessed = _guessed(memory, s, c)
     if memory[s, _TAKEN_BACK]:
         note(troubles, _DISCONTINUED, row[s], s)
         opened[s, 5] = 1
     elif memory[s, _MADE_UP]:
         opened[s, 5] = 1
-    elif guessed and whole and (not complete or opened[s, 5] or short or (c[KEEP] >= 0 and memory[s, _EXTRA] > 1)):
-        if complete and not opened[s, 5]:
-            note(troubles, _NO_START, row[s], s)
+    elif guessed and whole and (
+        not complete or opened[s, 5] or short or (c[KEEP] >= 0 and memory[s, _EXTRA] > 1) or not _likely(row[s])
+    ):  # fmt: skip
+        note(troubles, _NO_START, row[s], s)
         opened[s, 5] = 1
     elif not complete:
         if whole:

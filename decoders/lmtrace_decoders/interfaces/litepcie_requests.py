@@ -64,8 +64,8 @@ _LENGTHS = {
 
 _MRD, _MWR, _CPL, _CPLD, _UR = int(Kind.MRd), int(Kind.MWr), int(Kind.Cpl), int(Kind.CplD), int(CompletionStatus.UR)
 _BE_ASSUMED, _UNKNOWN = Flag.BE_ASSUMED, Flag.UNKNOWN_BITS
-_NOT_A_TLP, _SHORT, _GAP, _END_INSIDE = (
-    assembly.NOT_A_TLP, assembly.PAYLOAD_SHORT, assembly.GAP_INSIDE, assembly.END_INSIDE,
+_NOT_A_TLP, _SHORT, _NO_START, _GAP, _END_INSIDE = (
+    assembly.NOT_A_TLP, assembly.PAYLOAD_SHORT, assembly.NO_START, assembly.GAP_INSIDE, assembly.END_INSIDE,
 )  # fmt: skip
 
 
@@ -131,9 +131,13 @@ def _completion(row, opened, asked, s, c, w, value, unknown):  # type: ignore[no
 
 @njit(cache=True)
 def _assemble(  # type: ignore[no-untyped-def]
-    index, value, unknown, config, number, asked, opened, row, data, doubt, troubles, rows, keys, payload, ending
-):
-    """Assemble the beats of every stream that has a ``number``; return (rows, payload dwords) used."""
+    index, value, unknown, config, number, asked, followed, opened, row, data, doubt, troubles, rows, keys, payload,
+    ending,
+):  # fmt: skip
+    """Assemble the beats of every stream that has a ``number``; return (rows, payload dwords) used.
+
+    ``followed`` is 1 for a stream whose last end was seen; before that, what ends too early is the rest of a TLP.
+    """
     at = (0, 0)
     for b in range(len(index)):
         if index[b, 0] < 0:
@@ -141,6 +145,7 @@ def _assemble(  # type: ignore[no-untyped-def]
                 if opened[s, 0]:
                     note_beat(troubles, _GAP, index[b], s)
                     at = close(opened, row, data, doubt, s, row[s]["end_ps"], rows, keys, payload, at, troubles)
+                followed[s] = 0
             continue
         s = number[index[b, 0]]
         if s < 0:
@@ -184,7 +189,9 @@ def _assemble(  # type: ignore[no-untyped-def]
         last = c[_LAST] >= 0 and value[w + c[_LAST]] & ~unknown[w + c[_LAST]] & np.uint32(1) != 0
         if last if c[_LAST] >= 0 else whole:
             if not whole and not opened[s, 5]:
-                note(troubles, _SHORT, r, s)
+                note(troubles, _SHORT if followed[s] else _NO_START, r, s)
+                opened[s, 5] = not followed[s]
+            followed[s] = 1
             at = close(opened, row, data, doubt, s, index[b, 1], rows, keys, payload, at, troubles)
     if ending:
         for s in range(len(config)):
@@ -238,6 +245,7 @@ class LitePcieRequests:
         self._plan_number = np.array(planned, np.int64)
         self._state = Assembly.of(len(self._engine))
         self._asked = np.zeros((2 * len(links), 256), np.int64)
+        self._followed = np.zeros(len(self._config), np.int64)
 
     @property
     def troubles(self) -> list[list[int]]:
@@ -260,8 +268,8 @@ class LitePcieRequests:
     def _requests(self, beats: Beats, ending: bool) -> Finished:
         out, state = room(beats, len(self._config), 1), self._state
         used = _assemble(
-            beats.index, beats.value, beats.unknown, self._config, self._number, self._asked, state.open, state.row,
-            state.data, state.unknown, state.troubles, out.rows, out.keys, out.dwords, ending,
+            beats.index, beats.value, beats.unknown, self._config, self._number, self._asked, self._followed,
+            state.open, state.row, state.data, state.unknown, state.troubles, out.rows, out.keys, out.dwords, ending,
         )  # fmt: skip
         return out.cut(*used)
 

@@ -44,8 +44,9 @@ _REBUILT = int(Header.SEEN | Header.REBUILT)
 SENT_AFTER = 4096
 """Time steps after which an interrupt raised on the side-band pins counts as sent though the core said nothing."""
 
-SEEN_SOP, ALIGNED, INT_EDGE = range(3)
-"""Columns of a stream's memory: a start was marked in user, a packet ended by last, edge of the last interrupt."""
+SEEN_SOP, ALIGNED, INT_EDGE, GUESSED, MEMORY = range(5)
+"""Columns of a stream's memory: a start was marked in user, a packet ended by last, edge of the last interrupt, whether
+the start of the open packet was neither marked nor seen to follow an end."""
 
 _BE_ASSUMED, _UNKNOWN, _SIDE_BAND, _REQUESTER = (
     Flag.BE_ASSUMED, Flag.UNKNOWN_BITS, Flag.SIDE_BAND, Flag.REQUESTER_ASSUMED,
@@ -181,8 +182,9 @@ def assemble(  # type: ignore[no-untyped-def]
                     note_beat(troubles, _GAP, index[b], s)
                     at = finish(
                         opened, row, data, doubt, s, config[s], row[s]["end_ps"], rows, keys, payload, at, troubles,
-                        kinds, True,
+                        kinds, True, memory[s, 3],
                     )  # fmt: skip
+                memory[s, 1] = 0
             continue
         s = number[index[b, 0]]
         if s < 0:
@@ -222,12 +224,16 @@ def assemble(  # type: ignore[no-untyped-def]
         if last and ended == 0:
             ends[0] = _kept(c, w, value, unknown) - 1
             ended = 1
+        guess = False
         if begun and starts[0] < 0:
-            starts[0] = 4 if opened[s, 0] and ended and ends[0] < 4 and not last else 0
+            tail = ended > 0 and ends[0] < 4 and not last
+            starts[0] = 4 if tail and (opened[s, 0] or ends[0] < 2) else 0
+            guess = tail and not opened[s, 0] and memory[s, 1] == 0 and c[KEEP_BITS] > 0
         if begun == 0 and not opened[s, 0] and (not marked or (memory[s, 1] and not memory[s, 0])):
             begun = 1
             starts[0] = 0
-        if last:
+            guess = memory[s, 1] == 0
+        if last or ended:
             memory[s, 1] = 1
         e = 0
         next_start = starts[0] if begun else lanes
@@ -247,10 +253,25 @@ def assemble(  # type: ignore[no-untyped-def]
                 opened[s, 5] = 1
             if closes or begun:
                 at = finish(
-                    opened, row, data, doubt, s, c, index[b, 1], rows, keys, payload, at, troubles, kinds, False
+                    opened,
+                    row,
+                    data,
+                    doubt,
+                    s,
+                    c,
+                    index[b, 1],
+                    rows,
+                    keys,
+                    payload,
+                    at,
+                    troubles,
+                    kinds,
+                    False,
+                    memory[s, 3],
                 )
-        elif begun == 0:
+        elif begun == 0 or (ended and ends[0] < next_start):
             note_beat(troubles, _NO_START, index[b], s)
+            e += ended and ends[0] < next_start
         for k in range(begun):
             first = starts[k]
             next_start = starts[k + 1] if k + 1 < begun else lanes
@@ -258,6 +279,7 @@ def assemble(  # type: ignore[no-untyped-def]
                 note_beat(troubles, _POSITION, index[b], s)
                 break
             _begin(row, opened, s, c, index[b], w, value, unknown, k, 1 if first >= 8 else 0)
+            memory[s, 3] = guess
             stop = next_start - 1
             closes = e < ended and first <= ends[e] < next_start
             if closes:
@@ -271,7 +293,21 @@ def assemble(  # type: ignore[no-untyped-def]
                 if not closes:
                     note_beat(troubles, _START_INSIDE, index[b], s)
                 at = finish(
-                    opened, row, data, doubt, s, c, index[b, 1], rows, keys, payload, at, troubles, kinds, False
+                    opened,
+                    row,
+                    data,
+                    doubt,
+                    s,
+                    c,
+                    index[b, 1],
+                    rows,
+                    keys,
+                    payload,
+                    at,
+                    troubles,
+                    kinds,
+                    False,
+                    memory[s, 3],
                 )
     for s in range(len(config)):
         if ending and opened[s, 0]:
@@ -281,7 +317,7 @@ def assemble(  # type: ignore[no-untyped-def]
                 note(troubles, _END, row[s], s)
                 at = finish(
                     opened, row, data, doubt, s, config[s], row[s]["end_ps"], rows, keys, payload, at, troubles, kinds,
-                    True,
+                    True, memory[s, 3],
                 )  # fmt: skip
         elif len(index) and opened[s, 0] and config[s, WHAT] == MSIX and index[-1, 3] - opened[s, 3] > SENT_AFTER:
             at = close(opened, row, data, doubt, s, row[s]["end_ps"], rows, keys, payload, at, troubles)

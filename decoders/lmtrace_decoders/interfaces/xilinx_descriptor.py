@@ -48,11 +48,11 @@ _UNKNOWN, _POISONED, _BE_ASSUMED, _REQUESTER = (
 _MSG, _MSGD, _CPL, _CPLD, _CPLLK, _CPLDLK = (
     int(Kind.Msg), int(Kind.MsgD), int(Kind.Cpl), int(Kind.CplD), int(Kind.CplLk), int(Kind.CplDLk),
 )  # fmt: skip
-_MRD, _MRDLK, _IORD, _CFGRD0, _CFGRD1 = (
-    int(Kind.MRd), int(Kind.MRdLk), int(Kind.IORd), int(Kind.CfgRd0), int(Kind.CfgRd1),
+_MRD, _MWR, _MRDLK, _IORD, _CFGRD0, _CFGRD1 = (
+    int(Kind.MRd), int(Kind.MWr), int(Kind.MRdLk), int(Kind.IORd), int(Kind.CfgRd0), int(Kind.CfgRd1),
 )  # fmt: skip
 _CFG_FIRST, _CFG_LAST = int(Kind.CfgRd0), int(Kind.CfgWr1)
-_NOT_A_TLP, _SHORT = assembly.NOT_A_TLP, assembly.PAYLOAD_SHORT
+_NOT_A_TLP, _SHORT, _NO_START = assembly.NOT_A_TLP, assembly.PAYLOAD_SHORT, assembly.NO_START
 
 
 @njit(cache=True)
@@ -131,10 +131,26 @@ def _completion(row, s, data, what):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True)
-def finish(opened, row, data, doubt, s, c, end_ps, rows, keys, payload, at, troubles, kinds, cut):  # type: ignore[no-untyped-def]
+def _likely(row, s, data, head, length):  # type: ignore[no-untyped-def]
+    """Return whether dwords that may be the middle of a packet are a descriptor, as far as one alone tells."""
+    r = row[s]
+    if head == 3:
+        status = r["status"]
+        return not data[s, 0] & 0x8000F000 and (status < 3 or status == 4) and r["byte_count"] <= 4096
+    kind = r["kind"]
+    if kind == _MSG or kind == _MSGD:
+        return True
+    if not (kind == _MRD or kind == _MWR):
+        return r["length_dw"] == 1 and data[s, 1] == 0
+    return r["length_dw"] > 0 and not data[s, 0] & 3
+
+
+@njit(cache=True)
+def finish(opened, row, data, doubt, s, c, end_ps, rows, keys, payload, at, troubles, kinds, cut, guessed):  # type: ignore[no-untyped-def]
     """Decode the packet gathered on stream ``s`` and give it out; return the new ``at`` as `assembly.close` does.
 
-    ``cut`` says that it did not end by itself.
+    ``cut`` says that it did not end by itself. ``guessed`` says that it may be the rest of one that began before the
+    capture: then its descriptor must be likely and fit it to the dword, or with payload to the beat.
     """
     what = c[WHAT]
     head = 4 if what == CQ or what == RQ else 3
@@ -149,7 +165,7 @@ def finish(opened, row, data, doubt, s, c, end_ps, rows, keys, payload, at, trou
         length = _request(row, s, data, what, kinds) if head == 4 else _completion(row, s, data, what)
     if length < 0:
         if not opened[s, 5] and not cut:
-            note(troubles, _NOT_A_TLP, row[s], s)
+            note(troubles, _NO_START if guessed else _NOT_A_TLP, row[s], s)
         opened[s, 0] = 0
         return at
     if flaw:
@@ -168,6 +184,12 @@ def finish(opened, row, data, doubt, s, c, end_ps, rows, keys, payload, at, trou
         if c[ALIGN] == ADDRESS or (not whole and _fits(got, aligned + length, lanes, c[KEEP_BITS])):
             start = aligned
     have = max(min(length, got - start), 0)
+    if guessed and not opened[s, 5] and not cut and not (
+        _likely(row, s, data, head, length)
+        and (_fits(got, start + length, c[LANES], c[KEEP_BITS]) or (length and _fits(got, start + length, c[LANES], 0)))
+    ):  # fmt: skip
+        note(troubles, _NO_START, row[s], s)
+        opened[s, 5] = 1
     for k in range(have):
         data[s, k] = data[s, start + k]
         doubt[s, k] = doubt[s, start + k]

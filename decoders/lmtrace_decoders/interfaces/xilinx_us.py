@@ -20,7 +20,7 @@ from lmtrace_decoders.interfaces.convention import (
 )
 from lmtrace_decoders.interfaces.filled_in import CoreFacts, TagPins
 from lmtrace_decoders.interfaces.signals import Signal
-from lmtrace_decoders.interfaces.xilinx_assemble import INT_EDGE, assemble
+from lmtrace_decoders.interfaces.xilinx_assemble import INT_EDGE, MEMORY, assemble
 
 _NEEDED, _MORE = ("valid", "data", "last"), ("ready", "keep", "user")
 STREAMS = {
@@ -61,7 +61,7 @@ class XilinxUs:
         self._config = np.array(config, np.int64).reshape(-1, x.FIELDS)
         self._plan_number = np.flatnonzero(self._number >= 0)
         self._state = Assembly.of(len(config), x.RAW_DWORDS)
-        self._memory = np.zeros((len(config), 3), np.int64)
+        self._memory = np.zeros((len(config), MEMORY), np.int64)
         self._memory[:, INT_EDGE] = -2
         self._pins = {link.link: TagPins() for link in links if "rq_tag" in link.streams}
         self._facts = {link.link: CoreFacts() for link in links}
