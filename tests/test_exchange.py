@@ -264,6 +264,71 @@ def test_header_and_payload_in_two_columns_and_the_host_by_its_id(tmp_path: Path
     assert [one["name"] for one in troubles.rows()] == ["payload-cut"]
 
 
+@pytest.mark.parametrize(
+    ("text", "unit"),
+    [
+        ("0.001500 ms", ""), ("1.5us", ""), ("1500 ns", ""), ("1.5 µs", ""), ("0.0000015", "s"), ("1.5e-06", "s"),
+        ("15E-7 s", ""), ("00:00:00.0000015", "s"), ("0.000 001 500", "s"), ("1,5", "us"), ("1500,0", "ns"),
+        ("1.500,0", "ns"), ("1 500", "ns"),
+    ],
+)  # fmt: skip
+def test_times_as_analyzers_write_them(tmp_path: Path, text: str, unit: str) -> None:
+    """All are one and a half microseconds."""
+    file = tmp_path / "a.csv"
+    zero = "".join("0" if c.isdigit() else c for c in text)
+    tlp = "00000001 0100050F 00001000"
+    file.write_text(f"Time;Dir;Data\n{zero};down;{tlp}\n{text};up;{tlp}\n")
+    rows, _, _, _ = read(file, f"time=Time{unit and ':' + unit},dir=Dir,data=Data")
+    assert rows["time_ps"].tolist() == [0, 1_500_000]
+
+
+def test_a_comma_in_a_time_is_never_guessed(tmp_path: Path) -> None:
+    file = tmp_path / "a.csv"
+    for delimiter, first, second, steps in (
+        (",", '"1,500"', '"2,500"', 10**9), (";", "1,500", "2,500", 10**6), ("\t", "1,500", "2,50", 10**6),
+        ("\t", "1,500", "2,500.0", 10**9),
+    ):  # fmt: skip
+        rows = [["Time", "Dir", "Data"], *([one, "down", "000000010100050F00001000"] for one in (first, second))]
+        file.write_text("\n".join(delimiter.join(row) for row in rows))
+        found, _, _, _ = read(file, "time=Time:us,dir=Dir,data=Data")
+        assert found["time_ps"].tolist() == [0, steps]
+    file.write_text(file.read_text().replace("2,500.0", "2,500"))
+    with pytest.raises(CaptureError, match="line 2: Time: '1,500' may be a thousand times more or less"):
+        read(file, "time=Time:us,dir=Dir,data=Data")
+
+
+def test_lines_of_something_else_are_left_out(tmp_path: Path) -> None:
+    """Analyzers list DLLPs and events of the link beside TLPs."""
+    tlp = "000000010100050F00001000"
+    file = tmp_path / "a.csv"
+    file.write_text(f"t,d,Data\n1,down,{tlp}\n2,up,\n,,  \n3,up,800100020A0B\n4,up,{tlp}\n")
+    rows, _, troubles, _ = read(file, "time=t:us,dir=d,data=Data")
+    assert rows["time_ps"].tolist() == [0, 3_000_000]
+    assert [(one["name"], one["count"]) for one in troubles.rows()] == [("packet-not-a-tlp", 3)]
+    file.write_text("t,d,Data\n1,down,\n")
+    with pytest.raises(CaptureError, match="no line has a TLP in the column Data"):
+        read(file, "time=t:us,dir=d,data=Data")
+
+
+def test_utf16(tmp_path: Path) -> None:
+    file = tmp_path / "export.csv"
+    for coding in ("utf-16", "utf-16-be"):
+        mark = b"" if coding == "utf-16" else b"\xfe\xff"
+        file.write_bytes(mark + EXPORT.replace("Dir", "Richtung ↕").encode(coding))
+        rows, payload, _, _ = read(file, "time=Time (us):us,dir=Richtung ↕:Host/Device,data=Raw Data")
+        assert (len(rows), payload) == (3, b"datapayload!")
+
+
+def test_words_for_the_direction_are_asked_for(tmp_path: Path) -> None:
+    file = tmp_path / "a.csv"
+    file.write_text("t,d,Data\n1,Tx,000000010100050F00001000\n")
+    with pytest.raises(CaptureError, match=r"line 2: d: 'Tx' is not known; say which words .* dir=COLUMN:DOWN/UP"):
+        read(file, "time=t:us,dir=d,data=Data")
+    file.write_text("t,d,Data\n1,down,000000010100050F00001000\n")
+    with pytest.raises(CaptureError, match="line 2: t: '1' has no unit; say which"):
+        read(file, "time=t,dir=d,data=Data")
+
+
 def test_columns_of_tlps_under_other_names(tmp_path: Path) -> None:
     file = tmp_path / "a.csv"
     file.write_text("When,Way,What,Who,Where,Dwords\n0.001,in,MRd,01:00.0,fee0,1\n")
@@ -276,13 +341,15 @@ def test_columns_of_tlps_under_other_names(tmp_path: Path) -> None:
     ("change", "says"),
     [
         (("0x00000001", "FF000001"), "line 5: Raw Data: is no TLP"),
-        (("0x00000001 0100050F 00001000", "00000001"), "line 5: Raw Data: is shorter than the header of a TLP"),
+        (
+            ("0x00000001 0100050F 00001000", "000000010100050F00"),
+            "line 5: Raw Data: is shorter than the header of a TLP",
+        ),
         (("Host", "host computer"), "line 5: Dir: 'host computer' is not known"),
         (("11,", "eleven,"), "line 7: Time (us): 'eleven' is not a time"),
         (("11,", ","), "line 7: Time (us): None is not a time"),
         (("11,", "99999999999999,"), "line 7: Time (us): lies more than 53 days away"),
         (("11,", "11,more,"), "line 7 has 5 fields, the names of the columns in line 4 are 4"),
-        (("0x00000001 0100050F 00001000", ""), "line 5: Raw Data: is missing"),
         (("Raw Data", "Data"), "no line names the column Raw Data; the columns are Packet, Time (us), Dir, Data"),
     ],
 )
@@ -313,7 +380,6 @@ def test_a_line_without_end_is_told(tmp_path: Path) -> None:
     ("text", "says"),
     [
         ("data=a,dir=b", "time=COLUMN:UNIT is needed"),
-        ("time=t,data=a,dir=b", "with one of the units s, ms, us, ns, ps"),
         ("time=t:weeks,data=a,dir=b", "with one of the units"),
         ("time=t:us,dir=b", "data=COLUMN, header=COLUMN or kind=COLUMN is needed"),
         ("time=t:us,data=a", "dir=COLUMN:DOWN/UP is needed"),

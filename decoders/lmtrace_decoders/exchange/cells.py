@@ -152,6 +152,168 @@ def _times(data, offsets, places, whole, part):  # type: ignore[no-untyped-def]
     return -1
 
 
+MOST_DIGITS = 64
+NO_TIME, NO_UNIT, FITS = 0, 1, 2
+"""What may be said of a cell that should be a time."""
+
+
+@njit(inline="always")
+def _is_gap(data, i):  # type: ignore[no-untyped-def]
+    """Return whether a byte is of what parts groups of digits: a space, also a hard or thin one, ``'`` or ``_``."""
+    c = data[i]
+    return c <= 32 or c == 39 or c == 95 or c == 0xC2 or c == 0xA0 or c == 0xE2 or c == 0x80 or c == 0x89 or c == 0xAF
+
+
+@njit(cache=True)
+def _unit(data, at, end, exponent):  # type: ignore[no-untyped-def]
+    """Return (end without a unit, power of ten of a picosecond) of a text that may end in s, ms, us, ns or ps."""
+    if end - at < 2 or data[end - 1] != 115:
+        return end, exponent
+    c, before = data[end - 2], data[end - 3] if end - at > 2 else 0
+    if c == 109:
+        return end - 2, 9
+    if c == 117:
+        return end - 2, 6
+    if (c == 0xB5 and before == 0xC2) or (c == 0xBC and before == 0xCE):
+        return end - 3, 6
+    if c == 110:
+        return end - 2, 3
+    if c == 112:
+        return end - 2, 0
+    return end - 1, 12
+
+
+@njit(cache=True)
+def _moments(data, offsets, exponent, comma, seconds, rest):  # type: ignore[no-untyped-def]
+    """Parse times into seconds and picoseconds; return (first row that is none, what it is), -1 for no such row.
+
+    A cell may have a unit, groups of digits, a power of ten, and hours and minutes before colons. ``comma`` is whether
+    a single comma parts decimals; where both marks are there, the last one does.
+    """
+    digits = np.zeros(MOST_DIGITS, np.int64)
+    for row in range(len(offsets) - 1):
+        at, end = offsets[row], offsets[row + 1]
+        while at < end and data[at] <= 32:
+            at += 1
+        while at < end and data[end - 1] <= 32:
+            end -= 1
+        end, unit = _unit(data, at, end, exponent)
+        if at < end and unit < 0:
+            return row, NO_UNIT
+        while at < end and _is_gap(data, end - 1):
+            end -= 1
+        negative = at < end and data[at] == 45
+        if at < end and (data[at] == 45 or data[at] == 43):
+            at += 1
+        mark, dots, commas, colons = -1, 0, 0, 0
+        for i in range(at, end):
+            if data[i] == 46 or data[i] == 44:
+                mark = i
+                dots += data[i] == 46
+                commas += data[i] == 44
+            colons += data[i] == 58
+        if (dots == 0 and (commas > 1 or not comma)) or (commas == 0 and dots > 1):
+            mark = -1
+        if colons > 2 or (colons and unit != 12):
+            return row, NO_TIME
+        count, point, power, clock, part = 0, -1, 0, np.int64(0), np.int64(0)
+        i = at
+        while i < end:
+            c = data[i]
+            if 48 <= c <= 57:
+                if count < MOST_DIGITS:
+                    digits[count] = c - 48
+                    count += 1
+                    part = min(part * 10 + (c - 48), np.int64(1 << 30))
+                elif point < 0:
+                    return row, NO_TIME
+            elif i == mark:
+                point = count
+            elif c == 58 and point < 0 and count:
+                clock = (clock + part) * 60
+                count, part = 0, np.int64(0)
+            elif (c | 32) == 101 and count:
+                i += 1
+                minus = i < end and data[i] == 45
+                if i < end and (data[i] == 45 or data[i] == 43):
+                    i += 1
+                if i == end:
+                    return row, NO_TIME
+                while i < end:
+                    if not 48 <= data[i] <= 57 or power > 1000:
+                        return row, NO_TIME
+                    power = power * 10 + (data[i] - 48)
+                    i += 1
+                power = -power if minus else power
+                break
+            elif not (c == 44 or c == 46 or _is_gap(data, i)):
+                return row, NO_TIME
+            i += 1
+        if count == 0:
+            return row, NO_TIME
+        last = (count if point < 0 else point) + power + unit
+        whole, ps = clock, np.int64(0)
+        for k in range(max(last, 0)):
+            digit = digits[k] if k < count else 0
+            if k < last - 12:
+                if whole > (MOST_WHOLE - digit) // 10:
+                    return row, NO_TIME
+                whole = whole * 10 + digit if colons == 0 else whole
+            else:
+                ps = ps * 10 + digit
+        if colons:
+            part = np.int64(0)
+            for k in range(max(last - 12, 0)):
+                part = part * 10 + (digits[k] if k < count else 0)
+                if part >= 3600:
+                    return row, NO_TIME
+            whole = clock + part
+        seconds[row] = -whole if negative else whole
+        rest[row] = -ps if negative else ps
+    return -1, FITS
+
+
+def moments(name: str, column: pa.Array, exponent: int, comma: bool) -> tuple[np.ndarray, np.ndarray]:
+    """Return (seconds, picoseconds) of a column of times in units of 10**``exponent`` ps, -1 where each has its own.
+
+    Raises CellError for a cell that is no time.
+    """
+    if not is_text(column):
+        raise CellError(0, name, f"the column is of type {column.type}, not of text")
+    data, offsets, valid = _text(column)
+    seconds, rest = np.zeros(len(column), np.int64), np.zeros(len(column), np.int64)
+    bad, what = _moments(data, offsets, exponent, comma, seconds, rest)
+    if not valid.all():
+        missing = int(np.argmin(valid))
+        bad, what = (missing, NO_TIME) if bad < 0 or missing <= bad else (bad, what)
+    if bad >= 0:
+        said = "has no unit; say which, as in time=COLUMN:us" if what == NO_UNIT else "is not a time"
+        raise CellError(bad, name, f"{cell(column, bad)} {said}")
+    return seconds, rest
+
+
+def parts_decimals(name: str, column: pa.Array, delimiter: str) -> bool:
+    """Whether a single comma in times parts decimals, by other cells of the column, else by what parts fields.
+
+    Raises CellError where nothing tells: a mistake would be one by a factor of a thousand.
+    """
+    doubtful = -1
+    for row, text in enumerate(texts(column)):
+        if text is None or "," not in text:
+            if text is not None and "." in text:
+                return False
+            continue
+        if "." in text or text.count(",") > 1:
+            return text.rfind(",") > text.rfind(".") >= 0
+        number = text.partition(",")[2].rstrip("abcdefghijklmnopqrstuvwxyzµμ \xa0\u2009\u202f").partition("e")[0]
+        if len("".join(number.split())) != 3:
+            return True
+        doubtful = row if doubtful < 0 else doubtful
+    if doubtful >= 0 and delimiter not in ",;":
+        raise CellError(doubtful, name, f"{cell(column, doubtful)} may be a thousand times more or less; write a dot")
+    return delimiter != ","
+
+
 @njit(cache=True)
 def _hexadecimal(data, offsets, valid, out, starts, lengths):  # type: ignore[no-untyped-def]
     """Turn hexadecimal text into bytes; return (bytes, first bad row or -1). Separators are passed over."""
@@ -168,7 +330,7 @@ def _hexadecimal(data, offsets, valid, out, starts, lengths):  # type: ignore[no
             if c == 48 and at + 1 < end and data[at + 1] | 32 == 120 and high < 0:
                 at += 2
                 continue
-            if c == 32 or c == 58 or c == 45 or c == 95 or c == 44 or c == 9:
+            if c == 32 or c == 58 or c == 45 or c == 95 or c == 44 or c == 9 or c == 10 or c == 13:
                 at += 1
                 continue
             digit = _digit(c)
@@ -299,8 +461,8 @@ def raw_bytes(name: str, column: pa.Array) -> Bytes:
     return Bytes(out[: filled + 1], starts, lengths, valid & (lengths > 0))
 
 
-def words(name: str, column: pa.Array, mean: Callable[[str], int | None]) -> Numbers:
-    """Return what each word of a column stands for. Raises CellError for one that stands for nothing."""
+def words(name: str, column: pa.Array, mean: Callable[[str], int | None], advice: str = "") -> Numbers:
+    """Return what each word of a column stands for. Raises CellError, with ``advice``, for one that means nothing."""
     valid = there(column)
     if pa.types.is_boolean(column.type):
         return Numbers(to_numpy(column).astype(np.int64), valid)
@@ -314,5 +476,5 @@ def words(name: str, column: pa.Array, mean: Callable[[str], int | None]) -> Num
     known = np.array([one is not None for one in found] or [True], np.bool_)
     wrong = np.flatnonzero(valid & ~known[codes])
     if len(wrong):
-        raise CellError(int(wrong[0]), name, f"{cell(column, int(wrong[0]))} is not known")
+        raise CellError(int(wrong[0]), name, f"{cell(column, int(wrong[0]))} is not known{advice}")
     return Numbers(np.array([one or 0 for one in found] or [0], np.int64)[codes], valid)

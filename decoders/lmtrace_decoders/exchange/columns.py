@@ -11,6 +11,9 @@ from lmtrace_decoders.pcap.framing import Framing, parse
 UNITS = {"s": 12, "ms": 9, "us": 6, "µs": 6, "ns": 3, "ps": 0}
 """Units of time to the power of ten of a picosecond."""
 
+EACH = -1
+"""The unit of a column whose cells have one each."""
+
 _OWN = ("time", "dir", "data", "header")
 _FRAMING = ("offset", "dll", "seq", "lcrc", "little", "little-header", "host")
 
@@ -25,7 +28,7 @@ class Columns:
     names: dict[str, str] = field(default_factory=dict)
     """From ``time``, ``data``, ``header`` or a column of ``tlps`` (``direction`` among them) to the file's column."""
     unit: int = 0
-    """Of ``time``: the power of ten of a picosecond."""
+    """Of ``time``: the power of ten of a picosecond, or `EACH`."""
     ways: tuple[str, str] | None = None
     """The words for downstream and upstream."""
     hexadecimal: frozenset[str] = frozenset()
@@ -65,9 +68,9 @@ def parse_columns(text: str) -> Columns:
             raise UsageError(f"columns {text!r}: {key} stands there twice")
         names[name] = column
         if key == "time":
-            if extra not in UNITS:
+            if extra and extra not in UNITS:
                 raise UsageError(f"columns {text!r}: time= takes COLUMN:UNIT, with one of the units s, ms, us, ns, ps")
-            unit = UNITS[extra]
+            unit = UNITS[extra] if extra else EACH
         elif name == "direction" and extra:
             down, slash, up = extra.partition("/")
             if not slash or not down or not up or down == up:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import csv
 import io
 import itertools
@@ -53,7 +54,7 @@ class CsvReader:
         self._name = request.path.name
         self._columns = parse_columns(request.layout) if request.layout else None
         self._layout = _layout(request, head(request.path, HEAD_BYTES), self._columns)
-        self._builder = Builder(request, self._columns)
+        self._builder = Builder(request, self._columns, self._layout.delimiter)
         self._damage: list[tuple[Kind, str, int]] = []
 
     @property
@@ -63,12 +64,25 @@ class CsvReader:
 
     def chunks(self) -> Iterator[TlpChunk]:
         """Yield the TLPs in the order of the lines. Raises CaptureError that names the line that makes no sense."""
-        self._builder, self._damage = Builder(self._request, self._columns), []
-        yield from self._chunks()
+        self._builder, self._damage = Builder(self._request, self._columns, self._layout.delimiter), []
+        some = self._columns is None or not self._columns.whole
+        for chunk in self._chunks():
+            some = some or len(chunk.rows) > 0
+            yield chunk
+        if not some:
+            raise CaptureError(f"{self._name}: no line has a TLP in the column {self._shown(self._tlp_column)}")
         self._builder.note_end(self._damage)
+
+    @property
+    def _tlp_column(self) -> str:
+        return DATA if DATA in self._layout.places else "header"
+
+    def _shown(self, name: str) -> str:
+        return self._columns.names.get(name, name) if self._columns else name
 
     def _chunks(self) -> Iterator[TlpChunk]:
         layout = self._layout
+        tlp = layout.places[self._tlp_column] if self._columns and self._columns.whole else None
         lines = _Lines(self._request, self._name, self._damage)
         reader = csv.reader(lines, delimiter=layout.delimiter)
         places: list[int] = []
@@ -85,13 +99,16 @@ class CsvReader:
                                 f"{self._name}: line {reader.line_num} has {len(row)} fields, the names of the columns "
                                 f"in line {layout.line} are {layout.width}"
                             )
+                        if tlp is not None and not row[tlp].strip():
+                            self._builder.note_other(reader.line_num)
+                            continue
                         rows.append(row)
                         places.append(reader.line_num)
             except csv.Error as error:
                 raise CaptureError(f"{self._name}: line {reader.line_num}: {error}") from None
             if not rows and lines.ended:
                 return
-            if len(rows) == ROWS or lines.ended:
+            if rows and (len(rows) == ROWS or lines.ended):
                 yield self._chunk(rows, places)
                 rows, places = [], []
 
@@ -105,7 +122,7 @@ class CsvReader:
         try:
             return self._builder.chunk(batch, len(rows), 0)
         except CellError as error:
-            shown = self._columns.names.get(error.column, error.column) if self._columns else error.column
+            shown = self._shown(error.column)
             raise CaptureError(f"{self._name}: line {places[error.row]}: {shown}: {error.text}") from None
 
 
@@ -131,7 +148,9 @@ class _Lines:
             text = f"the compressed stream ends at byte {offset}: {reason}"
             self._damage.append((DAMAGED if doubt else CUT, text, offset))
 
-        for block in blocks(self._request.path, 1 << 20, self._request.progress, damaged):
+        text = _Utf8()
+        for raw in blocks(self._request.path, 1 << 20, self._request.progress, damaged):
+            block = text.of(raw)
             parts = (rest + block).split(b"\n")
             rest = parts.pop()
             if len(rest) > MOST_LINE:
@@ -143,6 +162,22 @@ class _Lines:
         if rest:
             self.whole = False
             yield _text(rest, number == 0)
+
+
+class _Utf8:
+    """Turns a file into UTF-8 that begins with the mark of UTF-16, as some tools of Windows write it."""
+
+    def __init__(self) -> None:
+        self._decoder: codecs.IncrementalDecoder | None = None
+        self._begun = False
+
+    def of(self, block: bytes) -> bytes:
+        """Return the next bytes."""
+        if not self._begun:
+            self._begun = True
+            if block[:2] in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE):
+                self._decoder = codecs.getincrementaldecoder("utf-16")("replace")
+        return block if self._decoder is None else self._decoder.decode(block).encode("utf-8", "replace")
 
 
 def _text(line: bytes, first: bool) -> str:
@@ -158,6 +193,7 @@ def _needed(columns: Columns | None) -> dict[str, str]:
 def _layout(request: Request, first: bytes, columns: Columns | None) -> _Layout:
     """Find the line with the names. Raises CaptureError that shows the likeliest line when there is none."""
     name, words = request.path.name, request.words
+    first = _Utf8().of(first)
     lines = [_text(line, number == 0) for number, line in enumerate(first.split(b"\n")[:PREAMBLE])]
     wanted = _needed(columns)
     best: list[str] = []
@@ -194,6 +230,7 @@ def _cells(line: str, delimiter: str) -> list[str]:
 
 def _matches(first: bytes) -> int:
     """Return how surely a file is a CSV: by the names of its columns, or by lines of as many fields each."""
+    first = _Utf8().of(first)
     if b"\0" in first[:4096] or first[:1] in (b"{", b"["):
         return 0
     lines = [_text(line, number == 0) for number, line in enumerate(first.split(b"\n")[:PREAMBLE])]

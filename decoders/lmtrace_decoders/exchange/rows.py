@@ -21,21 +21,24 @@ from lmtrace_decoders.exchange.cells import (
     CellError,
     Numbers,
     is_text,
+    moments,
     numbers,
+    parts_decimals,
     raw_bytes,
     signed,
     texts,
-    times,
     words,
 )
 from lmtrace_decoders.exchange.columns import Columns
 from lmtrace_decoders.interfaces.bind_text import quoted
 from lmtrace_decoders.pcap import headers, refused, unwrap, walk
-from lmtrace_decoders.pcap.trouble import BACKWARDS, LCRC_UNTRUE, MOST_LINKS, TROUBLE_OF_CODE
+from lmtrace_decoders.pcap.trouble import BACKWARDS, LCRC_UNTRUE, MOST_LINKS, OTHER_PACKET, TROUBLE_OF_CODE
 from lmtrace_decoders.tlp import KIND_OF_BYTE0
 
 MOST_TIME = 1 << 62
 MOST_TLP = 1 << 13
+MOST_DLLP = 8
+"""Bytes of a DLLP and its symbols, beside which an analyzer lists TLPs."""
 
 NOT_THERE = trouble.declare(
     "payload-not-there", "info", "Keep the payload (lmtrace check --payload keep); what depends on it is not judged."
@@ -86,7 +89,11 @@ class Builder:
 
     request: Request
     columns: Columns | None = None
+    delimiter: str = ","
+    """What parts the fields of a line; ``,`` where there are none."""
     links: list[Link] = field(default_factory=list)
+    _comma: bool | None = None
+    """Whether a single comma in a time parts decimals."""
     _origin: tuple[int, int] | None = None
     _capture: str | None = None
     _newest: np.ndarray = field(default_factory=lambda: np.full(MOST_LINKS, np.iinfo(np.int64).min))
@@ -119,17 +126,18 @@ class Builder:
     def _times(self, batch: Mapping[str, pa.Array], count: int) -> np.ndarray:
         if "time" in batch:
             assert self.columns is not None
-            unit = self.columns.unit
-            whole, part = times("time", batch["time"], unit)
+            if self._comma is None and count:
+                self._comma = parts_decimals("time", batch["time"], self.delimiter)
+            whole, part = moments("time", batch["time"], self.columns.unit, bool(self._comma))
             if self._origin is None and count:
                 self._origin = int(whole[0]), int(part[0])
             if self._origin is None:
                 return whole
             steps = whole - self._origin[0]
-            far = np.flatnonzero(np.abs(steps) > MOST_TIME // 10**unit)
+            far = np.flatnonzero(np.abs(steps) > MOST_TIME // 10**12)
             if len(far):
                 raise CellError(int(far[0]), "time", "lies more than 53 days away from the first time")
-            found: np.ndarray = steps * 10**unit + part - self._origin[1]
+            found: np.ndarray = steps * 10**12 + part - self._origin[1]
             return found
         if "time_ps" not in batch:
             raise CellError(0, "time_ps", "is missing")
@@ -175,8 +183,14 @@ class Builder:
             return np.full(count, -1, np.int64)
         given = self.columns.ways if self.columns else None
         mine = {word.lower(): number for number, word in enumerate(given)} if given else _WAYS
-        found = words("direction", batch["direction"], lambda word: mine.get(word.strip().lower()))
+        advice = "" if given else "; say which words mean what, as in dir=COLUMN:DOWN/UP" if self.columns else ""
+        found = words("direction", batch["direction"], lambda word: mine.get(word.strip().lower()), advice)
         return _needed("direction", found, np.ones(count, np.bool_)).values
+
+    def note_other(self, place: int) -> None:
+        """Count a line that is of something else than a TLP."""
+        since = max(int(self._newest.max()), 0)
+        self.request.troubles.add(OTHER_PACKET, f"row {place}", time_ps=since, offset=place)
 
     def note_end(self, damage: Iterable[tuple[trouble.Kind, str, int]]) -> None:
         """Count what was wrong with the end of the file: (kind, text, place). It lies behind every TLP read."""
@@ -351,6 +365,10 @@ class Builder:
             data, packets, spans, count, parameters, links, links, KIND_OF_BYTE0, headers.IS_COMPLETION, told,
             self._sequences, self._last, codes, rows, payload,
         )  # fmt: skip
+        if self.columns is not None:
+            around = 0 if framing is None else framing.offset + 2 * framing.sequence + 4 * framing.lcrc
+            few = (codes == headers.NO_TLP) | (codes == headers.HEADER_CUT)
+            codes[few & (total <= MOST_DLLP + around)] = headers.OTHER
         wrong = np.flatnonzero((codes == headers.NO_TLP) | (codes == headers.HEADER_CUT))
         if len(wrong):
             what = "is no TLP" if codes[wrong[0]] == headers.NO_TLP else "is shorter than the header of a TLP"

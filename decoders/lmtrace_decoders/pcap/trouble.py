@@ -29,7 +29,9 @@ UNKNOWN_TLP = declare(
     "tlp-not-understood", "data-loss", "A header that is no TLP: check that the packets hold raw TLPs."
 )
 OTHER_LINK = declare("interface-not-a-link", "info", "Packets of this interface are not TLPs by its description.")
-OTHER_PACKET = declare("packet-not-a-tlp", "info", "Packets of something else than TLPs on the same ports or links.")
+OTHER_PACKET = declare(
+    "packet-not-a-tlp", "info", "Packets or lines of something else than TLPs, among those that hold them."
+)
 REPLAYED = declare("tlp-replayed", "info", "The link layer sent TLPs again; each is taken once.")
 REPEATED = declare(
     "tlp-recorded-twice", "info", "The recorder wrote the same TLP of the same time again; each is taken once."
