@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from lmtrace.spec.nvme import Property
-from lmtrace_decoders.nvme.discovery import Page
+from lmtrace_decoders.nvme.discovery import Discovery, Facts, Page
 
 QUEUES = {Property.AQA: 0x1F001F, Property.ASQ: 0, Property.ACQ: 0x2000}
 
@@ -25,3 +25,13 @@ def test_properties_and_vector_tables(writes: dict[int, int], properties: bool) 
     page = Page(0, 5)
     page.writes = writes
     assert page.properties is properties
+
+
+def test_function_with_another_bus_number_is_the_same() -> None:
+    discovery = Discovery.__new__(Discovery)
+    discovery.requesters, discovery.renumbered = {(0, 0x100): 0, (0, 0x300): 1, (0, 0x401): 2}, {}
+    places = ((0x100, 0xFE600000), (0x300, 0xFE600000), (0x401, 0xFE600000))
+    given = [Facts(0, function, number, base, "seen") for number, (function, base) in enumerate(places)]
+    assert [one.function for one in discovery._renumbered(given)] == [0x100, 0x401]
+    assert discovery.requesters == {(0, 0x100): 0, (0, 0x300): 0, (0, 0x401): 2}
+    assert discovery.renumbered == {(0, 0x300): 0x100}

@@ -22,7 +22,9 @@ POWER = 0x01
 ERRORS, CHANNELS, ATS, HINTS, PASID = 0x0001, 0x0002, 0x000F, 0x0017, 0x001B
 ALL_CHANNELS = (CHANNELS, 0x0008, 0x0009)
 """Capabilities of virtual channels: one, that of several functions, and what goes with that."""
-COMMAND, STATUS_DWORD = 0x04, 0x04
+COMMAND, STATUS_DWORD, BAR0 = 0x04, 0x04, 0x10
+SIZING = b"\xff" * 4
+"""What a host writes to BAR0 to learn its size."""
 GRACE_PS = 1_000_000
 """How long after the completion of a write TLPs may still come from before it."""
 RESET_PS = 100_000_000_000
@@ -175,6 +177,8 @@ class ConfigStates:
         self._tracked(link, function).settle(time)
         self._tracked(link, function).waiting.add(tlp)
         asleep = self._asleep(space)
+        if offset == BAR0 and payload[:4] == SIZING and _signals(space):
+            self._clear(space)  # a host that looks for BARs anew found the device reset with its link
         space.write(offset, enables, payload)
         if self._resets(space, self._tracked(link, function), offset, enables, payload, asleep):
             self.resets.reset(space, link, "FLR", time, tlp)
@@ -403,6 +407,15 @@ class ConfigStates:
             strange &= rows["configuration"] == 0
             if strange.any():
                 rows["configuration"][strange] = store.configuration(FunctionState(0, int(Control.IDENTITY)))
+
+
+def _signals(space: FunctionConfig) -> bool:
+    """Whether MSI or MSI-X of a function is enabled."""
+    for capability, enable in ((MSI, 1), (MSIX, 1 << 15)):
+        at = space.find(capability)
+        if at is not None and (space.value(at + 2, 2) or 0) & enable:
+            return True
+    return False
 
 
 def _read(space: FunctionConfig, resetting: bool) -> FunctionState:

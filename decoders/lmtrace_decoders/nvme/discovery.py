@@ -132,6 +132,8 @@ class Discovery:
         self.config = ConfigSpaces()
         self.states = ConfigStates()
         self.requesters: dict[tuple[int, int], int] = {}
+        self.renumbered: dict[tuple[int, int], int] = {}
+        """By link and id, the other id of a function that was given another bus number."""
         self._opens = OpenRequests()
         self._last_ps = 0
         self._line: dict[tuple[int, int], tuple[int, int]] = {}
@@ -370,10 +372,11 @@ class Discovery:
     def facts(self) -> list[Facts]:
         """Return the controllers found, by link and function."""
         found: dict[tuple[int, int], Facts] = {}
-        for facts in (*self._configured(), *self._registered(found)):
-            known = found.get((facts.link, facts.function))
+        for facts in (*self._renumbered(self._configured()), *self._registered(found)):
+            function = self.renumbered.get((facts.link, facts.function), facts.function)
+            known = found.get((facts.link, function))
             if known is None:
-                found[facts.link, facts.function] = facts
+                found[facts.link, function] = facts
             elif facts.bar0 != known.bar0 and facts.bar0 not in known.elsewhere:
                 known.elsewhere += (facts.bar0,)
         for number, link in enumerate(self.links):
@@ -383,6 +386,18 @@ class Discovery:
         for facts in found.values():
             self._detail(facts)
         return [found[key] for key in sorted(found)]
+
+    def _renumbered(self, configured: Iterable[Facts]) -> Iterable[Facts]:
+        """Yield each function once: one whose bus number was changed is configured, and sends, under two ids."""
+        first: dict[tuple[int, int], Facts] = {}
+        for facts in configured:
+            known = first.setdefault((facts.link, facts.bar0), facts)
+            apart = known.function >> 8 != facts.function >> 8 and known.function & 0xFF == facts.function & 0xFF
+            if known is facts or not apart or facts.is_virtual != known.is_virtual:
+                yield facts
+            else:
+                self.renumbered[facts.link, facts.function] = known.function
+                self.requesters[facts.link, facts.function] = self.requesters[known.link, known.function]
 
     def _configured(self) -> Iterable[Facts]:
         for (link, function), space in sorted(self.config.spaces.items()):

@@ -32,6 +32,10 @@ def _largest_page(function: Function) -> int:
     return 1 << 12 + CAP["MPSMAX"].of(value.to_bytes(8, "little"))
 
 
+BAR0, SIZING = 0x10, 0xFFFFFFFF
+"""The register, and what a host writes to it to learn its size."""
+
+
 class Lives:
     """Follows property accesses and configuration writes."""
 
@@ -101,6 +105,7 @@ class Lives:
             rung = int(life.rung is not None and life.rung < request)
         facts = self._facts(function, offset, data, request)
         completer = int(run.rows["completer_id"][row]) or -1
+        completer = run.discovery.renumbered.get((int(run.rows["link"][row]), completer), completer)
         run.output.property(
             life, False, offset, data, size, since, request, time, status, run.first + row, rung, completer, facts
         )
@@ -320,6 +325,11 @@ class Lives:
         function = run.function_of(link, target)
         if function is None:
             return
+        vectors = function.vectors
+        if offset == BAR0 and value == SIZING and (vectors.enabled or vectors.msi_enabled):
+            # A host that looks for BARs anew found the device reset with its link, which no packet shows.
+            vectors.enabled, vectors.enabled_ps, vectors.function_mask = None, time, False
+            vectors.msi.clear()
         express = space.find(PCI_EXPRESS)
         if express is not None and offset == express + 8 and enables & 2 and value >> 15 & 1:
             self.reset(function, FLR, time, tlp)

@@ -180,7 +180,8 @@ class Reconstruction:
         return next((one for one in self.functions if one.space == space), None)
 
     def function_of(self, link: int, bdf: int) -> Function | None:
-        """Return a function by its link and routing id."""
+        """Return a function by its link and routing id, or by another one that it was given."""
+        bdf = self.discovery.renumbered.get((link, bdf), bdf)
         return next((one for one in self.functions if one.link == link and one.bdf == bdf), None)
 
     # -- the walk ---------------------------------------------------------------------------------------------

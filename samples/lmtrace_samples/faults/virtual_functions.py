@@ -141,20 +141,34 @@ def reset_reaches_another_function(world: World) -> None:
     instead(first, "function_reset", reset)
 
 
+def _posts_as(number: Callable[[World], int]) -> Callable[[World], None]:
+    """Return the change that writes entries of the first secondary controller with another routing id."""
+
+    def change(world: World) -> None:
+        first, controller = _function(world, 1), _controller(world, 1)
+
+        def write_tlp(original: Callable[..., int], address: int, data: bytes) -> int:
+            queue = controller.cqs.get(1)
+            if queue is not None and 0 <= address - queue.base < CQE_SIZE * queue.size:
+                request = tlp.memory_write(number(world), address, data)
+                return first.link.send(Direction.UPSTREAM, request, lambda: None)
+            return original(address, data)
+
+        instead(first, "write_tlp", write_tlp)
+
+    return change
+
+
 @fault("entry-posted-by-another-controller", "NVM21-8.2.6-n2", SCENARIO)
 def entry_posted_by_another_controller(world: World) -> None:
     """An entry of the first secondary controller is written with the routing id of the second one."""
-    first, second = _function(world, 1), _function(world, 2)
-    controller = _controller(world, 1)
+    _posts_as(lambda world: _function(world, 2).number)(world)
 
-    def write_tlp(original: Callable[..., int], address: int, data: bytes) -> int:
-        queue = controller.cqs.get(1)
-        if queue is not None and 0 <= address - queue.base < CQE_SIZE * queue.size:
-            request = tlp.memory_write(second.number, address, data)
-            return first.link.send(Direction.UPSTREAM, request, lambda: None)
-        return original(address, data)
 
-    instead(first, "write_tlp", write_tlp)
+@fault("entry-posted-by-nobody", "NVM21-8.2.6-n2", SCENARIO)
+def entry_posted_by_nobody(world: World) -> None:
+    """An entry of the first secondary controller is written with a routing id that is no function's."""
+    _posts_as(lambda world: _function(world, 1).number ^ 0x40)(world)
 
 
 def _ends(name: str, rule: str, text: str, status: Status) -> None:
