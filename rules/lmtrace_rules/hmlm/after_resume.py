@@ -17,6 +17,8 @@ PHASE = "after-resume"
 
 LONG_PS = 100_000_000_000
 """100 ms: no command to a namespace takes longer by far."""
+LONG_WINDOWS = 100
+"""Windows after which a first fetch is late; the specification gives no time, and restoring a state takes some."""
 
 
 @rule("HMLM-5.1.17.1.2-n5", spec="NVMe Base 2.1, 5.1.17.1.2", party="controller", severity="warning")
@@ -89,7 +91,8 @@ def resumed_controller_does_not_fetch(event: SqeFetch | Reset | EndOfCapture, se
         yield expect(
             late <= window,
             f"{name(found[0])} first fetched from SQ {queue.qid} {late / 1e9:.3g} ms after its Resume, not "
-            f"{session.options.text()}, with {queue.waiting} entries waiting", event, weight(queue),
+            f"{session.options.text()}, with {queue.waiting} entries waiting", event,
+            weight(queue) if late > LONG_WINDOWS * window else "info",
         )  # fmt: skip
         return
     for one in _ending(event, session):
