@@ -333,6 +333,17 @@ def test_the_report_says_how_to_go_on_with_what_the_run_was_made_with(faulty: Pa
     assert "Suspend" in lmtrace(*shlex.split(log)[1:], folder=tmp_path).stdout
 
 
+def test_a_bus_without_commands_is_said_first(plain: Path, tmp_path: Path) -> None:
+    (file,) = synth("plain-io", tmp_path / "whole.vcd")
+    file.write_text(file.read_text().replace("rx_req_tlp_valid", "rx_valid"))
+    done = lmtrace("check", file)
+    said = " ".join(" ".join(done.stdout.splitlines()[3:7]).split())
+    assert said.startswith("No NVMe command was found: TLPs were judged, and nothing of NVMe; pcie0 is tlp-stream in ")
+    assert "not found: rx_req" in said
+    assert "No NVMe command was found" in (tmp_path / "whole.vcd.lmtrace" / "report.html").read_text("utf-8")
+    assert "No NVMe" not in lmtrace("check", plain, "-o", tmp_path / "out").stdout
+
+
 def test_a_log_that_shows_nothing_says_so(tmp_path: Path) -> None:
     done = lmtrace("log", make_run(tmp_path / "made.lmtrace").folder, "--controller", "77")
     assert (done.returncode, done.stdout) == (0, "")
@@ -345,7 +356,10 @@ def test_a_compressed_capture_that_is_cut_is_not_called_empty(tmp_path: Path) ->
     cut.write_bytes(file.read_bytes()[:60])
     done = lmtrace("check", cut)
     assert done.returncode == 2
-    assert done.stderr == f"lmtrace: nothing of {cut} can be unpacked: the last frame is cut; copy the capture again\n"
+    assert (
+        done.stderr
+        == f"lmtrace: nothing of {cut.name} can be unpacked: the last frame is cut; copy the capture again\n"
+    )
 
 
 def test_log_is_filtered_by_the_options(tmp_path: Path) -> None:

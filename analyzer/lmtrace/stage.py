@@ -249,7 +249,7 @@ def format_of(path: Path, layouts: Collection[str] = (), said: str = "") -> Form
     from lmtrace.compressed import head
 
     load_packs("lmtrace.decoders")
-    said = said or str(path)
+    said = said or path.name
     damage: list[str] = []
     first = head(path, HEAD_BYTES, lambda at, reason, doubt: damage.append(reason))
     if not first and damage:

@@ -22,6 +22,7 @@ from lmtrace.report.words import (
     asked_words,
     capture_line,
     clean,
+    commandless_words,
     headline,
     leftover_nearest,
     leftover_sender,
@@ -50,7 +51,8 @@ def render(run: Run) -> str:
     queues = run.table("queues").to_pylist()
     verdict, _, rest = headline(summary).partition(": ")
     page: str = _template().render(
-        run=run, summary=summary, content=content, verdict=verdict, rest=rest or verdict, asked=asked_words(summary),
+        run=run, summary=summary, content=content, verdict=verdict, rest=rest or verdict,
+        asked=asked_words(summary), commandless=commandless_words(summary),
         captures=summary["captures"], several=content.several,
         pictures=pictures(run.table("migration_steps").to_pylist(), content.several),
         lines=several_lines(summary["migrations"], 0, MOST_LINES), migrations=Migrations.of(summary),

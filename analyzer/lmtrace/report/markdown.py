@@ -12,6 +12,7 @@ from lmtrace.report.words import (
     asked_words,
     capture_line,
     clean,
+    commandless_words,
     headline,
     leftover_nearest,
     leftover_sender,
@@ -58,6 +59,8 @@ def _lines(run: Run, content: Content) -> Iterator[str]:
     yield ""
     for one in summary["captures"]:
         yield f"- {code(one['file'])}: {escape(capture_line(one))}"
+    if none := commandless_words(summary):
+        yield f"- {escape(none)}."
     for words, details in several_lines(summary["migrations"], MOST_MIGRATIONS, MOST_MIGRATIONS):
         yield f"- {escape(words)}"
         yield from (f"  - {escape(line)}" for line in details)

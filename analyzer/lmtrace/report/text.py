@@ -14,6 +14,7 @@ from lmtrace.report.words import (
     asked_words,
     capture_line,
     clean,
+    commandless_words,
     headline,
     leftover_title,
     leftover_words,
@@ -92,6 +93,7 @@ def _lines(run: Run, content: Content, paint: Paint) -> Iterator[str]:
     for one in summary["captures"]:
         name = f"{clean(one['file'])}: " if content.several else ""
         yield from _wrapped(clean(name + capture_line(one)), "")
+    yield from _wrapped(clean(commandless_words(summary)), "")
     for words, details in several_lines(summary["migrations"], DETAILED_MIGRATIONS, MOST_MIGRATIONS):
         yield from _wrapped(clean(words), "")
         for line in details:

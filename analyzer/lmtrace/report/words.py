@@ -49,6 +49,18 @@ def asked_words(summary: Mapping[str, Any]) -> str:
     return ", ".join([*parts, f"judged {window}"] if window else parts)
 
 
+def commandless_words(summary: Mapping[str, Any]) -> str:
+    """Return that no command was found, where TLPs were judged all the same; else nothing."""
+    judged = summary["settings"]["judged"] and summary["verdict"] != "nothing judged"
+    if not judged or any(one["transactions"] for one in summary["captures"]):
+        return ""
+    doubts = [
+        f"; {link['name']} is {link['bound']}"
+        for one in summary["captures"] for link in one["links"] if link["confidence"] < 1
+    ]  # fmt: skip
+    return "No NVMe command was found: TLPs were judged, and nothing of NVMe" + "".join(doubts)
+
+
 def outcome_lines(summary: Mapping[str, Any], answers: Mapping[str, int]) -> list[tuple[str, str]]:
     """Return (outcome, what it says) for each kind of outcome."""
     number = summary["counts"]["outcomes"]

@@ -45,6 +45,8 @@ def from_candidates(found: Sequence[Candidate], troubles: Troubles) -> list[Boun
             continue
         number = len(bound)
         text = f"{candidate.title}, clock {shortened(candidate.clock.name)}"
+        if candidate.judgement.lacking:
+            text += f"; {candidate.judgement.lacking}"
         if candidate.alternatives:
             others = [one.title for one in candidate.alternatives]
             more = f" and {len(others) - 2} more" if len(others) > 2 else ""

@@ -83,6 +83,11 @@ class Judgement:
     confidence: float
     remarks: tuple[str, ...] = ()
 
+    @property
+    def lacking(self) -> str:
+        """What is not there of the streams that a link usually has, in words; empty for nothing."""
+        return "; ".join(one for one in self.remarks if one.startswith("not found: "))
+
 
 @dataclass(frozen=True, slots=True)
 class Convention:
