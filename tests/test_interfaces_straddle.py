@@ -136,3 +136,17 @@ def test_256_bits_of_rc(tmp_path: Path) -> None:
     starts = behind(packets, lambda _, free: 4 if 1 <= free <= 4 else 0, 8)
     assert set(starts) == {0, 4}
     same(tmp_path, "rc", packets, [narrow(cells) for cells in beats(packets, starts, 8)], 8)
+
+
+def test_the_first_beat_of_a_capture_may_be_an_error(tmp_path: Path) -> None:
+    """A completion without data, alone on the lower half, is whole; the end of one that began earlier is none."""
+    failed, next_one = completion(0, 4, 0, 7, 1, 2), made("rc", 3, 9)
+    rows = [narrow(cells) for cells in beats([failed, next_one], [0, 0], 8)]
+    found = got(tmp_path, widths(8, "rc"), rows, BINDING["rc"])
+    assert [(one.kind, one.tag, one.status) for one in found.tlps] == [("Cpl", 7, 1), ("CplD", 9, 0)]
+    assert found.troubles == {}
+    long = made("rc", 7, 3)
+    rows = [narrow(cells) for cells in beats([long, next_one], [0, 4], 8)][1:]
+    found = got(tmp_path, widths(8, "rc"), rows, BINDING["rc"])
+    assert [one.tag for one in found.tlps] == [9]
+    assert found.troubles == {"bus-start-missing": 1}

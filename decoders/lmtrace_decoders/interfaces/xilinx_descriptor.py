@@ -131,12 +131,13 @@ def _completion(row, s, data, what):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True)
-def _likely(row, s, data, head, length):  # type: ignore[no-untyped-def]
+def _likely(row, s, data, head, what):  # type: ignore[no-untyped-def]
     """Return whether dwords that may be the middle of a packet are a descriptor, as far as one alone tells."""
     r = row[s]
     if head == 3:
         status = r["status"]
-        return not data[s, 0] & 0x8000F000 and (status < 3 or status == 4) and r["byte_count"] <= 4096
+        reserved = 0x80000000 if what == RC else 0x8000F000
+        return not data[s, 0] & reserved and (status < 3 or status == 4) and r["byte_count"] <= 4096
     kind = r["kind"]
     if kind == _MSG or kind == _MSGD:
         return True
@@ -185,7 +186,7 @@ def finish(opened, row, data, doubt, s, c, end_ps, rows, keys, payload, at, trou
             start = aligned
     have = max(min(length, got - start), 0)
     if guessed and not opened[s, 5] and not cut and not (
-        _likely(row, s, data, head, length)
+        _likely(row, s, data, head, what)
         and (_fits(got, start + length, c[LANES], c[KEEP_BITS]) or (length and _fits(got, start + length, c[LANES], 0)))
     ):  # fmt: skip
         note(troubles, _NO_START, row[s], s)
