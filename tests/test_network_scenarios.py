@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from lmtrace.check import check, find_interfaces
-from lmtrace.errors import CaptureError, UsageError
+from lmtrace.errors import UsageError
 from lmtrace.run import Run
 from lmtrace.scenario import Fault, Options, networks, synth
 
@@ -101,5 +101,4 @@ def test_bind_says_that_nothing_is_to_be_bound(tmp_path: Path) -> None:
     (file,) = synth("nvme-tcp", tmp_path / "played.pcap", commands=1)
     assert "need no binding" in find_interfaces(file)
     (other,) = synth("plain-io", tmp_path / "other.pcap", commands=1, framing="antmicro")
-    with pytest.raises(CaptureError, match="no NVMe over fabrics is in it"):
-        find_interfaces(other)
+    assert 'framing = "antmicro"' in find_interfaces(other)

@@ -33,16 +33,16 @@ from lmtrace.spec.nvme import CQE_SIZE, SQE_SIZE, KeyValue
 from lmtrace.stage import PduFlag, Request
 from lmtrace.trouble import declare
 from lmtrace_decoders.fabrics.batch import Batch, Place
+from lmtrace_decoders.fabrics.roce_late import FIRST_PARTS, LARGEST_MTU, Key, Strangers
 
 UNBOUND = declare(
     "queue-pair-unbound", "info",
-    "The capture does not show how this queue pair was connected, so that what it carries is not known.",
+    "The capture does not show how this queue pair was connected, and too little of it to tell what it carries.",
 )  # fmt: skip
 MOST_WAITING = 4096
 MOST_MESSAGE = 1 << 24
 MOST_READS = 1024
 MOST_KEPT = 1 << 20
-MOST_UNBOUND = 1024
 _TURN, _HALF = 1 << 24, 1 << 23
 
 SENDS = frozenset((0, 1, 2, 3, 4, 5, 0x16, 0x17))
@@ -110,8 +110,9 @@ class Lane:
 class QueuePair:
     """One connection: two lanes of requests, and the reads of the controller with their responses."""
 
-    def __init__(self, batch: Batch, text: str, mtu: int) -> None:
-        self._batch, self._mtu = batch, mtu
+    def __init__(self, batch: Batch, text: str, mtu: int, guessed: bool = False) -> None:
+        """``guessed`` says that the bytes of a full packet, ``mtu``, are not known yet."""
+        self._batch, self._mtu, self._guessed = batch, mtu, guessed
         self.number = batch.connection(text)
         self.lanes = (Lane(False), Lane(True))
         self.keep = True
@@ -128,6 +129,8 @@ class QueuePair:
         ``cut`` counts its last bytes that were not recorded.
         """
         lane, other = self.lanes[upstream], self.lanes[not upstream]
+        if self._guessed and opcode in FIRST_PARTS:
+            self._learn(len(body) + cut - FIRST_PARTS[opcode])
         if opcode in RESPONSES:
             self._acknowledged(other, psn, place)
             self._response(other, psn, opcode, body, not cut, place)
@@ -150,6 +153,16 @@ class QueuePair:
             return
         self._request(lane, opcode, psn, body, cut, place)
         self._drain(lane)
+
+    def _learn(self, mtu: int) -> None:
+        """A packet is full: reads that wait have as many responses as that makes."""
+        self._mtu, self._guessed = max(mtu, 1), False
+        for lane in self.lanes:
+            for read in lane.reads:
+                last = lane.next == (read.psn + read.packets) % _TURN
+                read.packets = max(1, -(-read.length // self._mtu))
+                if last:
+                    lane.next = (read.psn + read.packets) % _TURN
 
     def _drain(self, lane: Lane) -> None:
         while lane.next is not None and lane.next in lane.waiting:
@@ -359,7 +372,7 @@ class Roce:
         """By source, destination and queue pair of the destination: the connection, and whether it is upstream."""
         self._by_id: dict[tuple[bytes, int], QueuePair] = {}
         """By end and communication id of an end."""
-        self._unbound: set[tuple[bytes, bytes, int]] = set()
+        self._strangers = Strangers()
         self._other: set[tuple[bytes, bytes, int]] = set()
 
     def packet(self, source: bytes, destination: bytes, data: bytes, length: int, place: Place) -> None:
@@ -377,19 +390,25 @@ class Roce:
         key = (source, destination, qpn)
         found = self._pairs.get(key)
         if found is None:
-            self._unknown(key, data, place)
+            self._unknown(key, data, length - ICRC_SIZE - padding, place)
             return
         pair, upstream = found
         end = length - ICRC_SIZE - padding
         pair.packet(upstream, opcode, psn, data[BTH_SIZE:end], max(end - max(len(data), BTH_SIZE), 0), place)
 
-    def _unknown(self, key: tuple[bytes, bytes, int], data: bytes, place: Place) -> None:
-        """Count a queue pair that nothing tells about, once."""
-        if key in self._other or key in self._unbound or len(self._unbound) >= MOST_UNBOUND:
+    def _unknown(self, key: Key, data: bytes, end: int, place: Place) -> None:
+        """Take a packet of a queue pair that nothing tells about, so far."""
+        if key in self._other:
             return
-        self._unbound.add(key)
-        text = f"queue pair {key[2]:06x}h of {key[1].decode()}"
-        self._request.troubles.add(UNBOUND, text, time_ps=place.time, offset=place.packet)
+        opcode, psn = data[0], int.from_bytes(data[9:12], "big")
+        found = self._strangers.packet(key, opcode, psn, data[BTH_SIZE:end], end - BTH_SIZE, place)
+        if found is not None:
+            to_target, to_host = found
+            text = f"RDMA {to_target[0].decode()} > {to_target[1].decode()}"
+            pair = QueuePair(self._batch, text, self._strangers.mtu or LARGEST_MTU, not self._strangers.mtu)
+            self._pairs[to_target], self._pairs[to_host] = (pair, False), (pair, True)
+            upstream = key == to_host
+            pair.packet(upstream, opcode, psn, data[BTH_SIZE:end], max(end - max(len(data), BTH_SIZE), 0), place)
 
     # -- communication management -----------------------------------------------------------------------------
 
@@ -462,6 +481,9 @@ class Roce:
 
     def finish(self, place: Place) -> None:
         """The capture ends."""
+        for (_, destination, number), one in self._strangers.found.items():
+            text = f"queue pair {number:06x}h of {destination.decode()}"
+            self._request.troubles.add(UNBOUND, text, time_ps=one.place.time, offset=one.place.packet)
         for pair, upstream in self._pairs.values():
             if not upstream:
                 pair.finish(place)
