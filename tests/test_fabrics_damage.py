@@ -121,6 +121,16 @@ def test_the_beginning_of_the_controllers_side(captures: list[Path], tmp_path: P
     assert lost == (damage == "lost with the ICResp")  # without its SYN the stream begins with what comes next
 
 
+@pytest.mark.parametrize("place", [4, 15])
+def test_the_beginning_of_the_hosts_side(captures: list[Path], tmp_path: Path, place: int) -> None:
+    """The first packet is the SYN of the host; its sequence number, or its checksum."""
+    data = bytearray(captures[1].read_bytes())
+    data[24 + 16 + 14 + 20 + place] ^= 0x80
+    run = judged(bytes(data), tmp_path)
+    assert run is not None and errors(run) == []
+    assert run.table("transactions").num_rows > 5
+
+
 @pytest.mark.parametrize("which", [1, 2])
 @pytest.mark.parametrize("snap", [60, 120, 300])
 def test_cut_by_the_snap_length(captures: list[Path], tmp_path: Path, snap: int, which: int) -> None:

@@ -37,6 +37,10 @@ def test_patterns_are_sorted_and_may_be_recursive(tree: Path) -> None:
     assert names(expand([tree / "x/c.p*", tree / "b.vcd"]), tree) == ["x/c.pcap", "b.vcd"]
 
 
+def test_runs_among_captures_are_passed_over(tree: Path) -> None:
+    assert names(expand([tree / "b.vcd", tree / "x/old.vcd.lmtrace", tree / "x/run"]), tree) == ["b.vcd"]
+
+
 def test_a_name_that_looks_like_a_pattern_is_a_name(tmp_path: Path) -> None:
     file = tmp_path / "run[1].vcd"
     file.write_bytes(b"")
@@ -73,6 +77,17 @@ def test_a_folder_is_one_investigation(tmp_path: Path) -> None:
     assert [one["file"] for one in run.summary["captures"]] == ["a.destination.pcapng", "a.source.pcapng"]
     with pytest.raises(UsageError, match="gives 2 captures; name one"):
         find_interfaces(tmp_path)
+
+
+def test_a_report_on_many_captures_names_the_first(tmp_path: Path) -> None:
+    (one,) = synth("plain-io", tmp_path / "a00.pcapng", commands=1)
+    for number in range(1, 22):
+        tmp_path.joinpath(f"a{number:02}.pcapng").write_bytes(one.read_bytes())
+    run = lmtrace.check(tmp_path, output=tmp_path / "out.lmtrace")
+    text = run.report("text")
+    assert text.startswith("HELD  a00.pcapng, a01.pcapng, a02.pcapng and 19 more captures\n")
+    assert "\nand 2 more captures; see report.html\n" in text and "a20.pcapng" not in text
+    assert "a21.pcapng" in run.report("html")
 
 
 def test_an_option_that_no_capture_takes_is_told(tmp_path: Path) -> None:

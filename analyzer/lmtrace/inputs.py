@@ -26,12 +26,15 @@ _SPOOL = ".stdin."
 def expand(paths: Paths) -> list[Path]:
     """Return the files that paths, patterns and folders stand for, those of each pattern or folder sorted by name.
 
-    A folder gives the captures in it and below, known by their suffix, without runs of lmtrace and hidden files. What
-    several arguments give is taken once. Raises UsageError for what gives nothing.
+    A folder gives the captures in it and below, known by their suffix, without runs of lmtrace and hidden files. Runs
+    among other paths are passed over: a shell that expands ``captures/*`` names them too. Raises UsageError for what
+    gives nothing.
     """
     files: list[Path] = []
-    for one in [paths] if isinstance(paths, str | Path) else paths:
-        files += _matches(Path(one))
+    given = [Path(one) for one in ([paths] if isinstance(paths, str | Path) else paths)]
+    captures = [one for one in given if not (one.is_dir() and _is_run(one))]
+    for one in captures or given:
+        files += _matches(one)
     if not files:
         raise UsageError("no capture was named")
     return files

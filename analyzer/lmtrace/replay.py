@@ -220,7 +220,9 @@ class Replay:
             time = next((values[name] for name in _TIMES if values.get(name)), 0)
             capture, link = values.get("capture") or "", values.get("link") or ""
             losses = self._losses(numbers.get(capture, 0), link)
-            if losses.doubtful(time) or (not rule.local and losses.first is not None and time >= losses.first):
+            if losses.doubtful(values.get("end_ps") or time) or (
+                not rule.local and losses.first is not None and time >= losses.first
+            ):
                 self._tallies[rule.id].not_observable += 1
                 self._tallies[rule.id].reasons[LOST] += 1
                 continue
@@ -315,7 +317,7 @@ _TIMES = ("time_ps", "cqe_ps", "fetch_ps")
 """When a row of a table happened: the first of these that it has."""
 
 _PLACES = frozenset((
-    "id", "capture", "link", "controller", "sqid", "opcode", "time_ps", "fetch_ps", "cqe_ps", "fetch_tlp_id",
+    "id", "capture", "link", "controller", "sqid", "opcode", "time_ps", "end_ps", "fetch_ps", "cqe_ps", "fetch_tlp_id",
     "cqe_tlp_id", "learnt", "transaction_id", "tlp_id",
 ))  # fmt: skip
 """Columns that say where a row belongs."""

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 EXIT_STATUS = {"held": 0, "broken": 1, "nothing judged": 2}
 MOST_ROWS_SHOWN = 20
+MOST_NAMED, FEW_NAMED = 6, 3
+"""So many captures are named; of more, so many."""
 
 
 class Run:
@@ -75,8 +77,11 @@ class Run:
 
     @cached_property
     def title(self) -> str:
-        """The captures' names."""
-        return ", ".join(one["file"] for one in self.summary["captures"])
+        """The captures' names, the first ones where there are many."""
+        names = [one["file"] for one in self.summary["captures"]]
+        if len(names) <= MOST_NAMED:
+            return ", ".join(names)
+        return f"{', '.join(names[:FEW_NAMED])} and {len(names) - FEW_NAMED:,} more captures"
 
     def headline(self) -> str:
         """Return the verdict and what it rests on, in a line."""

@@ -27,6 +27,7 @@ from lmtrace.units import count, exact
 WIDTH = 80
 MOST_GROUPS = 40
 MOST_RULES_NAMED = 4
+MOST_CAPTURES = 20
 MOST_LEFTOVER = 8
 DETAILED_MIGRATIONS, MOST_MIGRATIONS = 4, 20
 
@@ -90,9 +91,12 @@ def _lines(run: Run, content: Content, paint: Paint) -> Iterator[str]:
     yield from more_lines
     yield from _wrapped(rest or verdict, "")
     yield from _wrapped(clean(asked_words(summary)), "")
-    for one in summary["captures"]:
+    captures = summary["captures"]
+    for one in captures[:MOST_CAPTURES]:
         name = f"{clean(one['file'])}: " if content.several else ""
         yield from _wrapped(clean(name + capture_line(one)), "")
+    if len(captures) > MOST_CAPTURES:
+        yield f"and {len(captures) - MOST_CAPTURES:,} more captures; see report.html"
     yield from _wrapped(clean(commandless_words(summary)), "")
     for words, details in several_lines(summary["migrations"], DETAILED_MIGRATIONS, MOST_MIGRATIONS):
         yield from _wrapped(clean(words), "")

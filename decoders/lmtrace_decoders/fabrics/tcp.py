@@ -49,7 +49,7 @@ TLS_DATA = re.compile(rb"\x17\x03\x03[\x00-\x41]")
 ENOUGH_TLS = 3
 """Segments that begin with encrypted data, before any PDU was found, that make a connection one of TLS."""
 _HEADERS = (
-    re.compile(rb"\x02\x00\x18|\x04[\x00-\x03]\x48|\x06[\x00-\x07]\x18"),
+    re.compile(rb"\x00\x00\x80\x00\x80\x00\x00\x00|\x02\x00\x18|\x04[\x00-\x03]\x48|\x06[\x00-\x07]\x18"),
     re.compile(
         rb"\x01\x00\x80\x00\x80\x00\x00\x00|\x03\x00\x18|\x05[\x00\x01]\x18|\x07[\x00-\x0f]\x18|\x09[\x00\x01]\x18"
     ),
@@ -203,6 +203,8 @@ class Connection:
             flow.unsure = sound is False
             if flags & ACK:
                 other.begins(ack - 1)
+                if other.next == ack:
+                    other.unsure = False
             else:
                 self._host = end
             return
@@ -424,6 +426,8 @@ class Connection:
         marks = PduFlag.FIRST if base == flow.start else 0
         marks |= PduFlag.HOLES if holes else 0
         peer = self._flows[not flow.upstream]
+        if marks & PduFlag.FIRST and flow.upstream and peer.start is None:
+            marks |= PduFlag.UNSEEN  # the host spoke first
         if peer.unseen is not None and peer.next is not None and peer.next < peer.unseen:
             marks |= PduFlag.UNSEEN
         name = kind + 1 if kind in PDU_NAMES else KIND["reserved type"]

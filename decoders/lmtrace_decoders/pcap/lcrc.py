@@ -15,8 +15,7 @@ ABSENT, RIGHT, WRONG, INVERTED = range(4)
 def checked(data: np.ndarray, spans: np.ndarray, offset: int) -> tuple[int, np.ndarray, np.ndarray]:
     """Return how many LCRCs are right, and the places in ``spans`` where they are wrong and where they are inverted.
 
-    An inverted one nullifies its TLP. One that was cut, or is 0, was not recorded. ``offset`` is that of the sequence
-    number in each span.
+    An inverted one nullifies its TLP. ``offset`` is that of the sequence number in each span.
     """
     found = np.zeros(len(spans), np.uint8)
     _check(data, spans, offset, CRC32, found)
@@ -39,5 +38,5 @@ def _check(data, spans, offset, table, found):  # type: ignore[no-untyped-def]
             found[place] = RIGHT
         elif check == inverted:
             found[place] = INVERTED
-        elif check != 0:
+        else:
             found[place] = WRONG
