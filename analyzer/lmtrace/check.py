@@ -49,8 +49,9 @@ def check(
     packets and in the columns of a table, ``offset`` how much later than the first capture others begin, as
     ``"b.pcapng=1.5ms"``. ``select``, ``ignore`` and ``profile`` choose rules, ``rules`` is a folder of
     further rule files. ``first`` and ``last`` (``"5us"``, or picoseconds) bound what is judged; all of the capture is
-    decoded. ``strict`` makes a broken warning break the verdict. ``baseline`` is an earlier run, or its summary.json:
-    what it found is waived. Raises LmtraceError for what the user can mend.
+    decoded. ``payload`` is what the table of TLPs keeps: ``"keep"`` for all, ``"control"`` for all but user data,
+    ``"hash"`` for digests. ``strict`` makes a broken warning break the verdict. ``baseline`` is an earlier run, or its
+    summary.json: what it found is waived. Raises LmtraceError for what the user can mend.
     """
     return carried_out(prepared(
         paths, output=output, binding=binding, config=config, select=select, ignore=ignore, profile=profile,

@@ -26,7 +26,11 @@ MOST_NAMED, FEW_NAMED = 6, 3
 
 
 class Run:
-    """A run's folder. Every table is an attribute: ``run.transactions`` is a pandas DataFrame backed by Arrow."""
+    """A run's folder. Every table is an attribute: ``run.transactions`` is a pandas DataFrame backed by Arrow.
+
+    ``dir(run)`` lists the tables, ``run.folder`` holds them as Parquet beside ``report.html``, ``run.summary`` is what
+    is in ``summary.json``.
+    """
 
     def __init__(self, folder: Path) -> None:
         """Open a run's folder. Raises UsageError when it is none."""
@@ -54,7 +58,8 @@ class Run:
     def table(self, name: str, columns: Sequence[str] | None = None, where: Any = ()) -> pa.Table:
         """Return a table as Arrow, all of it or some columns; ``where`` is a list of (column, operator, value).
 
-        All of them must hold: ``run.table("tlps", ["id", "time_ps"], [("id", "<", 100)])``.
+        All of them must hold: ``run.table("tlps", ["id", "time_ps"], [("id", "<", 100)])``. Operators are ``==``,
+        ``!=``, ``<``, ``<=``, ``>``, ``>=`` and ``in``, with a list. Times are picoseconds from the first one of the capture.
         """
         from lmtrace.store import read_table
 
@@ -117,7 +122,8 @@ class Run:
         more = self.summary["violations_total"] - MOST_ROWS_SHOWN
         table = f"<table><tr>{''.join(f'<th>{name}</th>' for name in names)}</tr>{cells}</table>" if rows else ""
         rest = f"<p>and {more:,} more: <code>run.violations</code></p>" if more > 0 else ""
-        return f"<p><b>{escape(self.title)}</b>: {escape(self.headline())}</p>{table}{rest}"
+        place = f"<p>Tables and reports: <code>{escape(str(self.folder))}</code></p>"
+        return f"<p><b>{escape(self.title)}</b>: {escape(self.headline())}</p>{table}{rest}{place}"
 
 
 def _cell(row: dict[str, Any], name: str) -> str:
