@@ -59,7 +59,8 @@ class Run:
         """Return a table as Arrow, all of it or some columns; ``where`` is a list of (column, operator, value).
 
         All of them must hold: ``run.table("tlps", ["id", "time_ps"], [("id", "<", 100)])``. Operators are ``==``,
-        ``!=``, ``<``, ``<=``, ``>``, ``>=`` and ``in``, with a list. Times are picoseconds from the first one of the capture.
+        ``!=``, ``<``, ``<=``, ``>``, ``>=`` and ``in``, with a list. Times are picoseconds from the first one of the
+        capture.
         """
         from lmtrace.store import read_table
 
