@@ -334,8 +334,21 @@ class Inference:
         if entry and function and self._entry(function, address, run.bytes_of(event), time, tlp):
             return
         self._stray(row, space, address, length)
+        if function is None and length == 4:
+            self._strangers_message(row, address, int.from_bytes(run.bytes_of(event), "little"))
         if length == CQE_SIZE:
             self._posted_elsewhere(function, row, address, run.bytes_of(event), time, tlp)
+
+    def _strangers_message(self, row: int, address: int, data: int) -> None:
+        """A requester that is no function sends the message of a vector whose entries wait for one."""
+        run, link = self._run, int(self._run.rows["link"][row])
+        here = [one for one in run.functions[:MOST_FUNCTIONS] if one.link == link and 0 in one.controller.cqs]
+        found = [
+            one for one in here for vector in one.vectors.by_message.get((address, data), ())
+            if any(waits.waiting & 1 and waits.cq_doorbell_ps < 0 for waits in one.vectors.waiting.get(vector, ()))
+        ]  # fmt: skip
+        if len(found) == 1:
+            run.remainder.note_stranger(row, found[0].controller.cqs[0])
 
     def _posted_elsewhere(
         self, function: Function | None, row: int, address: int, data: bytes, time: int, tlp: int

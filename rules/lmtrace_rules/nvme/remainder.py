@@ -18,6 +18,8 @@ COLUMNS = (
     "function", "class", "kind", "address", "length", "nearest", "distance", "accounted", "former", "own_region",
     "own_memory", "other_function", "other_admin", "foreign_entry", "odd_header",
 )  # fmt: skip
+MESSAGE = 4
+"""Bytes of a message."""
 SPEC = "NVMe Base 2.1, 4.3"
 NOT_ALL_KNOWN = "not everything is known that the function may reach"
 
@@ -226,7 +228,7 @@ def entry_posted_by_another_controller(batch: pa.RecordBatch) -> Broken:
     """An entry is posted with the requester id of the controller that has the queue.
 
     With another one an IOMMU puts it into somebody else's memory. Only an entry accuses that has the slot, the phase
-    and the command of the other controller's queue.
+    and the command of the other controller's queue, or a message that its entries wait for.
 
     Holds::
 
@@ -238,8 +240,10 @@ def entry_posted_by_another_controller(batch: pa.RecordBatch) -> Broken:
     """  # noqa: E501
     return found(
         _own(batch, "MWr") & there(batch, "foreign_entry"), _true(batch, "foreign_entry"),
-        lambda row: f"{_requester(batch, row)} posted an entry of "
-        f"{bdf_text(batch.column('other_function')[row].as_py())} at {batch.column('address')[row].as_py():X}h",
+        lambda row: f"{_requester(batch, row)} "
+        + ("posted an entry" if batch.column("length")[row].as_py() > MESSAGE else "sent a message")
+        + f" of {bdf_text(batch.column('other_function')[row].as_py())} at "
+        f"{batch.column('address')[row].as_py():X}h",
     )  # fmt: skip
 
 
