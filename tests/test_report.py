@@ -12,7 +12,7 @@ import pytest
 
 from lmtrace.config import Waiver
 from lmtrace.report import text
-from lmtrace.report.content import MOST_GROUPS, MOST_OF_A_GROUP, gather
+from lmtrace.report.content import MOST_GROUPS, MOST_OF_A_GROUP, MOST_OF_MANY, gather
 from lmtrace.report.markdown import code, escape
 from lmtrace.report.numbers import migration_words
 from lmtrace.report.timeline import MOST_PICTURES, MOST_STEPS, pictures
@@ -194,7 +194,10 @@ def test_big_lists_are_cut_and_say_so(tmp_path: Path) -> None:
     run = make_run(tmp_path / "made.lmtrace", violations=violations, outcomes=outcomes)
     content = gather(run)
     assert content.groups[0].count == 5000
-    assert len(content.groups[0].findings) == MOST_OF_A_GROUP
+    assert len(content.groups[0].findings) == MOST_OF_MANY
+    assert "The first 5 of 5,000; all that are listed are in violations.parquet." in run.report("html")
+    few = make_run(tmp_path / "few.lmtrace", violations=violations[:50], outcomes=outcomes)
+    assert len(gather(few).groups[0].findings) == MOST_OF_A_GROUP
     assert len(content.groups) == MOST_GROUPS and content.groups_left_out == 11
     assert "5,000 times" in text.render(run)
     assert "more broken rules; see report.html" in text.render(run)

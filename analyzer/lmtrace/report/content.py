@@ -15,6 +15,8 @@ from lmtrace.units import count
 Row = dict[str, Any]
 
 MOST_OF_A_GROUP = 20
+MOST_OF_MANY, MANY_GROUPS = 5, 40
+"""How many findings each group keeps where there are more groups than that, so that a page stays small."""
 MOST_GROUPS = 200
 MOST_CHILDREN = 24
 MOST_TLPS = 32
@@ -136,6 +138,9 @@ def _groups(violations: list[Row], outcomes: list[Row]) -> tuple[list[Group], in
     ordered = sorted(groups.values(), key=lambda one: (SEVERITIES.index(one.severity), one.findings[0].row["id"]))
     for group in ordered:
         group.count += max(0, unlisted.pop(group.rule, 0))
+    if len(ordered) > MANY_GROUPS:
+        for group in ordered:
+            del group.findings[MOST_OF_MANY:]
     return ordered[:MOST_GROUPS], max(0, len(ordered) - MOST_GROUPS)
 
 
