@@ -103,3 +103,11 @@ def test_directions_count_for_themselves(tmp_path: Path) -> None:
     assert len(rows) == len(TLPS) and names(troubles) == ["lcrc-wrong", "sequence-gap"]
     found = read(tmp_path, pcap(*SENT, link=150), "dll")
     assert len(found[0]) == len(TLPS)
+
+
+def test_a_wrong_digest_is_told(tmp_path: Path) -> None:
+    """The rule that judges it names the TLP; the trouble says that what it carries may not be what was sent."""
+    signed = WRITE[:2] + bytes((WRITE[2] | 0x80,)) + WRITE[3:] + b"\1\2\3\4"
+    rows, payload, troubles, _ = read(tmp_path, section() + interface() + packet(signed, 5), name="a.pcapng")
+    assert (len(rows), payload) == (1, b"payload!")
+    assert [(row["name"], row["count"], row["first_offset"]) for row in troubles.rows()] == [("ecrc-wrong", 1, 1)]

@@ -130,3 +130,21 @@ def test_bind_finds_records_in_streams(tmp_path: Path) -> None:
     file = tmp_path / "a.pcap"
     file.write_bytes(pcap(*(segment(STREAM, at, at + 25) for at in range(0, len(STREAM), 25))))
     assert 'framing = "antmicro"' in format_of(file).find(Request(file, None, Troubles("a")))
+
+
+@pytest.mark.parametrize("size", [7, 60, 1400])
+def test_many_segments_at_once_are_as_one_after_another(
+    tmp_path: Path, size: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also around a segment that is lost, one that came late, and one that came twice."""
+    stream = b"".join(records(12))
+    cut = [segment(stream, at, at + size) for at in range(0, len(stream), size)]
+    cut[3:5] = cut[4:2:-1]
+    cut.insert(7, cut[5])
+    if size < 1400:
+        del cut[40]
+    fast = read(tmp_path, pcap(*cut), READ_IN)
+    monkeypatch.setattr("lmtrace_decoders.pcap.streams.Streams._run", lambda *_: False)
+    slow = read(tmp_path, pcap(*cut), READ_IN)
+    assert (fast[0] == slow[0]).all() and fast[1] == slow[1] and len(fast[0]) > 20
+    assert fast[2].rows() == slow[2].rows()

@@ -32,7 +32,14 @@ from lmtrace_decoders.exchange.cells import (
 from lmtrace_decoders.exchange.columns import Columns
 from lmtrace_decoders.interfaces.bind_text import quoted
 from lmtrace_decoders.pcap import headers, refused, unwrap, walk
-from lmtrace_decoders.pcap.trouble import BACKWARDS, LCRC_UNTRUE, MOST_LINKS, OTHER_PACKET, TROUBLE_OF_CODE
+from lmtrace_decoders.pcap.trouble import (
+    BACKWARDS,
+    LCRC_UNTRUE,
+    MOST_LINKS,
+    OTHER_PACKET,
+    TROUBLE_OF_CODE,
+    note_digests,
+)
 from lmtrace_decoders.tlp import KIND_OF_BYTE0
 
 MOST_TIME = 1 << 62
@@ -119,6 +126,7 @@ class Builder:
         else:
             chunk = self._parts(batch, count, time, link, way, offset)
         self._backwards(chunk.rows)
+        note_digests(self.request.troubles, chunk.rows, self.links, "row")
         return chunk
 
     # -- where and when ---------------------------------------------------------------------------------------

@@ -52,6 +52,7 @@ from lmtrace_decoders.pcap.trouble import (
     TROUBLE_OF_CODE,
     TROUBLE_OF_STATE,
     UNDESCRIBED,
+    note_digests,
 )  # fmt: skip
 from lmtrace_decoders.tlp import KIND_OF_BYTE0
 
@@ -335,6 +336,7 @@ class PcapReader:
             )  # fmt: skip
         for name in ("time_ps", "end_ps"):  # before the first packet: a table has no such time
             np.maximum(rows[name], 0, out=rows[name])
+        note_digests(self._request.troubles, rows[:count], self.links, "packet")
         return TlpChunk(rows[:count], payload[:filled])
 
     def _told(self, data: np.ndarray, packets: np.ndarray, spans: np.ndarray) -> np.ndarray:

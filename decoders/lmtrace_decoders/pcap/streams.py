@@ -20,6 +20,8 @@ MOST_WAITING = 256
 
 DLLP_MARK, TLP_MARK = 2, 3
 _DLLP_RECORD = 7
+_SHORTEST = 12
+"""Bytes of the shortest TLP."""
 _RULED = ~IS_COMPLETION & ~np.isin(
     np.arange(256), [int(one) for one in (Kind.Msg, Kind.MsgD, Kind.FetchAdd, Kind.Swap, Kind.CAS)]
 )
@@ -89,6 +91,14 @@ def _split(  # type: ignore[no-untyped-def]
     return at, found, True
 
 
+@njit(cache=True)
+def _join(data, starts, ends, at, out):  # type: ignore[no-untyped-def]
+    for i in range(len(starts)):
+        size = ends[i] - starts[i]
+        out[at : at + size] = data[starts[i] : ends[i]]
+        at += size
+
+
 @dataclass(slots=True)
 class _Stream:
     """One direction of one connection."""
@@ -121,14 +131,61 @@ class Streams:
     def feed(self, data: np.ndarray, segments: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Return (bytes, spans into them) of the records that these segments complete, in order."""
         self._data, self._spans, self._size, self.gaps = [], [], 0, []
-        for one in segments:
-            self._segment(
-                self._streams.setdefault(int(one["flow"]), _Stream()), int(one["sequence"]), int(one["tcp"]),
-                data[one["start"] : one["end"]].tobytes(), int(one["wire"] - one["end"]), int(one["packet"]),
-                int(one["flow"]),
-            )  # fmt: skip
+        order = np.argsort(segments["flow"], kind="stable")
+        flows, starts = np.unique(segments["flow"][order], return_index=True)
+        for flow, own in zip(flows.tolist(), np.split(order, starts[1:]), strict=False):
+            self._flow(self._streams.setdefault(flow, _Stream()), data, segments[own], flow)
+        self.gaps.sort()
         spans = np.concatenate(self._spans) if self._spans else np.zeros(0, SPAN)
+        spans = spans[np.argsort(spans["packet"], kind="stable")]
         return np.frombuffer(b"".join(self._data) + bytes(1), np.uint8), spans
+
+    def _flow(self, stream: _Stream, data: np.ndarray, own: np.ndarray, flow: int) -> None:
+        """Take the segments of one direction of a connection; many that follow one another at once."""
+        size = own["end"] - own["start"]
+        plain = (own["end"] == own["wire"]) & (own["tcp"] & SYN == 0)
+        following = (own["sequence"] + size.astype(np.uint32)).astype(np.uint32)
+        goes_on = plain[1:] & plain[:-1] & (own["sequence"][1:] == following[:-1])
+        breaks = np.append(np.flatnonzero(~goes_on) + 1, len(own))
+        at = 0
+        while at < len(own):
+            stop = int(breaks[np.searchsorted(breaks, at, side="right")])
+            settled = not (stream.lost or stream.waiting) and stream.expected == int(own["sequence"][at])
+            if settled and plain[at] and stop - at > 1 and self._run(stream, data, own[at:stop], flow):
+                at = stop
+                continue
+            one = own[at]
+            self._segment(
+                stream, int(one["sequence"]), int(one["tcp"]), data[one["start"] : one["end"]].tobytes(),
+                int(one["wire"] - one["end"]), int(one["packet"]), flow,
+            )  # fmt: skip
+            at += 1
+
+    def _run(self, stream: _Stream, data: np.ndarray, own: np.ndarray, flow: int) -> bool:
+        """Cut records out of segments that follow one another; return False, with nothing done, where some are none."""
+        size = own["end"] - own["start"]
+        buffer = np.zeros(len(stream.rest) + int(size.sum()), np.uint8)
+        buffer[: len(stream.rest)] = np.frombuffer(stream.rest, np.uint8)
+        _join(data, own["start"], own["end"], len(stream.rest), buffer)
+        room = np.zeros(len(buffer) // _SHORTEST + 1, SPAN)
+        at, found, sound = _split(
+            buffer, 0, len(buffer), False, *self._shape, KIND_OF_BYTE0, IS_COMPLETION, _RULED, room
+        )
+        if not sound:
+            return False
+        spans = room[:found]
+        reached = len(stream.rest) + np.cumsum(size)
+        spans["packet"] = own["packet"][np.searchsorted(reached, spans["end"])]
+        spans["flow"] = flow
+        for name in ("start", "end", "wire"):
+            spans[name] += self._size
+        self._spans.append(spans)
+        whole = buffer[:at].tobytes()
+        self._data.append(whole)
+        self._size += len(whole)
+        stream.rest = buffer[at:].tobytes()
+        stream.expected = (int(own["sequence"][-1]) + int(size[-1])) % (1 << 32)
+        return True
 
     @property
     def open_bytes(self) -> int:

@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
-from lmtrace.trouble import Kind, declare
+from collections.abc import Sequence
+
+import numpy as np
+
+from lmtrace.spec.tlp_checks import Header
+from lmtrace.stage import Link
+from lmtrace.trouble import Kind, Troubles, declare
 from lmtrace_decoders.pcap import headers
 from lmtrace_decoders.pcap import unwrap as ip
 
@@ -48,6 +54,12 @@ LCRC_UNTRUE = declare(
     "info",
     "The recorder does not keep the LCRC as it was: TLPs with a wrong one are read as well.",
 )
+DIGEST_WRONG = declare(
+    "ecrc-wrong",
+    "info",
+    "Something on the way changed these TLPs, or the recorder does not keep the ECRC as it was; they are read as they "
+    "are, and PCIE-2.2.3-n1 judges them.",
+)
 GAP = declare("sequence-gap", "data-loss", "Sequence numbers are missing: the recorder lost TLPs there.")
 STREAM_GAP = declare("stream-gap", "data-loss", "Bytes of the TCP stream are missing; reading goes on behind them.")
 FRAGMENTED = declare("ip-fragment", "data-loss", "Raise the MTU: packets in several IP fragments are not put together.")
@@ -60,6 +72,19 @@ BACKWARDS = declare(
 FAR_TIME = declare(
     "time-not-credible", "data-loss", "A time is years away from the first one; that of the packet before is kept."
 )
+
+
+def note_digests(troubles: Troubles, rows: np.ndarray, links: Sequence[Link], what: str) -> None:
+    """Count the TLPs whose digest is wrong; ``what`` is what a row's ``source_offset`` counts."""
+    hit = rows[rows["header_flags"] & np.uint32(Header.DIGEST_WRONG) != 0]
+    for link in np.unique(hit["link"]).tolist():
+        own = hit[hit["link"] == link]
+        place = int(own["source_offset"][0])
+        troubles.add(
+            DIGEST_WRONG, f"{what} {place}", time_ps=int(own["time_ps"][0]), offset=place, count=len(own),
+            link=links[link].name,
+        )  # fmt: skip
+
 
 TROUBLE_OF_CODE: dict[int, Kind] = {
     headers.NO_TLP: UNKNOWN_TLP, headers.HEADER_CUT: SHORT, headers.PAYLOAD_CUT: PAYLOAD_CUT, headers.SHORT: TOO_SHORT,
