@@ -22,6 +22,9 @@ KEPT = 2 + 2 * 1000
 MOST_DW = 1024
 """The longest payload of a TLP, in dwords."""
 
+FIRST_EDGES = 256
+"""A beat at a later clock edge than this, and none before it, is likely to begin a TLP."""
+
 NOT_A_TLP, NO_START, START_INSIDE, PAYLOAD_SHORT, UNKNOWN_BITS, GAP_INSIDE, POSITION, END_INSIDE, DISCONTINUED = range(
     9
 )

@@ -38,15 +38,17 @@ HEADER_LITTLE (byte 0 of a header dword is the lowest), WORDS_HIGH (the first dw
 (byte 0 of a payload dword is the highest).
 """
 
-_HEAD_GOT, _HEAD_WANT, _EXTRA, _FLAW, _FOLLOWED, _TAKEN_BACK, _MADE_UP, _SKIP, _HEAD = 0, 1, 2, 3, 4, 5, 6, 7, 8
+_HEAD_GOT, _HEAD_WANT, _EXTRA, _FLAW, _FOLLOWED, _TAKEN_BACK, _MADE_UP, _SKIP, _SOON, _HEAD = range(10)
 """Of each stream: header dwords seen, header dwords wanted (0: not known), dwords behind the payload, whether the
 header has x or z (1: in its first dword), whether an end was seen since the stream could be followed, whether the TLP
-was taken back, whether a core made it up, dwords to pass over before the payload; then the dwords of the header."""
+was taken back, whether a core made it up, dwords to pass over before the payload, whether the TLP began among the first
+clock edges of the capture; then the dwords of the header."""
 _MEMORY = _HEAD + 4
 
 _FLR, _TIMEOUT = 8, 15
 _UNKNOWN, _POISONED, _CUT = Flag.UNKNOWN_BITS, Flag.POISONED, Flag.CUT
 _REBUILT, _SHORT_BIT = int(Header.REBUILT), int(Header.SHORT)
+_FIRST_EDGES = assembly.FIRST_EDGES
 _RARE = int(Header.RESERVED | Header.TRANSLATION | Header.TRANSLATED | Header.HINTS)
 _NO_BAR, _NO_FUNCTION = NO_BAR, NO_FUNCTION
 _REQUESTS = np.zeros(256, np.bool_)
@@ -91,6 +93,7 @@ def _begin(opened, row, memory, s, c, beat):  # type: ignore[no-untyped-def]
     memory[s, _FLAW] = 0
     memory[s, _TAKEN_BACK] = 0
     memory[s, _MADE_UP] = 0
+    memory[s, _SOON] = beat[4] < _FIRST_EDGES
 
 
 @njit(cache=True, inline="always")
@@ -233,7 +236,7 @@ def _shut(opened, row, memory, data, doubt, s, c, end_ps, rows, keys, payload, a
     """Finish the open TLP; ``whole`` says that the bus ended it. Return the new ``at`` as `assembly.close` does.
 
     On a bus that marks no starts, what comes before the first end was seen may be the rest of a TLP: it must fit its
-    header to the dword, and that must be a likely one.
+    header to the dword; that must be a likely one unless the stream was idle when the capture began.
     """
     row[s]["end_ps"] = end_ps
     complete = memory[s, _HEAD_WANT] > 0 and memory[s, _HEAD_GOT] == memory[s, _HEAD_WANT]
@@ -245,7 +248,8 @@ def _shut(opened, row, memory, data, doubt, s, c, end_ps, rows, keys, payload, a
     elif memory[s, _MADE_UP]:
         opened[s, 5] = 1
     elif guessed and whole and (
-        not complete or opened[s, 5] or short or (c[KEEP] >= 0 and memory[s, _EXTRA] > 1) or not _likely(row[s])
+        not complete or opened[s, 5] or short or (c[KEEP] >= 0 and memory[s, _EXTRA] > 1)
+        or (memory[s, _SOON] and not _likely(row[s]))
     ):  # fmt: skip
         note(troubles, _NO_START, row[s], s)
         opened[s, 5] = 1

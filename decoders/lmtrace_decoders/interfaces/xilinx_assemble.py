@@ -46,12 +46,12 @@ SENT_AFTER = 4096
 
 SEEN_SOP, ALIGNED, INT_EDGE, GUESSED, MEMORY = range(5)
 """Columns of a stream's memory: a start was marked in user, a packet ended by last, edge of the last interrupt, whether
-the start of the open packet was neither marked nor seen to follow an end."""
+the start of the open packet was neither marked nor seen to follow an end (1: among the first beats of the capture)."""
 
 _BE_ASSUMED, _UNKNOWN, _SIDE_BAND, _REQUESTER = (
     Flag.BE_ASSUMED, Flag.UNKNOWN_BITS, Flag.SIDE_BAND, Flag.REQUESTER_ASSUMED,
 )  # fmt: skip
-_MWR = int(Kind.MWr)
+_MWR, _FIRST_EDGES = int(Kind.MWr), assembly.FIRST_EDGES
 _NO_START, _START_INSIDE, _GAP, _END, _POSITION, _DISCONTINUED = (
     assembly.NO_START, assembly.START_INSIDE, assembly.GAP_INSIDE, assembly.END_INSIDE, assembly.POSITION,
     assembly.DISCONTINUED,
@@ -224,15 +224,15 @@ def assemble(  # type: ignore[no-untyped-def]
         if last and ended == 0:
             ends[0] = _kept(c, w, value, unknown) - 1
             ended = 1
-        guess = False
+        guess = 0
         if begun and starts[0] < 0:
             tail = ended > 0 and ends[0] < 4 and not last
             starts[0] = 4 if tail and (opened[s, 0] or ends[0] < 2) else 0
-            guess = tail and not opened[s, 0] and memory[s, 1] == 0 and c[KEEP_BITS] > 0
+            guess = int(tail and not opened[s, 0] and memory[s, 1] == 0 and c[KEEP_BITS] > 0)
         if begun == 0 and not opened[s, 0] and (not marked or (memory[s, 1] and not memory[s, 0])):
             begun = 1
             starts[0] = 0
-            guess = memory[s, 1] == 0
+            guess = 0 if memory[s, 1] else 1 if index[b, 4] < _FIRST_EDGES else 2
         if last or ended:
             memory[s, 1] = 1
         e = 0

@@ -151,7 +151,7 @@ def finish(opened, row, data, doubt, s, c, end_ps, rows, keys, payload, at, trou
     """Decode the packet gathered on stream ``s`` and give it out; return the new ``at`` as `assembly.close` does.
 
     ``cut`` says that it did not end by itself. ``guessed`` says that it may be the rest of one that began before the
-    capture: then its descriptor must be likely and fit it to the dword, or with payload to the beat.
+    capture: then its descriptor must fit it to the dword, or with payload to the beat, and be likely unless it is 2.
     """
     what = c[WHAT]
     head = 4 if what == CQ or what == RQ else 3
@@ -186,7 +186,7 @@ def finish(opened, row, data, doubt, s, c, end_ps, rows, keys, payload, at, trou
             start = aligned
     have = max(min(length, got - start), 0)
     if guessed and not opened[s, 5] and not cut and not (
-        _likely(row, s, data, head, what)
+        (guessed == 2 or _likely(row, s, data, head, what))
         and (_fits(got, start + length, c[LANES], c[KEEP_BITS]) or (length and _fits(got, start + length, c[LANES], 0)))
     ):  # fmt: skip
         note(troubles, _NO_START, row[s], s)
