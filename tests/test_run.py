@@ -11,6 +11,7 @@ import pytest
 import lmtrace
 from lmtrace.errors import UsageError
 from lmtrace.log import Filter, lines
+from lmtrace.scenario import synth
 from lmtrace.stage import Link
 from lmtrace.store import Capture, Store
 from lmtrace.tlp_table import write_tlps
@@ -93,6 +94,12 @@ def test_payload_policies(tmp_path: Path) -> None:
     assert kept["keep"] == whole
     assert kept["control"] == [None if number == 3 else one for number, one in enumerate(whole)]
     assert set(kept["hash"]) == {None}
+
+
+def test_a_policy_that_there_is_not_is_refused(tmp_path: Path) -> None:
+    (file,) = synth("plain-io", tmp_path / "a.pcapng", commands=1)
+    with pytest.raises(UsageError, match="payload='all'; there are: keep, control, hash"):
+        lmtrace.check(file, output=tmp_path / "run", payload="all")  # type: ignore[arg-type]
 
 
 def test_payload_hash_is_xxh64() -> None:

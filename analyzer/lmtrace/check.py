@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from datetime import date
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, get_args
 
 from lmtrace import bindings, config
 from lmtrace.baseline import Baseline
@@ -70,6 +70,11 @@ class _How:
     progress: Progress | None
     offsets: Mapping[str, int] | None = None
     """When each capture begins after the first one, in ps; None where the user does not say it."""
+
+    def __post_init__(self) -> None:
+        """Raise UsageError for a policy of payload that there is not."""
+        if self.payload not in get_args(Payload):
+            raise UsageError(f"payload={self.payload!r}; there are: {', '.join(get_args(Payload))}")
 
 
 @dataclass(frozen=True, slots=True)
