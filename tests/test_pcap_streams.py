@@ -67,6 +67,21 @@ def test_any_order_and_segments_sent_again(tmp_path_factory: pytest.TempPathFact
     assert names(troubles) == []
 
 
+def test_connections_that_take_turns_are_told_apart(tmp_path: Path) -> None:
+    """Forty of them, whose segments end anywhere in a record; some of them lose their turn."""
+    several = []
+    for number in range(40):
+        sent = (b"\x03" + sealed(struct.pack(">H", number * 16 + at) + one) for at, one in enumerate(SENT))
+        stream = b"".join(sent)
+        pieces = [segment(stream, at, at + 70) for at in range(0, len(stream), 70)]
+        several.append([one.replace(b"\x9c\x40", struct.pack(">H", 50000 + number)) for one in pieces])
+    for number in (3, 17, 39):
+        several[number][4:6] = several[number][5:3:-1]
+    rows, _, troubles, _ = read(tmp_path, pcap(*(one for turn in zip(*several, strict=True) for one in turn)), READ_IN)
+    assert set(names(troubles)) <= {"sequence-gap"}  # all of them number the TLPs of one link
+    assert sorted(rows["address"].tolist()) == sorted(addresses(SENT) * 40)
+
+
 def test_a_lost_segment_is_told_and_reading_goes_on(tmp_path: Path) -> None:
     whole = records(60)
     stream = b"".join(whole)
