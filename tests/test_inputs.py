@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -35,6 +36,13 @@ def test_patterns_are_sorted_and_may_be_recursive(tree: Path) -> None:
     assert names(expand(tree / "*"), tree) == ["a.pcapng.zst", "b.vcd"]
     assert names(expand(tree / "**" / "*.vcd*"), tree) == ["b.vcd", "x/run/g.vcd", "x/y/e.vcd.gz"]
     assert names(expand([tree / "x/c.p*", tree / "b.vcd"]), tree) == ["x/c.pcap", "b.vcd"]
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="there are no named pipes")
+def test_a_pipe_is_read_as_standard_input(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "a.vcd")
+    with pytest.raises(UsageError, match=r"a\.vcd is a pipe, which can be read only once: lmtrace check - < "):
+        lmtrace.check(tmp_path / "a.vcd")
 
 
 def test_runs_among_captures_are_passed_over(tree: Path) -> None:

@@ -48,5 +48,5 @@ def baseline(path: str | Path, capture: str) -> Baseline:
         return Baseline(place.name, frozenset(str(one["fingerprint"]) for one in rows))
     except OSError as error:
         raise UsageError(f"cannot read the baseline {place}: {error.strerror or error}") from None
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, RecursionError):
         raise UsageError(f"the baseline {place} is not what lmtrace check leaves as summary.json") from None

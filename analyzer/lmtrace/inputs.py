@@ -79,6 +79,8 @@ def named(files: Sequence[Path]) -> dict[str, Path]:
     Raises UsageError for what is no file, and for a capture that is named twice.
     """
     for file in files:
+        if file.is_fifo():
+            raise UsageError(f"{file} is a pipe, which can be read only once: lmtrace check - < {file}")
         if file != STANDARD_INPUT and not file.is_file():
             raise UsageError(f"{file} is not a file")
     places = [file.resolve() if file != STANDARD_INPUT else Path(STANDARD_INPUT_NAME) for file in files]

@@ -9,7 +9,7 @@ from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lmtrace.errors import UsageError
+from lmtrace.errors import CaptureError, UsageError
 from lmtrace.tables import SCHEMA_VERSION, TABLES
 from lmtrace.units import exact
 
@@ -39,7 +39,7 @@ class Run:
         try:
             self.summary: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
             schema = self.summary["schema"]
-        except (OSError, ValueError, KeyError, TypeError):
+        except (OSError, ValueError, KeyError, TypeError, RecursionError):
             raise UsageError(_no_run(folder)) from None
         if schema > SCHEMA_VERSION:
             raise UsageError(f"{folder} was written by a newer lmtrace ({self.summary.get('version')})")
@@ -62,9 +62,17 @@ class Run:
         ``!=``, ``<``, ``<=``, ``>``, ``>=`` and ``in``, with a list. Times are picoseconds from the first one of the
         capture.
         """
+        from pyarrow import ArrowInvalid
+
         from lmtrace.store import read_table
 
-        return read_table(self.folder, name, columns, where)
+        found = read_table(self.folder, name, columns, where)
+        try:
+            found.validate(full=True)  # text that is none would only show when it is used
+        except ArrowInvalid as error:
+            file = self.folder / f"{name}.parquet"
+            raise CaptureError(f"{file} cannot be read: {error}; run lmtrace check again") from error
+        return found
 
     def __getattr__(self, name: str) -> pd.DataFrame:
         """Return a table as a DataFrame, read when it is first asked for."""
