@@ -95,6 +95,17 @@ def test_records_of_symbols_show_what_was_taken_back(tmp_path: Path, behind: byt
     }  # fmt: skip
 
 
+@pytest.mark.parametrize("framing", ["dll", "lcrc"])
+def test_what_a_snap_length_cut_is_no_gap(tmp_path: Path, framing: str) -> None:
+    start = 0 if framing == "dll" else 2
+    data = section() + interface("a", "x") + b"".join(
+        packet(one[start:], 5 + at, captured=min(len(one) - start, 100)) for at, one in enumerate(SENT)
+    )  # fmt: skip
+    rows, _, troubles, _ = read(tmp_path, data, framing, name="a.pcapng")
+    assert len(rows) == len(TLPS)
+    assert {row["name"]: row["count"] for row in troubles.rows()} == {"payload-cut": 2}
+
+
 def test_directions_count_for_themselves(tmp_path: Path) -> None:
     """A TLP of the other direction under the number that is due says nothing."""
     data = section() + interface("a", "x") + b"".join(packet(one, 5 + at) for at, one in enumerate(SENT[:2]))

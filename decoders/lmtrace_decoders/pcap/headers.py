@@ -215,6 +215,8 @@ def decode(  # type: ignore[no-untyped-def]
                     gap = GAP
             state[NUMBERS], state[NUMBERS + 1] = number, packets[packet]["time_ps"]
             state[number] = digest_now
+        elif len(sequences) > 1:  # its LCRC, which would have told the number, was not recorded
+            sequences[2 * link + way, NUMBERS] = -1
         elif not one["coarse"]:
             time = packets[packet]["time_ps"]
             if _recorded_before(data, last[link], time, way, start, end):
