@@ -34,6 +34,8 @@ if TYPE_CHECKING:
 
 MOST_LINGERING = 64
 """Deleted data queues whose late entries are still recognised."""
+BESIDE = 1 << 16
+"""Bytes around a data queue in which a write may be meant for it."""
 _SEQUENCES = {one.value: one.name.lower() for one in SequenceIndicator}
 
 
@@ -55,6 +57,8 @@ class Migration:
         self._run = run
         self.steps = Steps(run.capture.name, run.output.links)
         self._cdqs: dict[tuple[int, int], DataQueue] = {}
+        self._scattered = False
+        """A data queue is, or was, described by a list, of which not every page may be known."""
         self._lingering: list[DataQueue] = []
         self.states = States(run.store)
         self._waiting: list[Waiting] = []
@@ -146,6 +150,7 @@ class Migration:
         run, function = self._run, command.controller.function
         cdqid, target, size = command.dw0 & 0xFFFF, command.dword(11) >> 16, 4 * command.dword(12)
         pages = None if command.dword(11) & 1 else run.buffers.queue_pages(command)
+        self._scattered |= not command.dword(11) & 1
         before = self._cdqs.pop((function.number, cdqid), None)
         if before is not None:
             self._lingering.append(before)
@@ -160,10 +165,15 @@ class Migration:
         while len(self._lingering) > MOST_LINGERING:
             self._lingering.pop(0).drop(run)
 
-    @property
-    def data_queues(self) -> bool:
-        """Whether there are data queues, or were: their own rules tell what is written beside them."""
-        return bool(self._cdqs or self._lingering)
+    def may_be_data_queue(self, address: int) -> bool:
+        """Whether an address lies in a data queue or near one, or in one of which not all is known.
+
+        Their own rules tell what is written beside them.
+        """
+        return self._scattered or any(
+            cdq.base - BESIDE <= address < cdq.base + cdq.size + BESIDE
+            for cdq in (*self._cdqs.values(), *self._lingering)
+        )
 
     def _delete(self, cdq: DataQueue, time: int) -> None:
         """A deleted queue's memory stays recognised: the last entry may come behind the completion."""

@@ -243,8 +243,10 @@ class Remainder:
         run, controller = self._run, function.controller
         if not controller.enabled or not run.interrupts.announcements.sure(controller) or controller.undecoded:
             return False
-        if function.facts.learnt != "seen" or not controller.cqs or run.migration.data_queues:
+        if function.facts.learnt != "seen" or not controller.cqs or run.migration.may_be_data_queue(address):
             return False
+        if controller.vectors_restored:
+            return False  # what else came with the state of another controller nobody tells
         vectors = function.vectors
         if write and length == 4 and not all(vectors.message(one) is not None for one in controller.vector_uses):
             return False
