@@ -7,6 +7,7 @@ a check of the capture takes by then.
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Callable
 from contextlib import suppress
 from ctypes import CDLL
@@ -126,9 +127,13 @@ class Following:
 
 
 def _give_back() -> None:
-    """Return memory that nothing uses to the system; from look to look, what the allocators keep would grow."""
+    """Return memory that nothing uses to the system; from look to look, what the allocators keep would grow.
+
+    Decoders refer to each other in circles, which are collected only where many objects were made since.
+    """
     import pyarrow
 
+    gc.collect()
     pyarrow.default_memory_pool().release_unused()
     with suppress(AttributeError, OSError, TypeError):  # only glibc has it
         CDLL(None).malloc_trim(0)
