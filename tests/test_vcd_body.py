@@ -222,6 +222,15 @@ def test_damage_is_counted_where_it_is_and_the_rest_decoded(path: Path, damage: 
     assert found.texts == ({trouble: f"at byte {place}"} if trouble else {})
 
 
+def test_a_header_that_was_shortened_loses_nothing(path: Path) -> None:
+    """Codes without a declaration that change all the time are signals that somebody left out of the header."""
+    found = got(path, dump("#18\n", "1~~\n0~~\n" * 500, *TWO))
+    assert [one.payload for one in found.tlps] == [PAYLOAD, PAYLOAD[:4]]
+    assert list(found.troubles) == ["identifiers-undeclared"]
+    damaged = got(path, dump("#18\n", "1~~\n0~~\n" * 500, "?\n", *TWO))
+    assert set(damaged.troubles) == {"identifier-unknown", "change-not-understood"}
+
+
 def test_too_wide_a_value_is_unknown_unless_the_surplus_is_nought(path: Path) -> None:
     header = write_header(0x1000, 1)
     (one,) = got(path, dump(beat(20, "0" * 10 + format(5, "064b"), header, True))).tlps

@@ -27,6 +27,11 @@ CUT = declare(
 TOO_LONG = declare(
     "change-too-long", "data-loss", "A line longer than any bus was passed over; the file is damaged.", doubt=True
 )
+UNDECLARED = declare(
+    "identifiers-undeclared", "info", "Codes that the header does not declare change all the time: it was shortened."
+)
+MANY_UNDECLARED = 1000
+"""Changes of such codes that are no damage, where all else is sound."""
 COUNTED = (
     declare("identifier-unknown", "data-loss", "A change of a code that the header does not declare.", doubt=True),
     TOO_WIDE,
@@ -40,6 +45,7 @@ COUNTED = (
     READY_UNKNOWN,
 )  # fmt: skip
 """Troubles of the scan, in the order of its counts."""
+DAMAGE = [number for number, one in enumerate(COUNTED) if one.doubt and number]
 
 
 class Body:
@@ -140,7 +146,9 @@ class Body:
             )
         else:
             self._sampled.count_still_clocks(self._edges, self._header.body)
-        self._sampled.count(COUNTED, self._troubles)
+        counts = self._troubles[:, 0]
+        shortened = counts[0] >= MANY_UNDECLARED and not counts[DAMAGE].any()
+        self._sampled.count((UNDECLARED, *COUNTED[1:]) if shortened else COUNTED, self._troubles)
         yield self._batch()
 
     def _whole(self, rest: bytes) -> bool:
