@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from lmtrace.events import CreateIoCq, CreateIoQueue, CreateIoSq, DeleteIoCq
+from lmtrace.events import CreateIoCq, CreateIoQueue, CreateIoSq, DeleteIoCq, DeleteIoSq
 from lmtrace.known import Known
 from lmtrace.rule import Verdict, answered_by, rule
 from lmtrace.session import Session
@@ -148,6 +148,12 @@ def completion_queue_used(command: DeleteIoCq, session: Session) -> Known:
 def completion_queue_unknown(command: DeleteIoCq, session: Session) -> Known:
     """Whether there is no I/O completion queue with the QID."""
     return Known.YES if command.qid == 0 else ~session.queue_exists("CQ", command.qid, command)
+
+
+@cause("NVM21-5.2.3-n2", DeleteIoSq, INVALID_QUEUE_IDENTIFIER, unseen=UNSEEN_QUEUES)
+def submission_queue_unknown(command: DeleteIoSq, session: Session) -> Known:
+    """Whether there is no I/O submission queue with the QID."""
+    return Known.YES if command.qid == 0 else ~session.queue_exists("SQ", command.qid, command)
 
 
 @rule("NVM21-5.2.1-n2", spec="NVMe Base 2.1, 5.2.1", party="controller")
@@ -415,9 +421,9 @@ def used_completion_queue_deleted(command: DeleteIoCq, session: Session) -> Iter
     yield from refused(command, session, "NVM21-5.2.3-n1", condition="a submission queue used it")
 
 
-@rule("NVM21-5.2.3-n2", spec="NVMe Base 2.1, 5.2.3", party="controller")
-def unknown_completion_queue_deleted(command: DeleteIoCq, session: Session) -> Iterator[Verdict]:
-    """A completion queue that does not exist, or that of admin commands, is not deleted.
+@rule("NVM21-5.2.3-n2", spec="NVMe Base 2.1, 5.2.3 and 5.2.4", party="controller")
+def unknown_queue_deleted(command: DeleteIoCq | DeleteIoSq, session: Session) -> Iterator[Verdict]:
+    """A queue that does not exist, or one of admin commands, is not deleted.
 
     A host that believes in the deletion has lost count of its queues.
 
@@ -433,10 +439,23 @@ def unknown_completion_queue_deleted(command: DeleteIoCq, session: Session) -> I
 
         2us delete_io_cq function=01:00.1 qid=0 status=0/00h
 
+    Breaks::
+
+        2us delete_io_sq function=01:00.1 qid=0 status=0/00h
+
+    Holds::
+
+        2us delete_io_sq function=01:00.1 qid=1 status=1/01h
+
     Silent::
 
         0us midway
         2us delete_io_cq function=01:00.1 qid=1 status=0/00h
+
+    Silent::
+
+        0us midway
+        2us delete_io_sq function=01:00.1 qid=1 status=0/00h
     """
     yield from refused(command, session, "NVM21-5.2.3-n2", condition=f"there was no I/O {command.queue}")
 
