@@ -56,6 +56,8 @@ class AsyncEvents:
 
     waiting: dict[int, Waiting] = field(default_factory=dict)
     """By order of fetch."""
+    ended: dict[int, Waiting] = field(default_factory=dict)
+    """Those that the last reset ended: rules are asked about them behind it."""
     reported: dict[tuple[int, int], Command] = field(default_factory=dict)
     """The report of each type and log page that was not read since."""
     configuration: Configuration | None = None
@@ -129,7 +131,7 @@ class AsyncEvents:
 
     def reset(self) -> None:
         """A Controller Level Reset: requests and events are gone."""
-        self.waiting.clear()
+        self.ended, self.waiting = self.waiting, {}
         self.aborts.clear()
         self.kept_alive = None
         self.reported.clear()

@@ -23,7 +23,9 @@ def _waiting(command: Command, session: Session) -> tuple[Waiting | None, int | 
     """Return what is known of a request, and how many a controller holds at most."""
     controller = session.of_function(command.function)
     limit = controller.limit("AERL")
-    return controller.events.waiting.get(command.fetched), None if limit is None else limit + 1
+    events = controller.events
+    request = events.waiting.get(command.fetched) or events.ended.get(command.fetched)
+    return request, None if limit is None else limit + 1
 
 
 @rule("NVM21-5.1.2-n1", spec="NVMe Base 2.1, 5.1.2", party="host")
@@ -45,6 +47,14 @@ def too_many_event_requests(command: Command, session: Session) -> Iterator[Verd
             data aerl=0
         9us command opc=0x0c fetch=2us status=none cid=1
         4us command opc=0x0c status=1/05h fetch=3us cid=2
+
+    Breaks::
+
+        1us identify_controller
+            data aerl=0
+        9us command opc=0x0c fetch=2us status=none cid=1
+        9us command opc=0x0c fetch=3us status=none cid=2
+        4us reset
 
     Silent::
 
