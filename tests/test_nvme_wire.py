@@ -379,7 +379,7 @@ def test_an_empty_capture_gives_empty_tables(tmp_path: Path) -> None:
 def _lost(run: Decoded) -> dict[str, tuple[int, int]]:
     """Return how often each kind of loss was counted, and the earliest time something may be missing."""
     troubles = run.store.captures[0].troubles
-    since = min((time for _, time, _ in troubles.losses), default=-1)
+    since = min((one.since_ps for one in troubles.losses), default=-1)
     return {name: (one.count, since) for name, one in troubles.counts.items()}
 
 
