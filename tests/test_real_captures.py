@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import struct
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
+import pyarrow.compute as pc
 import pytest
+import zstandard
 
 import lmtrace
 from lmtrace.run import Run
 
+ENHANCED_PACKET = 6
 SAMPLES = Path(__file__).resolve().parents[1] / "samples"
 
 TRIED = {
@@ -57,6 +61,32 @@ def test_the_real_migration(capture: Callable[[str], Path], tmp_path: Path, form
     assert steps.count("first completion") == 1
     (migration,) = run.table("migrations").to_pylist()
     assert (migration["source"], migration["destination"], migration["outcome"]) == (1, 2, "resumed")
+
+
+def test_an_entry_of_the_log_that_was_not_recorded_hides_nothing_for_long(
+    capture: Callable[[str], Path], tmp_path: Path
+) -> None:
+    """The host consumed it: it is missing from there until the head moved, and what comes later is judged."""
+    data = zstandard.ZstdDecompressor().stream_reader(
+        capture("nvme_hmlm_full_life/nvme_hmlm_full_life.pcapng.zst").read_bytes()
+    ).read()  # fmt: skip
+    whole = tmp_path / "whole.pcapng"
+    whole.write_bytes(data)
+    run = lmtrace.check(whole)
+    entry = run.table("cdq_entries").to_pylist()[3]["last_tlp_id"]
+    (packet,) = run.table("tlps", ("id", "source_offset")).filter(pc.field("id") == entry)["source_offset"].to_pylist()
+    at = number = 0
+    while True:
+        kind, size = struct.unpack_from("<II", data, at)
+        number += kind == ENHANCED_PACKET
+        if number == packet:
+            break
+        at += size
+    cut = tmp_path / "cut.pcapng"
+    cut.write_bytes(data[:at] + data[at + size :])
+    again = lmtrace.check(cut)
+    assert [row["name"] for row in again.table("troubles").to_pylist()] == ["consumed-entry-not-recorded"]
+    assert accused(again, "error") == accused(run, "error")
 
 
 def test_refusals_of_the_real_migration_are_judged(capture: Callable[[str], Path], tmp_path: Path) -> None:

@@ -99,7 +99,7 @@ class Migration:
                 self._step(command, "move CDQ head", cdq.target if cdq else None)
                 since = cdq.unseen_since(command.dword(12)) if cdq is not None and command.succeeded else None
                 if cdq is not None:
-                    self._missing(cdq, since, tlp)
+                    self._missing(cdq, since, tlp, time)
             case Admin.MIGRATION_RECEIVE if select == 0:
                 self._step(command, "get state", cdw11 & 0xFFFF)
                 if command.succeeded:
@@ -178,7 +178,7 @@ class Migration:
     def _delete(self, cdq: DataQueue, time: int) -> None:
         """A deleted queue's memory stays recognised: the last entry may come behind the completion."""
         self._cdqs.pop((cdq.controller.function.number, cdq.cdqid), None)
-        self._missing(cdq, cdq.doubtful, -1)
+        self._missing(cdq, cdq.doubtful, -1, time)
         cdq.ended(time)
         self._lingering.append(cdq)
 
@@ -199,7 +199,7 @@ class Migration:
             if done is None:
                 continue
             entry, first, phase = done
-            self._missing(cdq, cdq.posted(slot, time), tlp)
+            self._missing(cdq, cdq.posted(slot, time), tlp, time)
             fields = CDQ_ENTRY.decode(entry)
             function = cdq.controller.function
             run.store.writer("cdq_entries").add({
@@ -212,11 +212,11 @@ class Migration:
                 "learnt": spool.LEARNT[cdq.learnt],
             })  # fmt: skip
 
-    def _missing(self, cdq: DataQueue, since: int | None, tlp: int) -> None:
-        """Count an entry that the host consumed and that was not recorded."""
+    def _missing(self, cdq: DataQueue, since: int | None, tlp: int, until: int | None) -> None:
+        """Count an entry that the host consumed, by ``until`` if that is known, and that was not recorded."""
         if since is not None:
-            function = cdq.controller.function
-            losses.lost(self._run, losses.UNSEEN_ENTRY, function, since, tlp, f"an entry of CDQ {cdq.cdqid}")
+            function, text = cdq.controller.function, f"an entry of CDQ {cdq.cdqid}"
+            losses.lost(self._run, losses.UNSEEN_ENTRY, function, since, tlp, text, until)
 
     def _rewritten(
         self, cdq: DataQueue, slot: int, first: int, size: int, time: int, tlp: int, requester: int
@@ -273,7 +273,7 @@ class Migration:
         for key, cdq in list(self._cdqs.items()):
             if cdq.controller is controller:
                 del self._cdqs[key]
-                self._missing(cdq, cdq.doubtful, -1)
+                self._missing(cdq, cdq.doubtful, -1, time)
                 cdq.ended(time)
                 cdq.drop(self._run)
         for cdq in [one for one in self._lingering if one.controller is controller]:
@@ -387,7 +387,7 @@ class Migration:
     def finish(self) -> None:
         """Write the steps of the capture."""
         for cdq in self._cdqs.values():
-            self._missing(cdq, cdq.doubtful, -1)
+            self._missing(cdq, cdq.doubtful, -1, None)
         self.states.finish()
         self.steps.write(self._run.store)
 
