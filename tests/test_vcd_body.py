@@ -222,6 +222,14 @@ def test_damage_is_counted_where_it_is_and_the_rest_decoded(path: Path, damage: 
     assert found.texts == ({trouble: f"at byte {place}"} if trouble else {})
 
 
+def test_times_for_which_tables_have_no_room_are_told(path: Path) -> None:
+    """A timescale of seconds where nanoseconds were meant."""
+    found = got(path, dump(*TWO).replace(b"1ns", b"1 s").replace(b"#", b"#9999"))
+    assert found.troubles["waveform-time-beyond"] >= 1
+    assert [one.payload for one in found.tlps] == [PAYLOAD, PAYLOAD[:4]]
+    assert max(one.time for one in found.tlps) <= 9 * 10**18
+
+
 def test_a_header_that_was_shortened_loses_nothing(path: Path) -> None:
     """Codes without a declaration that change all the time are signals that somebody left out of the header."""
     found = got(path, dump("#18\n", "1~~\n0~~\n" * 500, *TWO))

@@ -27,6 +27,12 @@ TOO_WIDE = declare(
 BACKWARDS = declare(
     "waveform-time-backwards", "data-loss", "Times go backwards; the order of the file is kept.", doubt=True
 )
+BEYOND = declare(
+    "waveform-time-beyond", "data-loss", "Times are months away from the first: check $timescale. Those are taken for one.",
+    doubt=True,
+)  # fmt: skip
+MOST_PS = 9 * 10**18
+"""Times behind this are taken for it: a table has room for little more."""
 READY_UNKNOWN = declare(
     "ready-unknown", "data-loss", "ready was x or z while valid was 1; the beat was taken as not accepted."
 )
@@ -54,8 +60,9 @@ class Sampled:
     first: int = 0
 
     def ps(self, ticks: np.ndarray) -> np.ndarray:
-        """Return ticks as picoseconds since the first time of the capture."""
-        return (ticks - self.first) * self.multiply // self.divide
+        """Return ticks as picoseconds since the first time of the capture, `MOST_PS` at most."""
+        most = MOST_PS // self.multiply
+        return np.clip(ticks - self.first, -most, most) * self.multiply // self.divide
 
     def one_ps(self, ticks: int) -> int:
         """Return one time as `ps` does."""
@@ -63,7 +70,11 @@ class Sampled:
 
     def batch(self, index: np.ndarray, value: np.ndarray, unknown: np.ndarray) -> Beats:
         """Return beats with times in picoseconds; gaps among them are counted. ``index`` is changed."""
+        late = int((index[:, TIME] - self.first > MOST_PS // self.multiply).sum())
         index[:, TIME] = self.ps(index[:, TIME])
+        if late:
+            last = int(index[:, TIME].max())
+            self.request.troubles.add(BEYOND, f"{last / 1e12:.0f} s", time_ps=last, count=late)
         for gap in index[index[:, STREAM] < 0]:
             offset = int(gap[2])
             self.request.troubles.add(
