@@ -28,9 +28,11 @@ BACKWARDS = declare(
     "waveform-time-backwards", "data-loss", "Times go backwards; the order of the file is kept.", doubt=True
 )
 BEYOND = declare(
-    "waveform-time-beyond", "data-loss", "Times are months away from the first: check $timescale. Those are taken for one.",
+    "waveform-time-beyond",
+    "data-loss",
+    "Times are months away from the first one, and taken for one: check the timescale.",
     doubt=True,
-)  # fmt: skip
+)
 MOST_PS = 9 * 10**18
 """Times behind this are taken for it: a table has room for little more."""
 READY_UNKNOWN = declare(
@@ -62,7 +64,8 @@ class Sampled:
     def ps(self, ticks: np.ndarray) -> np.ndarray:
         """Return ticks as picoseconds since the first time of the capture, `MOST_PS` at most."""
         most = MOST_PS // self.multiply
-        return np.clip(ticks - self.first, -most, most) * self.multiply // self.divide
+        within: np.ndarray = np.clip(ticks - self.first, -most, most)
+        return within * self.multiply // self.divide
 
     def one_ps(self, ticks: int) -> int:
         """Return one time as `ps` does."""
