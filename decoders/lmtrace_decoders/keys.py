@@ -71,36 +71,29 @@ class KeyCommand(Protocol):
     @property
     def sqe(self) -> bytes:
         """Its entry."""
-        raise NotImplementedError
 
     @property
     def cqe(self) -> bytes | None:
         """Its completion."""
-        raise NotImplementedError
 
     @property
     def cqe_ps(self) -> int:
         """When it completed."""
-        raise NotImplementedError
 
     @property
     def fetch_tlp(self) -> int:
         """The TLP or PDU that brought it."""
-        raise NotImplementedError
 
     @property
     def opcode(self) -> int:
         """Its opcode."""
-        raise NotImplementedError
 
     @property
     def dw0(self) -> int:
         """Dword 0 of its completion."""
-        raise NotImplementedError
 
     def dword(self, number: int) -> int:
         """Return a dword of its entry."""
-        raise NotImplementedError
 
 
 class KeyNamespace(Protocol):
