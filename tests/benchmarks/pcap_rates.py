@@ -100,7 +100,7 @@ def main(count: int) -> int:
         for name, write, layout in (
             ("raw.pcapng", write_pcapng, ""), ("raw.pcapng.zst", write_pcapng, ""), ("raw.pcapng.gz", write_pcapng, ""),
             ("nettlp.pcap", write_pcap, ""), ("dll.pcapng", write_pcapng, "dll"),
-            ("agilent.pcapng", write_pcapng, "agilent"),
+            ("lcrc.pcapng", write_pcapng, "lcrc"), ("agilent.pcapng", write_pcapng, "agilent"),
             ("antmicro.pcap", write_pcap, "antmicro"),
         ):  # fmt: skip
             path, small = Path(folder, name), Path(folder, f"small-{name}")

@@ -23,6 +23,14 @@ def checked(data: np.ndarray, spans: np.ndarray, offset: int) -> tuple[int, np.n
 
 
 @njit(cache=True)
+def _read(data, at):  # type: ignore[no-untyped-def]
+    value = np.uint32(0)
+    for k in range(LCRC):
+        value |= np.uint32(data[at + k]) << np.uint32(8 * k)
+    return value
+
+
+@njit(cache=True)
 def _check(data, spans, offset, table, found):  # type: ignore[no-untyped-def]
     for place in range(len(spans)):
         start, end = spans[place]["start"] + offset + SEQUENCE, spans[place]["end"]
@@ -30,9 +38,7 @@ def _check(data, spans, offset, table, found):  # type: ignore[no-untyped-def]
         stop = start + prefix + header + body + digest
         if prefix < 0 or stop + LCRC > end:
             continue
-        check = np.uint32(0)
-        for k in range(LCRC):
-            check |= np.uint32(data[stop + k]) << np.uint32(8 * k)
+        check = _read(data, stop)
         inverted = np.uint32(add(FRESH, data, start - SEQUENCE, stop, table))
         if check == np.uint32(~inverted):
             found[place] = RIGHT
@@ -40,3 +46,25 @@ def _check(data, spans, offset, table, found):  # type: ignore[no-untyped-def]
             found[place] = INVERTED
         else:
             found[place] = WRONG
+
+
+def without_number(data: np.ndarray, spans: np.ndarray, offset: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return the bytes of the TLP in each span, -1 where its LCRC is not there, and its LCRC less its own check.
+
+    ``offset`` is that of the TLP in each span.
+    """
+    sizes, added = np.full(len(spans), -1, np.int64), np.zeros(len(spans), np.uint32)
+    _without_number(data, spans, offset, CRC32, sizes, added)
+    return sizes, added
+
+
+@njit(cache=True)
+def _without_number(data, spans, offset, table, sizes, added):  # type: ignore[no-untyped-def]
+    for place in range(len(spans)):
+        start, end = spans[place]["start"] + offset, spans[place]["end"]
+        prefix, header, body, digest = tlp_bytes(data, start, end, BIG)
+        stop = start + prefix + header + body + digest
+        if prefix < 0 or stop + LCRC > end:
+            continue
+        sizes[place] = stop - start
+        added[place] = _read(data, stop) ^ np.uint32(~add(FRESH, data, start, stop, table))

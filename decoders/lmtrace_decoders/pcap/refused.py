@@ -11,11 +11,11 @@ from zlib import crc32
 
 import numpy as np
 
+from lmtrace.spec.pcie import CRC32_POLYNOMIAL
 from lmtrace_decoders.pcap import headers, lcrc
 from lmtrace_decoders.pcap.framing import Framing
 
 _INVERTED = 0xFFFFFFFF
-_POLYNOMIAL = 0xEDB88320
 
 
 def is_checked(one: Framing) -> bool:
@@ -52,25 +52,11 @@ def _too_long(data: np.ndarray, spans: np.ndarray, offset: int) -> np.ndarray:
     return too_long
 
 
-def _end(data: np.ndarray, start: int, end: int) -> int:
-    """Return where the TLP at ``start`` ends, or -1 where its LCRC is not there."""
-    prefix, header, body, digest = headers.tlp_bytes(data, start, end, headers.BIG)
-    stop = start + prefix + header + body + digest
-    return stop if prefix >= 0 and stop + lcrc.LCRC <= end else -1
-
-
 def _alone(data: np.ndarray, spans: np.ndarray, offset: int, found: np.ndarray) -> None:
     """Find the sequence numbers that the LCRCs of TLPs without one rest on."""
-    places, sizes, added = [], [], []
-    for place, (begin, end) in enumerate(zip(spans["start"].tolist(), spans["end"].tolist(), strict=True)):
-        start = begin + offset
-        stop = _end(data, start, end)
-        if stop >= 0:
-            check = int.from_bytes(data[stop : stop + lcrc.LCRC].tobytes(), "little")
-            places.append(place)
-            sizes.append(stop - start)
-            added.append(check ^ crc32(data[start:stop].tobytes()))
-    size, rest, inverted = np.array(sizes, np.int64), np.array(added, np.uint32), np.zeros(len(places), np.uint32)
+    sizes, added = lcrc.without_number(data, spans, offset)
+    places = np.flatnonzero(sizes >= 0)
+    size, rest, inverted = sizes[places], added[places], np.zeros(len(places), np.uint32)
     for one in np.unique(size).tolist():  # a CRC is linear: what the number added, taken back over the bytes behind it
         same, columns = size == one, _taken_back(one)
         inverted[same] = _applied(columns, rest[same] ^ np.uint32(_INVERTED))
@@ -121,7 +107,7 @@ def _doubled(power: int) -> np.ndarray:
     columns = np.left_shift(np.uint32(1), np.arange(32, dtype=np.uint32))
     for _ in range(8):
         top = columns >> np.uint32(31)
-        columns = (columns ^ top * np.uint32(_POLYNOMIAL)) << np.uint32(1) | top
+        columns = (columns ^ top * np.uint32(CRC32_POLYNOMIAL)) << np.uint32(1) | top
     return columns
 
 
